@@ -1,0 +1,218 @@
+"""libbpf for Python, as thin as it can be: objects, programs, maps and links, each closed by a `with`.
+
+Names and meanings are libbpf's own (libbpf.h, bpf.h). A failed call raises BpfError, an OSError with libbpf's log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from types import TracebackType
+from typing import Self
+
+from ._api import BpfError, LinkCreateOpts, ObjectOpenOpts, ProgLoadOpts, TestRunOpts, api
+from .ringbuf import RingBuffer
+
+__all__ = [
+    "BPF_PROG_TYPE_KPROBE",
+    "BPF_PROG_TYPE_RAW_TRACEPOINT",
+    "BPF_TRACE_KPROBE_MULTI",
+    "BpfError",
+    "Link",
+    "Map",
+    "Object",
+    "Program",
+    "RingBuffer",
+    "link_kprobe_multi",
+    "link_raw_tracepoint",
+    "possible_cpus",
+    "prog_load",
+    "prog_test_run",
+    "version",
+]
+
+# enum bpf_prog_type and bpf_attach_type, include/uapi/linux/bpf.h
+BPF_PROG_TYPE_KPROBE = 2
+BPF_PROG_TYPE_RAW_TRACEPOINT = 17
+BPF_TRACE_KPROBE_MULTI = 42
+
+
+class _Closing:
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Link(_Closing):
+    """One attachment: a link's (or a perf event's) file descriptor; closing it detaches."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class Program:
+    """A program of an object that is open; valid until the object is closed."""
+
+    def __init__(self, pointer: int) -> None:
+        self._pointer = pointer
+
+    @property
+    def name(self) -> str:
+        name: bytes = api().bpf_program__name(self._pointer)
+        return name.decode()
+
+    @property
+    def fd(self) -> int:
+        """Of the loaded program; BpfError before the load."""
+        return int(api().bpf_program__fd(self._pointer))
+
+    def set_autoload(self, autoload: bool) -> None:
+        api().bpf_program__set_autoload(self._pointer, autoload)
+
+    def insns(self) -> bytes:
+        """The instructions, 8 bytes each: after the load they are what the kernel got, relocations done."""
+        count = api().bpf_program__insn_cnt(self._pointer)
+        return ctypes.string_at(api().bpf_program__insns(self._pointer), count * 8)
+
+
+class Map:
+    """A map of an object that is open; valid until the object is closed."""
+
+    def __init__(self, pointer: int) -> None:
+        self._pointer = pointer
+
+    @property
+    def fd(self) -> int:
+        return int(api().bpf_map__fd(self._pointer))
+
+    @property
+    def value_size(self) -> int:
+        return int(api().bpf_map__value_size(self._pointer))
+
+    @property
+    def max_entries(self) -> int:
+        return int(api().bpf_map__max_entries(self._pointer))
+
+    def set_max_entries(self, count: int) -> None:
+        """Before the load; for a ring buffer its size in bytes, a power of two of whole pages."""
+        api().bpf_map__set_max_entries(self._pointer, count)
+
+    def set_initial_value(self, value: bytes) -> None:
+        """Contents of a global data section (.rodata, .data), before the load; ValueError if the size differs."""
+        size = ctypes.c_size_t()
+        address = api().bpf_map__initial_value(self._pointer, ctypes.byref(size))
+        if len(value) != size.value:
+            raise ValueError(f"{len(value)} bytes for a section of {size.value}")
+        ctypes.memmove(address, value, len(value))
+
+    def lookup(self, key: bytes) -> bytes:
+        value = ctypes.create_string_buffer(self.value_size)
+        api().bpf_map_lookup_elem(self.fd, key, value)
+        return value.raw
+
+    def lookup_percpu(self, key: bytes) -> list[bytes]:
+        """The values of a per-CPU map on all possible CPUs; the kernel pads each to 8 bytes."""
+        size = (self.value_size + 7) & ~7
+        values = ctypes.create_string_buffer(size * possible_cpus())
+        api().bpf_map_lookup_elem(self.fd, key, values)
+        return [values.raw[at : at + self.value_size] for at in range(0, len(values), size)]
+
+    def update(self, key: bytes, value: bytes, flags: int = 0) -> None:
+        api().bpf_map_update_elem(self.fd, key, value, flags)
+
+
+class Object(_Closing):
+    """A BPF object: opened from an ELF image, changed, then loaded into the kernel. Closing it unloads it."""
+
+    def __init__(self, image: bytes, name: str, btf_custom_path: str | None = None) -> None:
+        """`name` names the maps of global data; `btf_custom_path` is BTF for CO-RE instead of the kernel's own."""
+        # libbpf reads the image until the load, so it must live as long as the object.
+        self._image = image
+        opts = ObjectOpenOpts(
+            object_name=name.encode(),
+            btf_custom_path=btf_custom_path.encode() if btf_custom_path else None,
+        )
+        self._pointer = api().bpf_object__open_mem(image, len(image), ctypes.byref(opts))
+
+    def close(self) -> None:
+        if self._pointer:
+            api().bpf_object__close(self._pointer)
+            self._pointer = 0
+
+    def load(self) -> None:
+        """Relocates and loads every program with autoload on; BpfError with the verifier's log."""
+        api().bpf_object__load(self._pointer)
+
+    def program(self, name: str) -> Program:
+        return Program(api().bpf_object__find_program_by_name(self._pointer, name.encode()))
+
+    def programs(self) -> list[Program]:
+        found = []
+        pointer = None
+        while pointer := api().bpf_object__next_program(self._pointer, pointer):
+            found.append(Program(pointer))
+        return found
+
+    def map(self, name: str) -> Map:
+        return Map(api().bpf_object__find_map_by_name(self._pointer, name.encode()))
+
+    def btf(self) -> bytes:
+        """The object's own BTF, as it stands in its .BTF section."""
+        size = ctypes.c_uint32()
+        address = api().btf__raw_data(api().bpf_object__btf(self._pointer), ctypes.byref(size))
+        return ctypes.string_at(address, size.value)
+
+
+def version() -> str:
+    text: bytes = api().libbpf_version_string()
+    return text.decode().removeprefix("v")
+
+
+def possible_cpus() -> int:
+    return int(api().libbpf_num_possible_cpus())
+
+
+def prog_load(prog_type: int, insns: bytes, *, name: str = "pwru", expected_attach_type: int = 0) -> int:
+    """Loads bare instructions as a GPL program; the file descriptor is the caller's to close."""
+    opts = ProgLoadOpts(expected_attach_type=expected_attach_type)
+    return int(api().bpf_prog_load(prog_type, name.encode(), b"GPL", insns, len(insns) // 8, ctypes.byref(opts)))
+
+
+def prog_test_run(fd: int, *, data: bytes | None = None, ctx: bytes | None = None, repeat: int = 1) -> tuple[int, int]:
+    """BPF_PROG_TEST_RUN: the program's return value and the nanoseconds a run."""
+    opts = TestRunOpts(repeat=0 if data is None else repeat)
+    if data is not None:
+        opts.data_in, opts.data_size_in = data, len(data)
+    if ctx is not None:
+        opts.ctx_in, opts.ctx_size_in = ctx, len(ctx)
+    api().bpf_prog_test_run_opts(fd, ctypes.byref(opts))
+    return opts.retval, opts.duration
+
+
+def link_raw_tracepoint(prog_fd: int, name: str) -> Link:
+    return Link(api().bpf_raw_tracepoint_open(name.encode(), prog_fd))
+
+
+def link_kprobe_multi(prog_fd: int, addresses: list[int]) -> Link:
+    """Attaches to function entries by address (since v5.18, commit 0dcac2725406 ("bpf: Add multi kprobe link"))."""
+    opts = LinkCreateOpts(cnt=len(addresses))
+    packed = struct.pack(f"={len(addresses)}Q", *addresses)
+    buffer = ctypes.create_string_buffer(packed, len(packed))
+    opts.addrs = ctypes.addressof(buffer)
+    return Link(api().bpf_link_create(prog_fd, 0, BPF_TRACE_KPROBE_MULTI, ctypes.byref(opts)))
