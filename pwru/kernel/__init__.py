@@ -1,0 +1,1 @@
+"""What this kernel is: its types, symbols, functions, namespaces and features. Pure on files, paths are parameters."""

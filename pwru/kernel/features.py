@@ -1,0 +1,102 @@
+"""What this kernel has and lets us do: tests for presence, never for a version. Each says where it looks and why."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pwru.kernel.btf import Btf
+
+# Both are the same file system; since v4.1 it need not be below debugfs: commit f76180bc07ab ("tracing: Automatically
+# mount tracefs on debugfs/tracing").
+TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+LOCKDOWN = "/sys/kernel/security/lockdown"
+
+# Numbers of include/uapi/linux/capability.h.
+CAPABILITIES = {
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_SYS_RESOURCE": 24,
+    "CAP_SYSLOG": 34,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
+}
+# To load tracing programs and to attach them. Whether CAP_SYSLOG is needed, too, depends on sysctls: Kallsyms says so.
+NEEDED = ("CAP_BPF", "CAP_PERFMON")
+# Both were parts of CAP_SYS_ADMIN up to v5.8, and it still stands for them: commits a17b53c4a4b5 ("bpf, capability:
+# Introduce CAP_BPF") and 980737282232 ("capabilities: Introduce CAP_PERFMON ...").
+_STANDS_FOR = {"CAP_BPF": "CAP_SYS_ADMIN", "CAP_PERFMON": "CAP_SYS_ADMIN"}
+
+
+def missing_capabilities(names: tuple[str, ...] = NEEDED, status: str = "/proc/self/status") -> list[str]:
+    """Which of these capabilities this process does not have in effect."""
+    effective = 0
+    for line in Path(status).read_text().splitlines():
+        if line.startswith("CapEff:"):
+            effective = int(line.split()[1], 16)
+
+    def has(name: str) -> bool:
+        return bool(effective >> CAPABILITIES[name] & 1)
+
+    return [name for name in names if not has(name) and not (name in _STANDS_FOR and has(_STANDS_FOR[name]))]
+
+
+def in_user_namespace(uid_map: str = "/proc/self/uid_map") -> bool:
+    """Whether capabilities count only in a user namespace, where BPF programs cannot be loaded whatever they are."""
+    return Path(uid_map).read_text().split() != ["0", "0", "4294967295"]
+
+
+def tracefs(candidates: tuple[str, ...] = TRACEFS) -> Path | None:
+    """Where tracefs is mounted and readable."""
+    return next((Path(path) for path in candidates if os.access(f"{path}/events", os.R_OK | os.X_OK)), None)
+
+
+def lockdown(path: str = LOCKDOWN) -> str | None:
+    """`none`, `integrity` or `confidentiality`; None if the kernel has no lockdown or securityfs is not mounted.
+
+    "none [integrity] confidentiality": commit 000d388ed3bb ("security: Add a static lockdown policy LSM"), in v5.4.
+    """
+    try:
+        text = Path(path).read_text()
+    except OSError:
+        return None
+    return next((mode[1:-1] for mode in text.split() if mode.startswith("[")), None)
+
+
+def has_kprobe_events(folder: Path) -> bool:
+    """CONFIG_KPROBE_EVENTS; `folder` is tracefs."""
+    return (folder / "kprobe_events").exists()
+
+
+def has_kprobe_multi(btf: Btf) -> bool:
+    """The link type, since v5.18: commit 0dcac2725406 ("bpf: Add multi kprobe link"). It also takes CONFIG_FPROBE."""
+    return "BPF_TRACE_KPROBE_MULTI" in (btf.enum("bpf_attach_type") or {}).values()
+
+
+def has_fprobe(btf: Btf) -> bool:
+    """CONFIG_FPROBE, since v5.18: commit cad9931f64dc ("fprobe: Add ftrace based probe APIs").
+
+    The function kprobe-multi attaches with; it is there on 6.12, 6.18 and 7.2, not on Debian's 6.1, which has
+    `struct fprobe` and bpf_kprobe_multi_link_attach() but not the option.
+    """
+    from pwru.kernel.btf import FUNC
+
+    return btf.find("register_fprobe_ips", FUNC) is not None
+
+
+def has_fentry_multi(btf: Btf) -> bool:
+    """One link for the entries of many functions, since v7.2 (attach type BPF_TRACE_FENTRY_MULTI)."""
+    return "BPF_TRACE_FENTRY_MULTI" in (btf.enum("bpf_attach_type") or {}).values()
+
+
+def rdonly_cast(btf: Btf) -> tuple[int, int] | None:
+    """Ids of the kfunc bpf_rdonly_cast() and of `struct in6_addr` where a program can load through such a cast.
+
+    Since v6.2: commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast").
+    """
+    from pwru.kernel.btf import FUNC, STRUCT
+
+    kfunc, in6_addr = btf.find("bpf_rdonly_cast", FUNC), btf.find("in6_addr", STRUCT)
+    return None if kfunc is None or in6_addr is None else (kfunc, in6_addr)

@@ -1,0 +1,195 @@
+"""The kernel's symbols: where a function is, and which function an address is in.
+
+/proc/kallsyms is 4 to 9 MB of text that the kernel makes while it is read, which takes longer than anything done with
+it here. The symbols of vmlinux come first, sorted by address (scripts/kallsyms.c), so its functions end at `_etext`:
+reading stops there and goes on only when something is asked that is behind it, a module's function for instance. The
+text is searched as it is, nothing is made of the 100 000 lines that nobody asks for.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from io import BytesIO, FileIO
+from operator import itemgetter
+from typing import NamedTuple
+
+from pwru.errors import PwruError
+
+KALLSYMS = "/proc/kallsyms"
+
+_CHUNK = 1 << 18
+_END = b" T _etext\n"
+_FUNCTION_TYPES = (b"t", b"T", b"w", b"W")
+_WHOLE_FUNCTION = ("isra", "constprop", "llvm")
+# An address further behind the last known function is in code that has no symbols.
+_LONGEST_FUNCTION = 1 << 20
+
+
+class Symbol(NamedTuple):
+    """The function that an address is in, and how far from its start. Of several names for one place the first.
+
+    `module` is None for vmlinux. Code made at run time is in "modules" of its own: `bpf` (programs, named
+    bpf_prog_TAG_NAME), `__builtin__ftrace` and `__builtin__kprobes` (trampolines).
+    """
+
+    name: str
+    module: str | None
+    offset: int
+
+
+def source_name(name: str) -> str | None:
+    """What the source calls a function that the compiler made under this name; None for a part or any other name.
+
+    `foo.isra.0` and `foo.constprop.0` are foo with fewer parameters. If foo is in BTF all the same, those it still has
+    are where they were: pahole leaves out others. `foo.llvm.123` is foo. `foo.part.0` and `foo.cold` are pieces of it.
+    """
+    base, *suffixes = name.split(".")
+    if suffixes and all(suffix.isdecimal() or suffix in _WHOLE_FUNCTION for suffix in suffixes):
+        return base
+    return None
+
+
+class Kallsyms:
+    """Functions only: symbols of type t, T, w and W, without what is discarded after boot (.init.text)."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self._kernel, self._ahead = self._read_kernel()
+        # "ffffffff81000000 T _text": all addresses have the same width.
+        self._name_at = self._kernel.find(b" ") + 3
+        try:
+            self._end = self._address(len(self._kernel) - 1)
+        except ValueError:
+            raise PwruError("it does not hold the kernel's symbols") from None
+        if not self._end:
+            raise PwruError(
+                "the kernel hides the addresses in it; to be shown them takes CAP_SYSLOG, and the sysctl"
+                " kernel.kptr_restrict at 0 or 1"
+            )
+
+    @classmethod
+    def read(cls, path: str = KALLSYMS) -> Kallsyms:
+        """Reads the symbols of vmlinux. Raises PwruError where the kernel has none or hides their addresses."""
+        try:
+            # A read gives a page of whole lines, however much is asked for: buffering would only copy it.
+            return cls(FileIO(path))
+        except OSError as error:
+            raise PwruError(f"cannot read {path}: {error.strerror}") from None
+        except PwruError as error:
+            raise PwruError(f"{path}: {error}") from None
+
+    def find(self, names: Collection[str], module: str | None = None) -> dict[str, list[int]]:
+        """Addresses, ascending, of those of these functions that there are, in vmlinux or one module.
+
+        A name has several where static functions of different files share it. A function that is there only as what
+        the compiler made of it is found under that name: `ip_fragment` as `ip_fragment.constprop.0`.
+        """
+        if module is not None:
+            return self._find_in(self._modules.get(module, {}), set(names))
+        found: dict[str, list[int]] = {}
+        wanted = {name.encode() for name in names}
+        name_at, kind, end = self._name_at, self._name_at - 2, self._name_at - 3
+        for line in BytesIO(self._kernel):
+            if line[name_at:-1] in wanted and line[kind:-1].startswith(_FUNCTION_TYPES):
+                found.setdefault(line[name_at:-1].decode(), []).append(int(line[:end], 16))
+        missing = wanted - {name.encode() for name in found}
+        for name, address in self._made_of(missing) if missing else ():
+            found.setdefault(name, []).append(address)
+        return found
+
+    def addresses(self, name: str) -> list[int]:
+        """Addresses of all functions with this name, in vmlinux or, if it has none, in modules; ascending."""
+        found = self.find([name]).get(name)
+        return found or sorted(address for functions in self._modules.values() for address in functions.get(name, ()))
+
+    def modules(self) -> list[str]:
+        """Modules that have functions, and what stands in the place of one, see Symbol."""
+        return sorted(self._modules)
+
+    def lookup(self, address: int) -> Symbol | None:
+        """The function that the address is in, None if it is in none."""
+        if address < self._end and (found := self._lookup_kernel(address)):
+            return found
+        symbols = self._module_symbols
+        index = bisect_right(symbols, address, key=itemgetter(0)) - 1
+        if index < 0:
+            return None
+        start = symbols[index][0]
+        _, name, module = symbols[bisect_left(symbols, start, key=itemgetter(0))]
+        return Symbol(name, module, address - start) if address - start < _LONGEST_FUNCTION else None
+
+    # --- vmlinux: the lines as they are ---
+
+    def _address(self, position: int) -> int:
+        """The address in the line that this byte is in."""
+        line = self._kernel.rfind(b"\n", 0, position) + 1
+        return int(self._kernel[line : line + self._name_at - 3], 16)
+
+    def _lookup_kernel(self, address: int) -> Symbol | None:
+        positions = range(len(self._kernel))
+        position = bisect_right(positions, address, key=self._address) - 1
+        if position < 0:
+            return None
+        start = self._address(position)
+        line = bisect_left(positions, start, key=self._address) + self._name_at
+        if self._kernel[line - 2 : line - 1] not in _FUNCTION_TYPES:
+            return None  # old kernels have per-CPU variables before the text
+        return Symbol(self._kernel[line : self._kernel.index(b"\n", line)].decode(), None, address - start)
+
+    def _made_of(self, names: set[bytes]) -> Iterator[tuple[str, int]]:
+        """What the compiler made of these functions, without a look at all other names."""
+        text = self._kernel
+        for suffix in re.finditer(rb"\.(?:%b)\." % "|".join(_WHOLE_FUNCTION).encode(), text):
+            dot = suffix.start()
+            start = text.rindex(b" ", 0, dot) + 1
+            if text[start:dot] in names:
+                name = text[start : text.index(b"\n", dot)].decode()
+                if source_name(name):
+                    yield name, self._address(dot)
+
+    # --- modules ---
+
+    @cached_property
+    def _module_symbols(self) -> list[tuple[int, str, str]]:
+        """Address, name and module of each function, by address."""
+        symbols: list[tuple[int, str, str]] = []
+        lines = (self._ahead + self._file.readall()).splitlines()
+        self._file.close()
+        for line in lines:
+            if line.endswith(b"]"):
+                address, kind, rest = line.split(b" ", 2)
+                if kind in _FUNCTION_TYPES:
+                    name, _, module = rest[:-1].decode().partition("\t[")
+                    symbols.append((int(address, 16), name, module))
+        symbols.sort(key=itemgetter(0))
+        return symbols
+
+    @cached_property
+    def _modules(self) -> dict[str, dict[str, list[int]]]:
+        modules: dict[str, dict[str, list[int]]] = {}
+        for address, name, module in self._module_symbols:
+            modules.setdefault(module, {}).setdefault(name, []).append(address)
+        return modules
+
+    @staticmethod
+    def _find_in(symbols: dict[str, list[int]], names: set[str]) -> dict[str, list[int]]:
+        found = {name: addresses for name, addresses in symbols.items() if name in names}
+        missing = names - found.keys()
+        return found | {name: addresses for name, addresses in symbols.items() if source_name(name) in missing}
+
+    def _read_kernel(self) -> tuple[bytes, bytes]:
+        """The lines up to that of _etext, or of the first module without it, and what was read beyond them."""
+        data = bytearray()
+        while chunk := self._file.read(_CHUNK):
+            seen = max(0, len(data) - len(_END))
+            data += chunk
+            end = data.find(_END, seen)
+            if end >= 0:
+                end += len(_END)
+                return bytes(data[:end]), bytes(data[end:])
+        module = data.find(b"\t")
+        end = data.rfind(b"\n", 0, module) + 1 if module >= 0 else len(data)
+        return bytes(data[:end]), bytes(data[end:])

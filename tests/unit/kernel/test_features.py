@@ -1,0 +1,89 @@
+"""What the kernel has, on files and BTF made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pwru.kernel import features
+from pwru.kernel.btf import Btf
+from tests.unit.kernel.btf_writer import Writer
+
+
+def status(tmp_path: Path, *capabilities: str) -> str:
+    effective = sum(1 << features.CAPABILITIES[name] for name in capabilities)
+    path = tmp_path / "status"
+    path.write_text(f"Name:\tpwru\nCapPrm:\t000001ffffffffff\nCapEff:\t{effective:016x}\nCapBnd:\t000001ffffffffff\n")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("has", "missing"),
+    [
+        ((), ["CAP_BPF", "CAP_PERFMON"]),
+        (("CAP_SYSLOG", "CAP_NET_ADMIN"), ["CAP_BPF", "CAP_PERFMON"]),
+        (("CAP_BPF", "CAP_SYSLOG"), ["CAP_PERFMON"]),
+        (("CAP_BPF", "CAP_PERFMON"), []),
+        (("CAP_SYS_ADMIN",), []),
+    ],
+)
+def test_missing_capabilities(tmp_path: Path, has: tuple[str, ...], missing: list[str]) -> None:
+    assert features.missing_capabilities(status=status(tmp_path, *has)) == missing
+
+
+def test_other_capabilities(tmp_path: Path) -> None:
+    path = status(tmp_path, "CAP_SYS_ADMIN")
+    wanted = ("CAP_SYS_RESOURCE", "CAP_SYS_ADMIN", "CAP_SYSLOG")
+    assert features.missing_capabilities(wanted, path) == ["CAP_SYS_RESOURCE", "CAP_SYSLOG"]
+
+
+def test_capability_numbers_are_those_of_the_kernel() -> None:
+    header = Path("/usr/include/linux/capability.h")
+    if not header.exists():
+        pytest.skip("no kernel headers")
+    defined = dict(line.split()[1:3] for line in header.read_text().splitlines() if line.startswith("#define CAP_"))
+    assert {name: int(defined[name]) for name in features.CAPABILITIES} == features.CAPABILITIES
+
+
+def test_user_namespace(tmp_path: Path) -> None:
+    path = tmp_path / "uid_map"
+    path.write_text("         0          0 4294967295\n")
+    assert not features.in_user_namespace(str(path))
+    path.write_text("         0       1000          1\n")
+    assert features.in_user_namespace(str(path))
+
+
+def test_tracefs(tmp_path: Path) -> None:
+    first, second = tmp_path / "tracing", tmp_path / "debug"
+    first.mkdir()
+    assert features.tracefs((str(first), str(second))) is None
+    (second / "events").mkdir(parents=True)
+    assert features.tracefs((str(first), str(second))) == second
+    assert not features.has_kprobe_events(second)
+    (second / "kprobe_events").write_text("")
+    assert features.has_kprobe_events(second)
+
+
+def test_lockdown(tmp_path: Path) -> None:
+    path = tmp_path / "lockdown"
+    assert features.lockdown(str(path)) is None
+    for mode in ("none", "integrity", "confidentiality"):
+        path.write_text("none integrity confidentiality\n".replace(mode, f"[{mode}]"))
+        assert features.lockdown(str(path)) == mode
+
+
+def test_btf_of_an_old_and_a_new_kernel() -> None:
+    old, new = Writer(), Writer()
+    old.enum("bpf_attach_type", ("BPF_CGROUP_INET_INGRESS", 0))
+    old.struct("in6_addr", 16)
+    new.enum("bpf_attach_type", ("BPF_TRACE_KPROBE_MULTI", 42), ("BPF_TRACE_FENTRY_MULTI", 59))
+    kfunc = new.func("bpf_rdonly_cast", 0)
+    in6_addr = new.struct("in6_addr", 16)
+    new.func("register_fprobe_ips", 0)
+    for made, has in ((old, False), (new, True)):
+        btf = Btf(made.data())
+        assert features.has_kprobe_multi(btf) is has
+        assert features.has_fentry_multi(btf) is has
+        assert features.has_fprobe(btf) is has
+        assert features.rdonly_cast(btf) == ((kfunc, in6_addr) if has else None)
