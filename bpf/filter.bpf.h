@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The packet filter: stubs that pwru/filter/splice.py replaces in the object file with a translated pcap filter.
+ *
+ * `data` is the kernel address of a header (Ethernet for l2, IP for l3), `caplen` how many bytes may be loaded from
+ * there, `len` the packet's length from there. Non-zero: the packet matches, as pcap_offline_filter(3PCAP) says.
+ *
+ * A stub is a global function with scalar arguments, so that the verifier checks it once and on its own. Its result
+ * comes out of an asm statement, or clang would take a stub for its only known value and drop the calls.
+ * The filter in its place needs up to 224 bytes of stack.
+ */
+#ifndef __FILTER_BPF_H__
+#define __FILTER_BPF_H__
+
+#define FILTER_STUB(name)                                                                            \
+	__noinline int name(__u64 data, __u32 caplen, __u32 len)                                     \
+	{                                                                                            \
+		int match;                                                                           \
+                                                                                                     \
+		asm volatile("%0 = 1" : "=r"(match) : "r"(data), "r"(caplen), "r"(len));             \
+		return match;                                                                        \
+	}
+
+FILTER_STUB(filter_l2)
+FILTER_STUB(filter_l3)
+
+#endif /* __FILTER_BPF_H__ */
