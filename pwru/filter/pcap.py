@@ -1,0 +1,83 @@
+"""pcap-filter(7) expressions to classic BPF, by the system's libpcap."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from ctypes import byref
+from itertools import pairwise
+from types import ModuleType
+from typing import NamedTuple
+
+from pwru.errors import PwruError
+
+# pcap-linktype(7): the values that pcap_open_dead(3PCAP) takes; DLT_RAW is 12 on Linux (101 is for files)
+DLT_EN10MB, DLT_RAW = 1, 12
+
+_SNAPLEN = 262144  # what an accepting filter returns; tcpdump's default
+_PCAP_NETMASK_UNKNOWN = 0xFFFFFFFF
+
+
+class Insn(NamedTuple):
+    """struct bpf_insn of pcap/bpf.h."""
+
+    code: int
+    jt: int
+    jf: int
+    k: int
+
+
+def compile_expression(expression: str, dlt: int) -> list[Insn]:
+    """The classic BPF program of `expression` for the link type `dlt`, optimized.
+
+    Raises PwruError with libpcap's own message, and with the place where a syntax error was found.
+    """
+    pcap = _libpcap()
+    insns, error = _compile(pcap, expression, dlt)
+    if error:
+        where = _place(pcap, expression, dlt) if "syntax error" in error else ""
+        raise PwruError(f"pcap filter {expression!r}: {error}{where}")
+    return insns
+
+
+def _compile(pcap: ModuleType, expression: str, dlt: int) -> tuple[list[Insn], str]:
+    handle = pcap.open_dead(dlt, _SNAPLEN)
+    program = pcap.bpf_program()
+    try:
+        if pcap.compile(handle, byref(program), os.fsencode(expression), 1, _PCAP_NETMASK_UNKNOWN) != 0:
+            return [], pcap.geterr(handle).decode(errors="replace")
+        insns = [Insn(i.code, i.jt, i.jf, i.k) for i in program.bf_insns[: program.bf_len]]
+        pcap.freecode(byref(program))
+        return insns, ""
+    finally:
+        pcap.close(handle)
+
+
+def _place(pcap: ModuleType, expression: str, dlt: int) -> str:
+    """libpcap does not say where a syntax error is: it is after the longest beginning that is a filter by itself."""
+    words = list(re.finditer(r"[()]|[^\s()]+", expression))
+    for good, bad in reversed(list(pairwise(words))):
+        if not _compile(pcap, expression[: good.end()], dlt)[1]:
+            return f", at or after {expression[bad.start() :]!r}"
+    return ""
+
+
+def _libpcap() -> ModuleType:
+    # At its import libpcap asks pkg_about for its own version and authors, which takes twice the time of the rest: an
+    # answer that costs nothing leaves only those out.
+    about = ModuleType("pkg_about")
+    about.about = lambda *_: None  # type: ignore[attr-defined]
+    absent = sys.modules.setdefault("pkg_about", about) is about
+    try:
+        import libpcap
+    except OSError as error:
+        raise PwruError(
+            "a pcap filter needs libpcap, which this system lacks: install it (Debian, Ubuntu: apt install libpcap0.8)"
+        ) from error
+    except ImportError as error:
+        raise PwruError(f"a pcap filter needs the Python package libpcap: pip install libpcap ({error})") from error
+    finally:
+        if absent:
+            del sys.modules["pkg_about"]
+    return libpcap  # type: ignore[no-any-return, unused-ignore]

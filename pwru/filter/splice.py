@@ -1,0 +1,82 @@
+"""Translated filters into the object file, before libbpf sees it: a stub function gets another body.
+
+The new bodies go to the end of a copy of the .text section at the end of the file; the stub's symbol, and its entries
+in .BTF.ext, then say where. So a filter has as much room as it needs, the object holds no padding that every load
+would pay for, and nothing else moves: other symbols, relocations and debug information stay as they are.
+libbpf (1.1 to 1.7) copies a function with its .BTF.ext records into each program that calls it, by exactly these.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+from .ebpf import INSN_SIZE
+
+_SHDR_OFFSET = 24  # of sh_offset, sh_size in Elf64_Shdr
+_SYM_SIZE = 24
+_SYM_VALUE = 8  # of st_value, st_size in Elf64_Sym
+
+
+def splice(image: bytes, code: Mapping[str, bytes]) -> bytes:
+    """`image`, an eBPF object, with the bodies of the functions named in `code` replaced by these instructions.
+
+    Raises KeyError for a function that the object does not have: not an error that a user can make.
+    """
+    from elftools.elf.elffile import ELFFile
+
+    elf = ELFFile(BytesIO(image))
+    names = {section.name: index for index, section in enumerate(elf.iter_sections())}
+    table: Any = elf.get_section(names[".symtab"])
+    symbols = {symbol.name: index for index, symbol in enumerate(table.iter_symbols())}
+    text = elf.get_section(names[".text"])
+    btf, btf_ext = elf.get_section(names[".BTF"]), elf.get_section(names[".BTF.ext"])
+
+    patched = bytearray(image)
+    body = bytearray(text.data())
+    moved: dict[int, int] = {}  # insn_off in bytes: before, after
+    for name, insns in code.items():
+        symbol = table["sh_offset"] + symbols[name] * _SYM_SIZE + _SYM_VALUE
+        (old,) = struct.unpack_from("<Q", image, symbol)
+        moved[old] = len(body)
+        struct.pack_into("<QQ", patched, symbol, len(body), len(insns))
+        body += insns
+    _move_records(patched, btf_ext["sh_offset"], _string_offset(btf.data(), b".text"), moved)
+    patched += bytes(-len(patched) % INSN_SIZE)
+    header = elf["e_shoff"] + names[".text"] * elf["e_shentsize"] + _SHDR_OFFSET
+    struct.pack_into("<QQ", patched, header, len(patched), len(body))
+    return bytes(patched + body)
+
+
+def _string_offset(btf: bytes, string: bytes) -> int:
+    """Where `string` is in the string section of BTF (struct btf_header, include/uapi/linux/btf.h)."""
+    hdr_len, _, _, str_off, str_len = struct.unpack_from("<5I", btf, 4)
+    strings = btf[hdr_len + str_off : hdr_len + str_off + str_len]
+    return strings.index(b"\0" + string + b"\0") + 1
+
+
+def _move_records(image: bytearray, btf_ext: int, section_name: int, moved: Mapping[int, int]) -> None:
+    """Gives the records of func_info and line_info for the starts of functions in `moved` their new offsets.
+
+    struct btf_ext_header in libbpf's libbpf_internal.h: tables that begin with the size of a record; then for each
+    section its name's offset, how many records, and the records, which begin with insn_off and are sorted by it.
+    """
+    hdr_len, *tables = struct.unpack_from("<5I", image, btf_ext + 4)
+    for offset, length in zip(tables[::2], tables[1::2], strict=True):
+        at = btf_ext + hdr_len + offset
+        end = at + length
+        (size,) = struct.unpack_from("<I", image, at)
+        at += 4
+        while at < end:
+            name, count = struct.unpack_from("<II", image, at)
+            at += 8
+            if name == section_name:
+                records = []
+                for start in range(at, at + count * size, size):
+                    (insn_off,) = struct.unpack_from("<I", image, start)
+                    records.append((moved.get(insn_off, insn_off), bytes(image[start + 4 : start + size])))
+                records.sort()
+                image[at : at + count * size] = b"".join(struct.pack("<I", off) + rest for off, rest in records)
+            at += count * size

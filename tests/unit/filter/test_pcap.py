@@ -1,0 +1,99 @@
+"""Compiling pcap expressions, and what a user reads when that fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pwru.errors import PwruError
+from pwru.filter import compile_filter
+from pwru.filter.pcap import DLT_EN10MB, DLT_RAW, Insn, compile_expression
+from pwru.filter.translate import translate
+
+
+def test_compiles_for_a_link_type() -> None:
+    assert compile_expression("ip", DLT_EN10MB) == [
+        Insn(0x28, 0, 0, 12),  # ldh [12]
+        Insn(0x15, 0, 1, 0x0800),  # jeq #0x800
+        Insn(0x06, 0, 0, 262144),  # ret #262144
+        Insn(0x06, 0, 0, 0),  # ret #0
+    ]
+    assert compile_expression("ip", DLT_RAW)[0] == Insn(0x30, 0, 0, 0)  # ldb [0]
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("tcp port http-nonsense", "http-nonsense"),
+        ("tcp port 99999", "illegal port number 99999 > 65535"),
+        ("net 10.0.0.0/33", "mask length must be <= 32"),
+        ("tcp and udp", "expression rejects all packets"),
+        ("ether[0:3] == 1", "data size must be 1, 2, or 4"),
+        ("tcp \udcff", "syntax error"),  # a byte on the command line that is not UTF-8
+    ],
+)
+def test_message_is_libpcaps(expression: str, message: str) -> None:
+    with pytest.raises(PwruError) as caught:
+        compile_filter(expression)
+    assert message in str(caught.value)
+    assert repr(expression) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("expression", "where"),
+    [
+        ("host 1.1.1.1 adn tcp", "'adn tcp'"),
+        ("tcp and and port 80", "'and and port 80'"),
+        ("tcp or udp) or icmp", "') or icmp'"),
+    ],
+)
+def test_place_of_a_syntax_error(expression: str, where: str) -> None:
+    with pytest.raises(PwruError, match="syntax error") as caught:
+        compile_filter(expression)
+    assert str(caught.value).endswith(f", at or after {where}")
+
+
+def test_syntax_error_in_the_first_word() -> None:
+    with pytest.raises(PwruError, match=r"syntax error$"):
+        compile_filter("(tcp")
+
+
+@pytest.mark.parametrize("expression", ["arp", "ether host 02:00:00:00:00:01", "vlan 5"])
+def test_link_layer_expression_rejects_at_l3(expression: str) -> None:
+    code = compile_filter(expression)
+    assert code["filter_l3"] == translate([Insn(0x06, 0, 0, 0)], None)
+    assert code["filter_l2"] != code["filter_l3"]
+
+
+def test_loop() -> None:
+    with pytest.raises(PwruError, match="`protochain` needs a loop") as caught:
+        compile_filter("ip6 protochain 6")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_libpcap() -> None:
+    """Where the system has no libpcap.so: the package's own error is not for users."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import ctypes.util; ctypes.util.find_library = lambda name: None\n"
+            "from pwru.filter import compile_filter; compile_filter('tcp')",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.splitlines()[-1] == (
+        "pwru.errors.PwruError: a pcap filter needs libpcap, which this system lacks: install it "
+        "(Debian, Ubuntu: apt install libpcap0.8)"
+    )
+
+
+def test_imports_nothing_heavy_before_it_is_needed() -> None:
+    code = "import sys, pwru.filter; print([m for m in ('libpcap', 'elftools', 'ctypes.util') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,55 @@
+"""Other bodies for the stubs in an object file, everything else where it was."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from pwru.filter import splice
+
+from . import harness
+
+FIRST, SECOND = bytes(range(8)) * 5, bytes(range(8, 16)) * 3000
+
+
+@pytest.fixture(scope="module")
+def image() -> bytes:
+    return harness.harness_image()
+
+
+def functions(image: bytes) -> dict[str, bytes]:
+    elf: Any = ELFFile(BytesIO(image))
+    found = {}
+    for symbol in elf.get_section_by_name(".symtab").iter_symbols():
+        if symbol["st_info"]["type"] == "STT_FUNC":
+            section = elf.get_section(symbol["st_shndx"]).data()
+            found[symbol.name] = section[symbol["st_value"] :][: symbol["st_size"]]
+    return found
+
+
+def test_replaces_the_functions_and_nothing_else(image: bytes) -> None:
+    spliced = splice(image, {"filter_l3": FIRST, "filter_l2": SECOND})
+    assert functions(spliced) == functions(image) | {"filter_l3": FIRST, "filter_l2": SECOND}
+    before: Any = ELFFile(BytesIO(image))
+    after: Any = ELFFile(BytesIO(spliced))
+    for old, new in zip(before.iter_sections(), after.iter_sections(), strict=True):
+        assert old.name == new.name
+        if old.name not in (".text", ".symtab", ".BTF.ext"):
+            assert old.data() == new.data()
+
+
+def test_one_of_two(image: bytes) -> None:
+    assert functions(splice(image, {"filter_l2": FIRST})) == functions(image) | {"filter_l2": FIRST}
+
+
+def test_again(image: bytes) -> None:
+    again = splice(splice(image, {"filter_l2": SECOND}), {"filter_l2": FIRST})
+    assert functions(again) == functions(image) | {"filter_l2": FIRST}
+
+
+def test_unknown_function(image: bytes) -> None:
+    with pytest.raises(KeyError, match="filter_l7"):
+        splice(image, {"filter_l7": FIRST})
