@@ -1,0 +1,151 @@
+"""The command line: flags to Options, and errors to one line and an exit status.
+
+`parser()` is also what the man page and shell completion are made from, so nothing but argparse is needed to call it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+
+from pwru import __version__
+from pwru.errors import PwruError
+from pwru.options import Options
+from pwru.probes import BACKENDS
+
+_EPILOG = """\
+examples:
+  pwru 'host 10.0.0.1 and tcp port 80'     the way of these packets, function by function
+  pwru --filter-func '.*kfree_skb.*|.*skb_reason_drop' 'tcp'
+                                           only where packets are freed or dropped, and why
+  pwru --filter-netns /run/netns/web icmp  only in one network namespace
+  pwru --output-json udp port 53 > dns.jsonl
+
+Run as root. Events go to standard output, everything else to standard error. Ctrl-C ends a trace.
+"""
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "t", "1"):
+        return True
+    if text.lower() in ("false", "f", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return int(text)
+
+
+def _u32(text: str) -> int:
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 32 bits, decimal or 0x…")
+    return value
+
+
+def _mark(text: str) -> tuple[int, int]:
+    """MARK or MARK/MASK; 0 without a mask is off, as is a mask of 0."""
+    mark, slash, mask = text.partition("/")
+    value = _u32(mark)
+    return value, _u32(mask) if slash else (0xFFFFFFFF if value else 0)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="pwru",
+        description="Packet, where are you? Shows the way of packets through the Linux kernel,\n"
+        "function by function, and where and why they are dropped.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    p.add_argument(
+        "pcap_filter",
+        nargs="*",
+        metavar="PCAP-FILTER",
+        help="which packets, in the language of tcpdump: pcap-filter(7); all words together are one filter",
+    )
+    p.add_argument("--version", action="version", version=f"pwru {__version__}")
+
+    def flag(group: argparse._ArgumentGroup, name: str, text: str) -> None:
+        group.add_argument(name, type=_boolean, nargs="?", const=True, default=False, metavar="true|false", help=text)
+
+    which = p.add_argument_group("which packets and functions")
+    which.add_argument("--filter-func", metavar="RE", help="only functions whose whole name matches this regex")
+    which.add_argument(
+        "--filter-netns",
+        metavar="NETNS",
+        help="only in this network namespace: a path such as /proc/PID/ns/net or inode:N",
+    )
+    which.add_argument(
+        "--filter-ifname",
+        metavar="NAME",
+        help="only on this interface (of --filter-netns, or of the current namespace)",
+    )
+    which.add_argument(
+        "--filter-mark", metavar="MARK[/MASK]", type=_mark, default=(0, 0), help="only with this skb mark (0 is off)"
+    )
+    how = p.add_argument_group("how to trace")
+    how.add_argument(
+        "--backend", choices=BACKENDS, help="how to attach to the kernel; default: the best one that works here"
+    )
+    how.add_argument(
+        "--kernel-btf", metavar="FILE", help="BTF of this kernel: raw, or an ELF vmlinux with a .BTF section"
+    )
+    output = p.add_argument_group("output")
+    flag(output, "--output-json", "one JSON object a line")
+    output.add_argument("--output-file", metavar="FILE", help="append events to FILE instead of standard output")
+    output.add_argument(
+        "--output-limit-lines", metavar="N", type=_count, default=0, help="end after N events (0: no limit)"
+    )
+    output.add_argument("--ready-file", metavar="FILE", help="create FILE once everything is attached")
+    flag(output, "--debug", "say more about what is done, and how long it takes")
+    return p
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """Parses with booleans as users know them: a bare flag is true, a value needs `=`.
+
+    argparse would take the word after `--output-json` for its value, and that is the pcap filter.
+    """
+    p = parser()
+    booleans = {name for action in p._actions if action.type is _boolean for name in action.option_strings}
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = [f"{word}=true" if word in booleans else word for word in arguments[:end]]
+    return p.parse_args(flags + arguments[end:])
+
+
+def options(arguments: list[str] | None = None) -> Options:
+    """Exits with status 2 and a line on stderr if the command line is wrong."""
+    values = vars(_parse(sys.argv[1:] if arguments is None else arguments))
+    mark, mask = values.pop("filter_mark")
+    words = values.pop("pcap_filter")
+    return Options(pcap_filter=" ".join(words).strip(), filter_mark=mark, filter_mark_mask=mask, **values)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command `pwru`: 0, or 1 after an error; a wrong command line exits with 2."""
+    chosen = options(arguments)
+    try:
+        from pwru.tracer import trace
+
+        trace(chosen)
+    except PwruError as error:
+        print(f"pwru: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        pass  # who read standard output has seen enough
+    except KeyboardInterrupt:
+        return 130  # before tracing began; from then on Ctrl-C is the ordinary end
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""What a run was asked to do: the command line's flags by name, checked as far as they can be without the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    pcap_filter: str = ""
+    backend: str | None = None
+    kernel_btf: str | None = None
+    filter_func: str | None = None
+    filter_netns: str | None = None
+    filter_ifname: str | None = None
+    filter_mark: int = 0
+    filter_mark_mask: int = 0
+    output_json: bool = False
+    output_file: str | None = None
+    output_limit_lines: int = 0
+    ready_file: str | None = None
+    debug: bool = False

@@ -1,0 +1,201 @@
+"""kprobe: single kprobes, for kernels without FPROBE.
+
+Defined through tracefs, not one by one as perf events: many probes can share one trace event there (since v5.5, commit
+ca89bc071d5e ("tracing/kprobe: Add multi-probe per event support")), which is then enabled, given its BPF program and
+disabled in one go. On x86-64 a probe stands just behind the ftrace nop at the function's entry, where the arguments are
+still in their registers: arming one there is a patch of the text, while at the nop itself it is an update of all of
+ftrace, a hundred times slower to enable and disable.
+
+Defined probes belong to nobody, so they would outlive a tracer that is killed. Therefore a child process waits from
+before the first definition until this process is gone, whatever ended it, and then removes them; this also takes the
+removal (an RCU grace period for each probe) out of the user's way. Disabling needs no help: the perf events are closed
+with the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import signal
+import struct
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pwru.kernel.btf import FUNC
+from pwru.kernel.features import tracefs
+from pwru.libbpf import Link
+from pwru.probes import Probes, Progress, Refused, by_program
+
+if TYPE_CHECKING:
+    from pwru.kernel.functions import Target
+    from pwru.libbpf import Object
+
+_GROUP = "pwru"
+# Where the ftrace nop ends: without and with an endbr64 before it. The kernel refuses an offset inside an instruction.
+_BEHIND_NOP = {"x86_64": (5, 9)}.get(os.uname().machine, ())
+
+# include/uapi/linux/perf_event.h
+_PERF_TYPE_TRACEPOINT = 2
+_PERF_ATTR_SIZE_VER0 = 64
+_PERF_FLAG_FD_CLOEXEC = 8
+_PERF_EVENT_IOC_ENABLE = 0x2400
+_PERF_EVENT_IOC_SET_BPF = 0x40042408
+_NR_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
+
+
+class Backend(Probes):
+    name = "kprobe"
+
+    def unavailable(self) -> str | None:
+        if self.sites.btf.find("register_kprobe", FUNC) is None:
+            return "this kernel is built without CONFIG_KPROBES"
+        folder = tracefs()
+        if folder is None:
+            return "tracefs is not mounted (mount -t tracefs nodev /sys/kernel/tracing)"
+        events = folder / "kprobe_events"
+        if not events.exists():
+            return "this kernel is built without CONFIG_KPROBE_EVENTS"
+        try:
+            os.close(os.open(events, os.O_WRONLY | os.O_APPEND))
+        except OSError as error:
+            return f"{events} cannot be written ({error.strerror})"
+        return None
+
+    def programs(self) -> set[str]:
+        return set(by_program("kprobe", self.sites.targets))
+
+    def attach(self, bpf: Object, progress: Progress) -> None:
+        self._tracefs = tracefs() or Path("/sys/kernel/tracing")
+        group = f"{_GROUP}_{os.getpid()}_{_start_time(os.getpid())}"
+        self._guardian = _guard(self._tracefs, group)
+        definitions = os.open(self._tracefs / "kprobe_events", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            for name, targets in by_program("kprobe", self.sites.targets).items():
+                for event in self._define(definitions, group, name, targets, progress):
+                    self.links.append(Link(self._open(f"{group}/{event}", bpf.program(name).fd)))
+        finally:
+            os.close(definitions)
+        if not self.attached:
+            raise Refused(f"attaching is refused ({self.skipped[0][1]})")
+
+    def _define(self, fd: int, group: str, program: str, targets: list[Target], progress: Progress) -> list[str]:
+        """Defines a probe for each target; the names of the events. A probe by address cannot share one."""
+        counts: dict[str, int] = {}
+        for target in targets:
+            counts[target.name] = counts.get(target.name, 0) + 1
+        events = {}
+        for target in targets:
+            shared = not target.ambiguous and counts[target.name] == 1
+            event = program if shared else f"{program}_{target.address:x}"
+            place = target.name if shared else f"0x{target.address:x}"
+            error = _define_probe(fd, f"p:{group}/{event} {place}")
+            if error:
+                self.skipped.append((target.name, os.strerror(error)))
+            else:
+                events[event] = True
+                self.attached += 1
+            progress(self.attached + len(self.skipped), len(self.sites.targets))
+        return list(events)
+
+    def _open(self, event: str, prog_fd: int) -> int:
+        """Enables the trace event for all CPUs with this program; closing the descriptor disables it."""
+        event_id = int((self._tracefs / "events" / event / "id").read_text())
+        # struct perf_event_attr up to its first published size: type, size, config, sample_period, ...
+        attr = struct.pack("=IIQQ", _PERF_TYPE_TRACEPOINT, _PERF_ATTR_SIZE_VER0, event_id, 1).ljust(64, b"\0")
+        fd = _perf_event_open(attr, pid=-1, cpu=0)
+        try:
+            fcntl.ioctl(fd, _PERF_EVENT_IOC_SET_BPF, prog_fd)
+            fcntl.ioctl(fd, _PERF_EVENT_IOC_ENABLE, 0)
+        except OSError as error:
+            os.close(fd)
+            raise Refused(f"attaching is refused ({error.strerror})") from None
+        return fd
+
+
+def _define_probe(fd: int, definition: str) -> int:
+    """Tries just behind the ftrace nop, then the entry itself; 0 or the errno of the last try."""
+    failure = 0
+    for offset in (*_BEHIND_NOP, 0):
+        try:
+            os.write(fd, f"{definition}{f'+{offset}' if offset else ''}\n".encode())
+            return 0
+        except OSError as error:
+            failure = error.errno or errno.EINVAL
+    return failure
+
+
+def _perf_event_open(attr: bytes, pid: int, cpu: int) -> int:
+    """perf_event_open(2), which libc does not wrap."""
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    syscall.restype = ctypes.c_long
+    arguments = (ctypes.c_int(pid), ctypes.c_int(cpu), ctypes.c_int(-1), ctypes.c_ulong(_PERF_FLAG_FD_CLOEXEC))
+    fd = int(syscall(ctypes.c_long(_NR_PERF_EVENT_OPEN[os.uname().machine]), attr, *arguments))
+    if fd < 0:
+        raise Refused(f"perf_event_open: {os.strerror(ctypes.get_errno())}")
+    return fd
+
+
+def _start_time(pid: int) -> int | None:
+    """Clock ticks from boot to the start of a process, to tell it from a later one with its PID; proc_pid_stat(5)."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return None
+
+
+def _guard(tracefs: Path, group: str) -> int:
+    """Starts the child that removes the group's probes once this process has ended, and those of dead tracers now.
+
+    Returns the write end of a pipe that nobody writes to: it is closed when this process ends.
+    """
+    read_end, write_end = os.pipe()
+    if os.fork():
+        os.close(read_end)
+        return write_end
+    status = 1
+    try:
+        os.setsid()  # out of reach of what the terminal sends to the tracer
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        os.dup2(read_end, 3)
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+        os.chdir("/")
+        for dead in _dead_groups(tracefs):
+            _remove(tracefs, dead)
+        os.read(3, 1)
+        _remove(tracefs, group)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _dead_groups(tracefs: Path) -> list[str]:
+    found = []
+    for folder in (tracefs / "events").glob(f"{_GROUP}_*_*"):
+        _, pid, started = folder.name.split("_")
+        if _start_time(int(pid)) != int(started):
+            found.append(folder.name)
+    return found
+
+
+def _remove(tracefs: Path, group: str) -> None:
+    """Removes all events of a group, waiting for those that are still being disabled."""
+    for _ in range(600):
+        definitions = (tracefs / "kprobe_events").read_text()
+        events = sorted(set(re.findall(rf"^p\d*:({group}/\S+)", definitions, re.MULTILINE)))
+        if not events:
+            return
+        fd = os.open(tracefs / "kprobe_events", os.O_WRONLY | os.O_APPEND)
+        for event in events:
+            with contextlib.suppress(OSError):
+                os.write(fd, f"-:{event}\n".encode())
+        os.close(fd)
+        time.sleep(0.1)

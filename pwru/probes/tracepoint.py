@@ -1,0 +1,80 @@
+"""tracepoint: every tracepoint that carries an skb, on kernels that let nothing else be attached.
+
+Coarse, but it works on locked-down machines, and shows a drop with its reason and place. Each tracepoint gets its own
+copy of one loaded template program, in which a constant says where its arguments are (see bpf/pwru.bpf.c).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING
+
+from pwru import libbpf
+from pwru.errors import PwruError
+from pwru.probes import Probes, Progress, Refused
+
+if TYPE_CHECKING:
+    from pwru.kernel.btf import Tracepoint
+    from pwru.libbpf import Link, Object
+
+_TEMPLATE = "tracepoint"
+_CONSTANT = 0x7077727500000FF0
+_MAX_ARGS = 8
+_NO_ARG = 15
+
+
+class Backend(Probes):
+    name = "tracepoint"
+
+    def unavailable(self) -> str | None:
+        return None if self.sites.tracepoints else "this kernel's BTF has no tracepoint with an skb"
+
+    def programs(self) -> set[str]:
+        return {_TEMPLATE}
+
+    def attach(self, bpf: Object, progress: Progress) -> None:
+        insns = bpf.program(_TEMPLATE).insns()
+        for number, tracepoint in enumerate(self.sites.tracepoints):
+            try:
+                self.links.append(_attach(insns, number, tracepoint))
+            except OSError as error:
+                self.skipped.append((tracepoint.name, os.strerror(error.errno or 0)))
+            progress(number + 1, len(self.sites.tracepoints))
+        self.attached = len(self.links)
+        if not self.attached:
+            raise Refused(f"attaching is refused ({self.skipped[0][1]})")
+
+
+def _attach(template: bytes, number: int, tracepoint: Tracepoint) -> Link:
+    fd = libbpf.prog_load(libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, specialize(template, number, tracepoint))
+    try:
+        return libbpf.link_raw_tracepoint(fd, tracepoint.name)
+    finally:
+        os.close(fd)  # the link holds the program
+
+
+def specialize(template: bytes, number: int, tracepoint: Tracepoint) -> bytes:
+    """The template's instructions with the constant of this tracepoint: TRACEPOINT_TEMPLATE in bpf/pwru.bpf.c."""
+
+    def position(index: int | None) -> int:
+        return index if index is not None and index < _MAX_ARGS else _NO_ARG
+
+    what = position(tracepoint.skb_arg) | position(tracepoint.reason_arg) << 4 | position(tracepoint.location_arg) << 8
+    at = _find_ld_imm64(template, _CONSTANT)
+    immediate = struct.pack("<II", what, number)
+    return template[: at + 4] + immediate[:4] + template[at + 8 : at + 12] + immediate[4:] + template[at + 16 :]
+
+
+def _find_ld_imm64(insns: bytes, value: int) -> int:
+    """The offset of the one instruction that loads this constant; it takes two slots of 8 bytes."""
+    low, high = value & 0xFFFFFFFF, value >> 32
+    slots = list(struct.iter_unpack("<BBhI", insns))
+    found = [
+        8 * index
+        for index in range(len(slots) - 1)
+        if slots[index][0] == 0x18 and slots[index][3] == low and slots[index + 1][3] == high
+    ]
+    if len(found) != 1:
+        raise PwruError("the BPF object does not belong to this version of pwru; rebuild it: make build")
+    return found[0]

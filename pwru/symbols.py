@@ -1,0 +1,46 @@
+"""From what a probe reports to names: the function or tracepoint that was hit, the drop reason, the place of a drop."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+from pwru.event import Function
+
+if TYPE_CHECKING:
+    from pwru.probes import Probes, Sites
+
+
+class Symbolizer:
+    """Made once everything is attached; names are looked up on the first event that needs them."""
+
+    def __init__(self, sites: Sites, probes: Probes) -> None:
+        self._sites = sites
+        self._tracepoints = sites.tracepoints if probes.name == "tracepoint" else []
+        self._targets = [] if self._tracepoints else sorted(sites.targets, key=lambda target: target.address)
+        self._addresses = [target.address for target in self._targets]
+
+    def function(self, addr: int, reason: int, location: int) -> Function:
+        """`addr` is the number of a tracepoint, or an address at or shortly behind the entry of a traced function."""
+        if self._tracepoints:
+            tracepoint = self._tracepoints[addr]
+            name = f"tracepoint:{tracepoint.name}"
+            with_reason = tracepoint.reason_arg is not None
+        else:
+            # How far behind depends on the backend, the kernel and the architecture (ftrace nop, endbr64, breakpoint).
+            target = self._targets[bisect_right(self._addresses, addr) - 1]
+            name = target.name
+            # The entry points in bpf/pwru.bpf.c read the argument after the skb. Functions that merely free pass a
+            # reason on, too, and for a packet that was consumed it says nothing (skb_release_data()).
+            with_reason = target.reason_arg == target.skb_arg + 1 and ("kfree_skb" in name or "drop" in name)
+        return Function(name + self._reason(reason) if with_reason else name, self._location(location))
+
+    def _reason(self, reason: int) -> str:
+        known = self._sites.drop_reasons.get(reason)
+        return f"({known})" if known else f" ({reason})"
+
+    def _location(self, address: int) -> str:
+        symbol = self._sites.kallsyms.lookup(address) if address else None
+        if symbol is None:
+            return f"0x{address:x}" if address else ""
+        return f"{symbol.name}+0x{symbol.offset:x}"

@@ -1,0 +1,268 @@
+"""The main job in one screen: options → filter → object → probes → events → output."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import struct
+import time
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from pwru.errors import PwruError
+from pwru.event import Decoder, pack
+from pwru.kernel import features, netns
+from pwru.kernel.btf import Btf, vmlinux_btf
+from pwru.libbpf import BpfError, Object, RingBuffer
+from pwru.output import Format, Writer
+from pwru.probes import BACKENDS, Probes, Refused, Sites, backend
+from pwru.progress import Phases, Progress, say
+from pwru.symbols import Symbolizer
+
+if TYPE_CHECKING:
+    from pwru.options import Options
+
+_OBJECT = Path(__file__).with_name("pwru.bpf.o")
+# Room for a burst of 60 000 events, for which the machine has a thousandth of its memory to spare.
+_RING_BUFFER_SIZE = 8 << 20
+_READ_SIZE = 1 << 18
+_VERIFIER_LINES = 20
+
+
+def trace(options: Options) -> None:
+    """Runs until a signal, the limit of lines or the end of who reads; PwruError if it cannot begin or go on."""
+    phases = Phases(options.debug)
+    _check_capabilities()
+    writer = Writer(options.output_file)
+    btf = vmlinux_btf(options.kernel_btf)
+    phases.done("BTF")
+    image = _image(options, btf)
+    config = _config(options)
+    phases.done("filter")
+    sites = Sites(btf, options.filter_func)
+    with Stop() as stop:
+        bpf, probes = _attach(options, image, config, sites, stop, phases)
+        try:
+            decoder = Decoder(Btf(bpf.btf()))
+            output = _format(options, decoder, Symbolizer(sites, probes))
+            _ready(options, probes)
+            lines = _pump(options, bpf, decoder, output, writer, stop, probes)
+            probes.detach()
+            phases.done("trace and detach")
+            _report(bpf, lines, options)
+        finally:
+            probes.detach()
+            bpf.close()
+            writer.close()
+
+
+class Stop:
+    """Ctrl-C and SIGTERM ask for the end; asked again, the process ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.fd, self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def __enter__(self) -> Stop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        os.close(self.fd)
+        os.close(self._wakeup)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            os._exit(128 + number)
+        self.asked = True
+
+
+def _check_capabilities() -> None:
+    missing = features.missing_capabilities()
+    if missing:
+        raise PwruError(f"not permitted: {' and '.join(missing)} missing; run it as root (sudo pwru …)")
+
+
+def _image(options: Options, btf: Btf) -> bytes:
+    """The BPF object with the packet filter in it."""
+    try:
+        image = _OBJECT.read_bytes()
+    except OSError as error:
+        raise PwruError(f"the BPF object {_OBJECT} cannot be read ({error.strerror}); build it: make build") from None
+    if not options.pcap_filter:
+        return image
+    from pwru.filter import Cast, compile_filter, splice
+
+    ids = features.rdonly_cast(btf)
+    return splice(image, compile_filter(options.pcap_filter, Cast(*ids) if ids else None))
+
+
+def _config(options: Options) -> dict[str, int]:
+    """The values of struct config in bpf/pwru.h."""
+    inode = netns.resolve_netns(options.filter_netns) if options.filter_netns else 0
+    ifindex = 0
+    if options.filter_ifname:
+        ifindex = netns.ifindex(options.filter_ifname, options.filter_netns)
+        inode = inode or netns.current_netns()
+    return {
+        "netns": inode,
+        "ifindex": ifindex,
+        "mark": options.filter_mark & options.filter_mark_mask,
+        "mark_mask": options.filter_mark_mask,
+        "has_filter": bool(options.pcap_filter),
+    }
+
+
+def _attach(
+    options: Options, image: bytes, config: dict[str, int], sites: Sites, stop: Stop, phases: Phases
+) -> tuple[Object, Probes]:
+    """The first backend that this kernel lets attach, at work; says what was refused on the way to it."""
+    refused = []
+    for name in (options.backend,) if options.backend else BACKENDS:
+        try:
+            bpf, probes = _attach_with(backend(name)(sites), options, image, config, stop, phases)
+        except Refused as error:
+            refused.append(f"{name}: {error}")
+            continue
+        for line in refused:
+            say(f"Not available: {line}")
+        return bpf, probes
+    raise PwruError(f"this kernel cannot be traced: {'; '.join(refused)}")
+
+
+def _attach_with(
+    probes: Probes, options: Options, image: bytes, config: dict[str, int], stop: Stop, phases: Phases
+) -> tuple[Object, Probes]:
+    if reason := probes.unavailable():
+        raise Refused(reason)
+    phases.done(f"{probes.name}: what the kernel has")
+    programs = probes.programs()
+    phases.done(f"{probes.name}: what to trace")
+    bpf = _load(options, image, config, programs)
+    phases.done(f"{probes.name}: load")
+    try:
+        with Progress("Attaching") as progress:
+
+            def one_more(done: int, total: int) -> None:
+                if stop.asked:
+                    raise PwruError("interrupted before everything was attached")
+                progress(done, total)
+
+            probes.attach(bpf, one_more)
+    except BaseException:
+        probes.detach()
+        bpf.close()
+        raise
+    phases.done(f"{probes.name}: attach")
+    return bpf, probes
+
+
+def _load(options: Options, image: bytes, config: dict[str, int], programs: set[str]) -> Object:
+    """The object in the kernel, with only these programs."""
+    bpf = Object(image, "pwru", btf_custom_path=options.kernel_btf)
+    try:
+        for program in bpf.programs():
+            program.set_autoload(program.name in programs)
+        bpf.map(".rodata.config").set_initial_value(pack(Btf(bpf.btf()), "config", config))
+        bpf.map("events").set_max_entries(_RING_BUFFER_SIZE)
+        bpf.load()
+    except BpfError as error:
+        bpf.close()
+        if options.debug:
+            say("\n".join(error.log.splitlines()[-_VERIFIER_LINES:]))
+        if error.errno == errno.EPERM:
+            raise Refused("loading BPF programs is not permitted") from None
+        hint = "" if options.debug else "; --debug shows why"
+        raise PwruError(f"the kernel refused the BPF programs: {os.strerror(error.errno or 0)}{hint}") from None
+    return bpf
+
+
+def _format(options: Options, decoder: Decoder, symbolizer: Symbolizer) -> Format:
+    if options.output_json:
+        from pwru.output.json import Json
+
+        return Json(decoder, symbolizer.function)
+    from pwru.output.text import Text
+
+    return Text(decoder, symbolizer.function)
+
+
+def _ready(options: Options, probes: Probes) -> None:
+    what = "tracepoints" if probes.name == "tracepoint" else "functions"
+    say(f"Attached to {probes.attached} {what} ({probes.name})" + _skipped(probes) + ".")
+    if options.debug:
+        for name, reason in probes.skipped:
+            say(f"debug: not attached: {name}: {reason}")
+    if options.ready_file:
+        try:
+            Path(options.ready_file).touch()
+        except OSError as error:
+            raise PwruError(f"--ready-file: cannot create {options.ready_file}: {error.strerror}") from None
+    say("Listening for events..")
+
+
+def _skipped(probes: Probes) -> str:
+    if not probes.skipped:
+        return ""
+    first = ", ".join(sorted(name for name, _ in probes.skipped)[:3])
+    more = ", …" if len(probes.skipped) > 3 else ""
+    return f"; {len(probes.skipped)} refused by the kernel: {first}{more}"
+
+
+def _pump(
+    options: Options, bpf: Object, decoder: Decoder, output: Format, writer: Writer, stop: Stop, probes: Probes
+) -> int:
+    """Moves events from the ring buffer to the writer until it is time to end; how many lines it wrote."""
+    events = bpf.map("events")
+    ring = RingBuffer(events.fd, events.max_entries)
+    ring.poll.register(stop.fd, select.EPOLLIN)
+    with contextlib.suppress(PermissionError):  # regular files cannot be polled, and have no reader to lose
+        ring.poll.register(writer.fd, 0)  # EPOLLERR is always told
+    writer.write(output.header())
+    limit = options.output_limit_lines
+    lines = 0
+    detached = False
+    while True:
+        if stop.asked and not detached:
+            # Nothing new comes from here on, but what came before is still to be printed.
+            probes.detach()
+            detached = True
+        data = ring.read(_READ_SIZE)
+        records = decoder.records(data)
+        if limit:
+            records = records[: limit - lines]
+        if records:
+            writer.write(output.events(records))
+            ring.consume(len(records) * decoder.record_size)
+            lines += len(records)
+            if limit and lines == limit:
+                return lines
+        elif len(data):
+            time.sleep(0.001)  # the kernel is writing the next record this very moment
+        elif detached:
+            return lines
+        elif any(fd == writer.fd for fd, _ in ring.poll.poll()):
+            raise BrokenPipeError
+
+
+def _report(bpf: Object, lines: int, options: Options) -> None:
+    """The account: every hit is a line, lost, or beyond the limit that was asked for."""
+    hits = lost = 0
+    for value in bpf.map("counters").lookup_percpu(bytes(4)):
+        cpu_hits, cpu_lost = struct.unpack("=QQ", value)
+        hits, lost = hits + cpu_hits, lost + cpu_lost
+    left = hits - lost - lines
+    say(
+        f"{lines} events, {lost} lost"
+        + (" (the ring buffer was full: a narrower filter loses less)" if lost else "")
+        + (f", {left} not printed after the limit" if left and options.output_limit_lines else "")
+    )

@@ -1,0 +1,100 @@
+"""The command line: what flags mean, what a wrong one says, and how errors leave the command."""
+
+from __future__ import annotations
+
+import pytest
+
+from pwru import __version__, cli
+from pwru.errors import PwruError
+from pwru.options import Options
+
+
+def test_no_arguments_is_everything() -> None:
+    assert cli.options([]) == Options()
+
+
+def test_words_are_one_filter() -> None:
+    assert cli.options(["host", "1.1.1.1", "and", "tcp port 80"]).pcap_filter == "host 1.1.1.1 and tcp port 80"
+
+
+def test_filter_may_stand_between_flags() -> None:
+    chosen = cli.options(["--filter-ifname", "eth0", "icmp", "--output-limit-lines", "3"])
+    assert (chosen.pcap_filter, chosen.filter_ifname, chosen.output_limit_lines) == ("icmp", "eth0", 3)
+
+
+@pytest.mark.parametrize(
+    ("argument", "mark", "mask"),
+    [
+        ("0", 0, 0),
+        ("0/0", 0, 0),
+        ("0/0xff", 0, 0xFF),
+        ("10", 10, 0xFFFFFFFF),
+        ("0xa0/0xf0", 0xA0, 0xF0),
+        ("4294967295", 0xFFFFFFFF, 0xFFFFFFFF),
+    ],
+)
+def test_mark(argument: str, mark: int, mask: int) -> None:
+    chosen = cli.options(["--filter-mark", argument])
+    assert (chosen.filter_mark, chosen.filter_mark_mask) == (mark, mask)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("--output-json", True), ("--output-json=true", True), ("--output-json=false", False), ("--output-json=0", False)],
+)
+def test_booleans_take_a_value(argument: str, value: bool) -> None:
+    assert cli.options([argument]).output_json is value
+
+
+def test_a_bare_boolean_leaves_the_filter_alone() -> None:
+    chosen = cli.options(["--output-json", "udp", "port", "53"])
+    assert (chosen.output_json, chosen.pcap_filter) == (True, "udp port 53")
+    assert cli.options(["--", "--debug"]).pcap_filter == "--debug"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
+        (["--output-js"], "unrecognized arguments: --output-js"),
+        (["--backend", "magic"], "invalid choice: 'magic'"),
+        (["--filter-mark", "0x100000000"], "'0x100000000' is not a number of 32 bits"),
+        (["--filter-mark", "1/"], "'' is not a number of 32 bits"),
+        (["--filter-mark=-1"], "'-1' is not a number of 32 bits"),
+        (["--output-limit-lines", "-5"], "'-5' is not a number of 0 or more"),
+        (["--output-limit-lines", "many"], "'many' is not a number"),
+        (["--output-json=maybe"], "'maybe' is neither true nor false"),
+    ],
+)
+def test_wrong_command_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        cli.options(arguments)
+    assert exit_status.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        cli.options([flag])
+    assert exit_status.value.code == 0
+    text = capsys.readouterr().out
+    assert "examples:" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        cli.options(["--version"])
+    assert exit_status.value.code == 0
+    assert capsys.readouterr().out == f"pwru {__version__}\n"
+
+
+def test_error_is_one_line_and_status_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(_options: Options) -> None:
+        raise PwruError("the moon is full; wait for a new one")
+
+    monkeypatch.setattr("pwru.tracer.trace", fail)
+    assert cli.main([]) == 1
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "pwru: the moon is full; wait for a new one\n")
