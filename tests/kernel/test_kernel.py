@@ -1,0 +1,180 @@
+"""pwru.kernel on the kernel that is booted here: what the files of one kernel say about another's is no proof."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pwru.errors import PwruError
+from pwru.kernel import features, ftrace, netns
+from pwru.kernel.btf import Btf, vmlinux_btf
+from pwru.kernel.functions import Targets, drop_blacklisted, drop_notrace, find_targets
+from pwru.kernel.kallsyms import Kallsyms
+from tests.kernel.conftest import Network, sh
+
+if Path("/sys/kernel/btf/vmlinux").exists():
+    # The same tests as on the machine that the unit tests run on, with this kernel's BTF and that of its modules.
+    from tests.unit.kernel.test_vmlinux import *  # noqa: F403
+
+
+@pytest.fixture(scope="module")
+def targets() -> Targets:
+    return find_targets(vmlinux_btf().functions(), Kallsyms.read())
+
+
+def available() -> list[str]:
+    tracefs = features.tracefs()
+    assert tracefs
+    return (tracefs / "available_filter_functions").read_text().splitlines()
+
+
+def test_targets(targets: Targets) -> None:
+    """Every skb function that ftrace knows and BTF describes is a target, whatever else is."""
+    names = {target.name for target in targets.found}
+    assert {"ip_rcv", "__ip_local_out", "tcp_v4_rcv", "ip6_rcv_core", "__dev_queue_xmit"} <= names
+    # Of it only a renamed copy is in kernels built by newer compilers, and a double pointer is its argument.
+    core = [target for target in targets.found if target.name.startswith("__netif_receive_skb_core")]
+    assert [(target.skb_arg, target.double_pointer) for target in core] in ([], [(1, True)])
+    assert sum(map(len, targets.skipped.values())) < len(targets.found) / 10
+    functions = [function.name for function in vmlinux_btf().functions() if function.skb_arg <= 5]
+    described = names | {name.split(".")[0] for name in names}
+    assert set(functions) & set(available()) <= described
+
+
+def test_the_code_tells_what_the_list_of_ftrace_tells(targets: Targets) -> None:
+    """That nops at the entry are as good as available_filter_functions, which takes the kernel twenty times longer."""
+    addresses = {target.address for target in drop_notrace(targets).found}
+    listed = drop_notrace(targets, kcore="/dev/null")
+    assert addresses == {target.address for target in listed.found}
+    assert 0 < len(addresses) <= len(targets.found)
+    assert ftrace._entries([targets.found[0].address], ftrace.KCORE), "this test compared the list with itself"
+
+
+def test_functions_that_somebody_else_traces(targets: Targets) -> None:
+    tracefs = features.tracefs()
+    assert tracefs
+    wanted = drop_notrace(targets).found
+    traced = [target.name for target in wanted if target.name.startswith("ip_")]
+    assert len(traced) > 10
+    (tracefs / "set_ftrace_filter").write_text("\n".join(traced))
+    (tracefs / "current_tracer").write_text("function")
+    try:
+        assert drop_notrace(targets).found == wanted
+    finally:
+        (tracefs / "current_tracer").write_text("nop")
+        (tracefs / "set_ftrace_filter").write_text("\n")
+
+
+def test_the_blacklist_is_read(targets: Targets) -> None:
+    lines = Path("/sys/kernel/debug/kprobes/blacklist").read_text().splitlines()
+    assert len(lines) > 100
+    name = lines[0].split()[1]
+    one = targets.found[0]._replace(name=name)
+    assert drop_blacklisted(Targets([one, targets.found[1]], {})).found == [targets.found[1]]
+
+
+def test_symbols_of_a_module(network: Network) -> None:
+    """The network is made of veth devices: a module in these kernels."""
+    symbols = Kallsyms.read()
+    assert "veth" in symbols.modules()
+    (address,) = symbols.addresses("veth_xmit")
+    found = symbols.lookup(address + 8)
+    assert found
+    assert (found.name, found.module, found.offset) == ("veth_xmit", "veth", 8)
+
+
+def test_functions_of_a_module(network: Network) -> None:
+    path = Path("/sys/kernel/btf/veth")
+    if not path.exists():
+        pytest.skip("this kernel has no BTF of its modules")
+    functions = Btf.from_file(path, vmlinux_btf()).functions()
+    targets = drop_notrace(find_targets(functions, Kallsyms.read(), module="veth"))
+    (xmit,) = [target for target in targets.found if target.name == "veth_xmit"]
+    assert (xmit.skb_arg, xmit.module) == (1, "veth")
+    assert f"{xmit.name} [veth]" in available()
+
+
+def test_hidden_addresses() -> None:
+    """With kptr_restrict at 2 nobody is shown them."""
+    sysctl = Path("/proc/sys/kernel/kptr_restrict")
+    before = sysctl.read_text()
+    sysctl.write_text("2")
+    try:
+        with pytest.raises(PwruError, match="kptr_restrict"):
+            Kallsyms.read()
+    finally:
+        sysctl.write_text(before)
+
+
+def test_what_the_kernel_has() -> None:
+    """Presence, as seen in BTF, against what the kernel was built with."""
+    btf = vmlinux_btf()
+    tracefs = features.tracefs()
+    assert tracefs == Path("/sys/kernel/tracing")
+    assert features.has_kprobe_events(tracefs)
+    assert features.missing_capabilities() == []
+    assert not features.in_user_namespace()
+    assert features.has_fprobe(btf) == bool(Kallsyms.read().addresses("register_fprobe_ips"))
+    if features.has_fprobe(btf):
+        assert features.has_kprobe_multi(btf)
+    cast = features.rdonly_cast(btf)
+    assert (cast is not None) == bool(Kallsyms.read().addresses("bpf_rdonly_cast"))
+
+
+def test_capabilities_that_are_not_there() -> None:
+    dropped = sh(
+        "setpriv", "--bounding-set=-bpf,-sys_admin,-perfmon", "--inh-caps=-all", "--", "cat", "/proc/self/status"
+    ).stdout  # fmt: skip
+    status = Path("/tmp/status")
+    status.write_text(dropped)
+    assert features.missing_capabilities(status=str(status)) == ["CAP_BPF", "CAP_PERFMON"]
+    assert features.missing_capabilities(("CAP_SYSLOG",), str(status)) == []
+
+
+# --- network namespaces ---
+
+
+def inode(name: str) -> int:
+    return os.stat(f"/run/netns/{name}").st_ino
+
+
+def test_namespace_by_name_and_inode(network: Network) -> None:
+    assert netns.resolve_netns("/run/netns/client") == inode("client") != netns.current_netns()
+    index = int(network.run("client", "cat", "/sys/class/net/v0/ifindex").stdout)
+    for spec in ("/run/netns/client", f"inode:{inode('client')}"):
+        assert netns.ifindex("v0", spec) == index
+        assert netns.interfaces(spec)[index] == "v0"
+    with pytest.raises(PwruError, match="did you mean /run/netns/client"):
+        netns.resolve_netns("client")
+
+
+def test_namespace_by_a_process_in_it() -> None:
+    """It has no name, only a process keeps it."""
+    with subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 100"], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            process.stdout.readline()
+            inode = netns.resolve_netns(f"/proc/{process.pid}/ns/net")
+            assert inode != netns.current_netns()
+            assert netns.interfaces(f"inode:{inode}") == {1: "lo"}
+        finally:
+            process.kill()
+    with pytest.raises(PwruError, match="no process in network namespace"):
+        netns.interfaces(f"inode:{inode}")
+
+
+def test_this_process_stays_where_it_is(network: Network) -> None:
+    before, names = netns.current_netns(), netns.interfaces()
+    netns.ifindex("v0", "/run/netns/client")
+    with pytest.raises(PwruError, match=r"no interface v1 in network namespace /run/netns/client; there is .*v0"):
+        netns.ifindex("v1", "/run/netns/client")
+    assert (netns.current_netns(), netns.interfaces()) == (before, names)
+
+
+def test_alternative_name(network: Network) -> None:
+    sh("ip", "-n", "client", "link", "property", "add", "dev", "v0", "altname", "uplink")
+    assert netns.ifindex("uplink", "/run/netns/client") == netns.ifindex("v0", "/run/netns/client")
+    sh("ip", "-n", "client", "link", "property", "del", "dev", "v0", "altname", "uplink")
