@@ -1,7 +1,5 @@
 """`python -m pwru` is the command `pwru`."""
 
-import sys
+from pwru.cli import run
 
-from pwru.cli import main
-
-sys.exit(main())
+run()

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
+from typing import NoReturn
 
 from pwru import __version__
 from pwru.errors import PwruError
@@ -147,5 +149,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def run() -> NoReturn:
+    """main() as a process: what it had open is the kernel's to clean up, so the interpreter need not tidy up first."""
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -133,6 +133,9 @@ def _attach(
         except Refused as error:
             refused.append(f"{name}: {error}")
             continue
+        except PwruError as error:
+            # Said together, because the one may come of the other: a function's name where only tracepoints are left.
+            raise PwruError("; ".join([str(error), *refused])) from None
         for line in refused:
             say(f"Not available: {line}")
         return bpf, probes
@@ -200,6 +203,8 @@ def _ready(options: Options, probes: Probes) -> None:
     what = "tracepoints" if probes.name == "tracepoint" else "functions"
     say(f"Attached to {probes.attached} {what} ({probes.name})" + _skipped(probes) + ".")
     if options.debug:
+        for cause, names in probes.sites.left_out.items():
+            say(f"debug: {len(names)} functions are left out: {cause}")
         for name, reason in probes.skipped:
             say(f"debug: not attached: {name}: {reason}")
     if options.ready_file:

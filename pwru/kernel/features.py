@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pwru.kernel.btf import Btf
 
-# Both are the same file system; since v4.1 it need not be below debugfs: commit f76180bc07ab ("tracing: Automatically
-# mount tracefs on debugfs/tracing").
+# Both are the same file system; since v4.1 it need not be below debugfs: Documentation/trace/ftrace.rst.
 TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 LOCKDOWN = "/sys/kernel/security/lockdown"
 

@@ -25,8 +25,7 @@ _ENTRY_SIZE = 9
 _CALL, _BREAKPOINT = 0xE8, 0xCC
 
 _ELF_HEADER = struct.Struct("<16x16xQ14xHH")  # e_phoff, e_phentsize, e_phnum
-_PROGRAM_HEADER = struct.Struct("<I4xQQ8x8xQ8x")  # p_type, p_offset, p_vaddr, p_memsz
-_PT_LOAD = 1
+_PROGRAM_HEADER = struct.Struct("<8xQQ16xQ8x")  # p_offset, p_vaddr, p_memsz; notes have no address and no memory
 
 
 def traceable(functions: Collection[tuple[str, int]], tracefs: Path | None, kcore: str = KCORE) -> set[int] | None:
@@ -83,10 +82,7 @@ def _entries(addresses: list[int], kcore: str) -> dict[int, bytes] | None:
         headers = os.pread(fd, size * count, offset)
         segments = [
             (start, start + length, offset - start)
-            for kind, offset, start, length in (
-                _PROGRAM_HEADER.unpack_from(headers, size * index) for index in range(count)
-            )
-            if kind == _PT_LOAD
+            for offset, start, length in (_PROGRAM_HEADER.unpack_from(headers, size * index) for index in range(count))
         ]
         entries = {}
         for address in addresses:

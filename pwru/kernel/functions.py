@@ -4,7 +4,8 @@ by ftrace those whose entry can be patched."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,10 +51,16 @@ def compile_filter_func(expression: str) -> re.Pattern[str]:
     Raises PwruError with re's message and where in the expression it is.
     """
     try:
-        return re.compile(expression)
+        with warnings.catch_warnings():
+            # Of what may mean something else one day, such as [[:digit:]], which is a set of characters in Python.
+            warnings.simplefilter("error", FutureWarning)
+            return re.compile(expression)
     except re.error as error:
         place = "" if error.pos is None else f" at character {error.pos + 1}"
-        raise PwruError(f"--filter-func {expression}: {error.msg}{place}") from None
+        reason = f"{error.msg}{place}"
+    except (FutureWarning, OverflowError) as error:
+        reason = str(error)
+    raise PwruError(f"--filter-func {expression}: {reason}")
 
 
 def find_targets(
@@ -65,7 +72,8 @@ def find_targets(
 ) -> Targets:
     """The functions whose whole name matches and whose skb is one of the first `max_arg` arguments.
 
-    `functions` are of vmlinux's BTF, or of that of `module`. Raises PwruError, with near names, if no name matches.
+    `functions` are of vmlinux's BTF, or of that of `module`. Raises PwruError if no name matches, with near ones, or
+    none of those that match can be probed, with the causes.
     """
     skipped: dict[str, list[str]] = {}
     by_name: dict[str, Function] = {}
@@ -74,11 +82,7 @@ def find_targets(
         if by_name.setdefault(function.name, function)[2:5] != function[2:5]:  # skb_arg, double_pointer, reason_arg
             different.add(function.name)
     if filter_func is not None:
-        matches = compile_filter_func(filter_func).fullmatch
-        matching = {name: function for name, function in by_name.items() if matches(name)}
-        if not matching:
-            raise PwruError(f"--filter-func {filter_func}: {_nothing(filter_func, by_name)}")
-        by_name = matching
+        by_name = {name: by_name[name] for name in matching(filter_func, by_name, "function")}
     symbols = kallsyms.find(by_name, module)
     missing = set(by_name)
     found = []
@@ -97,11 +101,15 @@ def find_targets(
             ]
     if missing:
         skipped["the compiler left only parts of it"] = sorted(missing)
+    if filter_func is not None and not found:
+        raise PwruError(f"--filter-func {filter_func}: {_causes(skipped)}")
     return Targets(found, skipped)
 
 
 def drop_notrace(targets: Targets, tracefs: Path | None = None, kcore: str = ftrace.KCORE) -> Targets:
     """Without the functions whose entry ftrace cannot patch; all of them if that is not to be found out.
+
+    Raises PwruError if none is left.
 
     Those are marked notrace, as `inline` ones are that were not inlined. No way of attaching takes them: kprobes do
     not since v4.20 (commit 45408c4f9250 ("tracing: kprobes: Prohibit probing on notrace function")).
@@ -115,7 +123,7 @@ def drop_notrace(targets: Targets, tracefs: Path | None = None, kcore: str = ftr
 def drop_blacklisted(targets: Targets, path: str = BLACKLIST) -> Targets:
     """Without the functions that kprobes must not be in, if that list (debugfs) can be read.
 
-    Lines are "0xSTART-0xEND\tNAME": commit 376e24242915 ("kprobes: Introduce NOKPROBE_SYMBOL() ..."), in v3.16.
+    Lines are "0xSTART-0xEND\tNAME": kprobe_blacklist_seq_show() in kernel/kprobes.c.
     """
     try:
         text = Path(path).read_text()
@@ -128,15 +136,24 @@ def drop_blacklisted(targets: Targets, path: str = BLACKLIST) -> Targets:
 def _split(targets: Targets, good: Callable[[Target], bool], cause: str) -> Targets:
     bad = [target.name for target in targets.found if not good(target)]
     found = [target for target in targets.found if good(target)]
+    if bad and not found:
+        raise PwruError(_causes({cause: bad}))
     return Targets(found, {**targets.skipped, cause: bad} if bad else targets.skipped)
 
 
-def _nothing(expression: str, names: Iterable[str]) -> str:
-    """Why an expression matches no function, and names that may have been meant."""
-    from difflib import get_close_matches
+def _causes(skipped: dict[str, list[str]]) -> str:
+    causes = (f"{', '.join(names[:3])}{', …' * (len(names) > 3)}: {cause}" for cause, names in skipped.items())
+    return f"no function is left to probe ({'; '.join(causes)})"
 
-    names = list(names)
-    inside = re.compile(expression)
-    near = [name for name in names if inside.search(name)][:3] or get_close_matches(expression, names, n=3)
-    hint = f" (the whole name has to match); near it: {', '.join(near)}" if near else ""
-    return f"matches no function with an skb argument{hint}"
+
+def matching(filter_func: str, names: Collection[str], what: str) -> list[str]:
+    """The names that match as a whole. Raises PwruError, with near names, if none does; `what` says what they name."""
+    pattern = compile_filter_func(filter_func)
+    found = [name for name in names if pattern.fullmatch(name)]
+    if not found:
+        from difflib import get_close_matches
+
+        near = [name for name in names if pattern.search(name)][:3] or get_close_matches(filter_func, names, n=3)
+        hint = f" (the whole name has to match); near it: {', '.join(near)}" if near else ""
+        raise PwruError(f"--filter-func {filter_func}: matches no {what} with an skb argument{hint}")
+    return found

@@ -183,13 +183,15 @@ class Kallsyms:
     def _read_kernel(self) -> tuple[bytes, bytes]:
         """The lines up to that of _etext, or of the first module without it, and what was read beyond them."""
         data = bytearray()
-        while chunk := self._file.read(_CHUNK):
+        end = -1
+        while end < 0 and (chunk := self._file.read(_CHUNK)):
             seen = max(0, len(data) - len(_END))
             data += chunk
             end = data.find(_END, seen)
-            if end >= 0:
-                end += len(_END)
-                return bytes(data[:end]), bytes(data[end:])
-        module = data.find(b"\t")
-        end = data.rfind(b"\n", 0, module) + 1 if module >= 0 else len(data)
-        return bytes(data[:end]), bytes(data[end:])
+        if end >= 0:
+            end += len(_END)
+        else:
+            module = data.find(b"\t")
+            end = data.rfind(b"\n", 0, module) + 1 if module >= 0 else len(data)
+        read = memoryview(data)
+        return bytes(read[:end]), bytes(read[end:])

@@ -63,7 +63,8 @@ def ifindex(name: str, netns: str | None = None) -> int:
     from difflib import get_close_matches
 
     where = f"network namespace {netns}" if netns else "this network namespace"
-    near = get_close_matches(name, found, n=3) or sorted(found)[:10]
+    known = sorted(other for other in found if other.isprintable())
+    near = get_close_matches(name, known, n=3) or known[:10]
     raise PwruError(f"there is no interface {name} in {where}; there is {', '.join(near)}")
 
 

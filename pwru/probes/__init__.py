@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pwru.kernel.btf import Btf, Tracepoint
-    from pwru.kernel.functions import Target
+    from pwru.kernel.functions import Target, Targets
     from pwru.kernel.kallsyms import Kallsyms
     from pwru.libbpf import Link, Object
 
@@ -44,13 +44,21 @@ class Sites:
 
         return Kallsyms.read()
 
-    @cached_property
+    @property
     def targets(self) -> list[Target]:
         """Functions with an skb among the arguments that BPF programs can read."""
+        return self._targets.found
+
+    @property
+    def left_out(self) -> dict[str, list[str]]:
+        """Names of the functions that are not among the targets, by cause; empty before anybody asked for targets."""
+        return self._targets.skipped if "_targets" in self.__dict__ else {}
+
+    @cached_property
+    def _targets(self) -> Targets:
         from pwru.kernel.functions import drop_notrace, find_targets
 
-        found = find_targets(self.btf.functions("sk_buff"), self.kallsyms, self._filter_func)
-        return drop_notrace(found).found
+        return drop_notrace(find_targets(self.btf.functions("sk_buff"), self.kallsyms, self._filter_func))
 
     @cached_property
     def tracepoints(self) -> list[Tracepoint]:
@@ -58,10 +66,11 @@ class Sites:
         found = self.btf.tracepoints("sk_buff")
         if self._filter_func is None:
             return found
-        from pwru.kernel.functions import compile_filter_func
+        from pwru.kernel.functions import matching
 
-        matches = compile_filter_func(self._filter_func).fullmatch
-        return [t for t in found if matches(t.name) or matches(f"tracepoint:{t.name}")]
+        by_name = {name: t for t in found for name in (t.name, f"tracepoint:{t.name}")}
+        wanted = {by_name[name] for name in matching(self._filter_func, by_name, "tracepoint")}
+        return [t for t in found if t in wanted]
 
     @cached_property
     def drop_reasons(self) -> dict[int, str]:
