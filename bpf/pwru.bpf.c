@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The entry points: for each way to attach, where the skb is among the arguments. What happens to it is in trace().
- *
- * User space loads only the programs that a run attaches. Names are how it finds them: kprobe_skb2 takes the skb as
- * second argument, kprobe_pskb2 a pointer to the skb.
+ * The entry points, one for each way to attach. They find the skb among the arguments; what happens to it then is the
+ * same for all. User space loads only the program of the backend that it uses.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -11,6 +9,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_tracing.h>
 #include "pwru.h"
+#include "arguments.bpf.h"
 #include "capture.bpf.h"
 #include "filter.bpf.h"
 #include "match.bpf.h"
@@ -25,13 +24,10 @@ static __noinline void capture(struct event *event, struct sk_buff *skb)
 	capture_packet(skb, &event->packet);
 }
 
-static __always_inline int trace(struct sk_buff *skb, __u64 addr, __u32 reason, __u64 location)
+static __always_inline int emit(struct sk_buff *skb, __u64 addr, __u32 reason, __u64 location)
 {
-	struct event *event;
+	struct event *event = reserve_event();
 
-	if (!skb || !matches(skb))
-		return 0;
-	event = reserve_event();
 	if (!event)
 		return 0;
 	__builtin_memset(event, 0, sizeof(*event));
@@ -44,38 +40,30 @@ static __always_inline int trace(struct sk_buff *skb, __u64 addr, __u32 reason, 
 	return 0;
 }
 
-static __always_inline struct sk_buff *deref(void *pskb)
+static __always_inline int trace_function(struct pt_regs *ctx, __u64 addr)
 {
-	struct sk_buff *skb = 0;
+	__u32 where = find_skb_arg(addr);
+	struct sk_buff *skb = (void *)function_arg(ctx, where & SKB_ARG);
 
-	bpf_probe_read_kernel(&skb, sizeof(skb), pskb);
-	return skb;
+	if (where & SKB_ARG_POINTER)
+		bpf_probe_read_kernel(&skb, sizeof(skb), skb);
+	if (!skb || !matches(skb))
+		return 0;
+	/* A drop reason, where there is one, is the argument after the skb. */
+	return emit(skb, addr, function_arg(ctx, (where & SKB_ARG) + 1), 0);
 }
 
-/* A drop reason, where there is one, is the argument after the skb. */
-#define KPROBE(section, prefix, n, next)                                                             \
-	SEC(section)                                                                                 \
-	int prefix##_skb##n(struct pt_regs *ctx)                                                     \
-	{                                                                                            \
-		return trace((void *)PT_REGS_PARM##n(ctx), PT_REGS_IP(ctx), next, 0);                \
-	}                                                                                            \
-	SEC(section)                                                                                 \
-	int prefix##_pskb##n(struct pt_regs *ctx)                                                    \
-	{                                                                                            \
-		return trace(deref((void *)PT_REGS_PARM##n(ctx)), PT_REGS_IP(ctx), next, 0);         \
-	}
+SEC("kprobe")
+int on_kprobe(struct pt_regs *ctx)
+{
+	return trace_function(ctx, PT_REGS_IP(ctx));
+}
 
-KPROBE("kprobe", kprobe, 1, PT_REGS_PARM2(ctx))
-KPROBE("kprobe", kprobe, 2, PT_REGS_PARM3(ctx))
-KPROBE("kprobe", kprobe, 3, PT_REGS_PARM4(ctx))
-KPROBE("kprobe", kprobe, 4, PT_REGS_PARM5(ctx))
-KPROBE("kprobe", kprobe, 5, 0)
-
-KPROBE("kprobe.multi", kprobe_multi, 1, PT_REGS_PARM2(ctx))
-KPROBE("kprobe.multi", kprobe_multi, 2, PT_REGS_PARM3(ctx))
-KPROBE("kprobe.multi", kprobe_multi, 3, PT_REGS_PARM4(ctx))
-KPROBE("kprobe.multi", kprobe_multi, 4, PT_REGS_PARM5(ctx))
-KPROBE("kprobe.multi", kprobe_multi, 5, 0)
+SEC("kprobe.multi")
+int on_kprobe_multi(struct pt_regs *ctx)
+{
+	return trace_function(ctx, bpf_get_func_ip(ctx));
+}
 
 /*
  * The template for tracepoints: user space loads a copy of it for each, with the constant below replaced. Bits 0-3 say
@@ -83,26 +71,15 @@ KPROBE("kprobe.multi", kprobe_multi, 5, 0)
  */
 #define TRACEPOINT_TEMPLATE 0x7077727500000ff0
 
-static __always_inline __u64 tracepoint_arg(struct bpf_raw_tracepoint_args *ctx, __u64 index)
-{
-	__u64 value = 0;
-
-	/* Loads from the context need constant offsets; without the barriers clang computes one. */
-#define ARG(n)                                                                                       \
-	if (index == n)                                                                              \
-		value = ctx->args[n];                                                                \
-	barrier_var(value);
-	ARG(0) ARG(1) ARG(2) ARG(3) ARG(4) ARG(5) ARG(6) ARG(7)
-#undef ARG
-	return value;
-}
-
 SEC("raw_tp")
-int tracepoint(struct bpf_raw_tracepoint_args *ctx)
+int on_tracepoint(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u64 what;
+	struct sk_buff *skb;
 
 	asm volatile("%0 = %1 ll" : "=r"(what) : "i"(TRACEPOINT_TEMPLATE));
-	return trace((void *)tracepoint_arg(ctx, what & 15), what >> 32, tracepoint_arg(ctx, what >> 4 & 15),
-		     tracepoint_arg(ctx, what >> 8 & 15));
+	skb = (void *)tracepoint_arg(ctx, what & 15);
+	if (!skb || !matches(skb))
+		return 0;
+	return emit(skb, what >> 32, tracepoint_arg(ctx, what >> 4 & 15), tracepoint_arg(ctx, what >> 8 & 15));
 }

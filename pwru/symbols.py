@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from pwru.event import Function
 
 if TYPE_CHECKING:
-    from pwru.probes import Probes, Sites
+    from pwru.probes import Probes
 
 
 class Symbolizer:
     """Made once everything is attached; names are looked up on the first event that needs them."""
 
-    def __init__(self, sites: Sites, probes: Probes) -> None:
-        self._sites = sites
-        self._tracepoints = sites.tracepoints if probes.name == "tracepoint" else []
-        self._targets = [] if self._tracepoints else sorted(sites.targets, key=lambda target: target.address)
-        self._addresses = [target.address for target in self._targets]
+    def __init__(self, probes: Probes) -> None:
+        self._sites = probes.sites
+        self._by_address = probes.by_address
 
     def function(self, addr: int, reason: int, location: int) -> Function:
-        """`addr` is the number of a tracepoint, or an address at or shortly behind the entry of a traced function."""
-        if self._tracepoints:
-            tracepoint = self._tracepoints[addr]
+        """`addr` is what the BPF program reports: an address in a function, or the number of a tracepoint."""
+        target = self._by_address.get(addr)
+        if target is None:
+            tracepoint = self._sites.tracepoints[addr]
             name = f"tracepoint:{tracepoint.name}"
             with_reason = tracepoint.reason_arg is not None
         else:
-            # How far behind depends on the backend, the kernel and the architecture (ftrace nop, endbr64, breakpoint).
-            target = self._targets[bisect_right(self._addresses, addr) - 1]
             name = target.name
             # The entry points in bpf/pwru.bpf.c read the argument after the skb. Functions that merely free pass a
             # reason on, too, and for a packet that was consumed it says nothing (skb_release_data()).

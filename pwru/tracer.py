@@ -48,7 +48,7 @@ def trace(options: Options) -> None:
         bpf, probes = _attach(options, image, config, sites, stop, phases)
         try:
             decoder = Decoder(Btf(bpf.btf()))
-            output = _format(options, decoder, Symbolizer(sites, probes))
+            output = _format(options, decoder, Symbolizer(probes))
             _ready(options, probes)
             lines = _pump(options, bpf, decoder, output, writer, stop, probes)
             probes.detach()
@@ -148,9 +148,7 @@ def _attach_with(
     if reason := probes.unavailable():
         raise Refused(reason)
     phases.done(f"{probes.name}: what the kernel has")
-    programs = probes.programs()
-    phases.done(f"{probes.name}: what to trace")
-    bpf = _load(options, image, config, programs)
+    bpf = _load(options, image, config, probes.program)
     phases.done(f"{probes.name}: load")
     try:
         with Progress("Attaching") as progress:
@@ -169,12 +167,12 @@ def _attach_with(
     return bpf, probes
 
 
-def _load(options: Options, image: bytes, config: dict[str, int], programs: set[str]) -> Object:
-    """The object in the kernel, with only these programs."""
+def _load(options: Options, image: bytes, config: dict[str, int], wanted: str) -> Object:
+    """The object in the kernel, with only this program."""
     bpf = Object(image, "pwru", btf_custom_path=options.kernel_btf)
     try:
         for program in bpf.programs():
-            program.set_autoload(program.name in programs)
+            program.set_autoload(program.name == wanted)
         bpf.map(".rodata.config").set_initial_value(pack(Btf(bpf.btf()), "config", config))
         bpf.map("events").set_max_entries(_RING_BUFFER_SIZE)
         bpf.load()

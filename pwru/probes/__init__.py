@@ -1,7 +1,7 @@
 """What to attach and how: one module for each backend, all behind one interface, best first.
 
-A backend knows whether this kernel has what it needs (`unavailable()`), which programs of the BPF object it wants
-loaded (`programs()`), and how to attach them. Whether attaching is refused only the attempt tells, so whoever chooses
+A backend knows whether this kernel has what it needs (`unavailable()`), which program of the BPF object it wants loaded
+(`program`), and how to attach it. Whether attaching is refused only the attempt tells, so whoever chooses
 tries them in the order of BACKENDS and falls through on Refused.
 """
 
@@ -86,6 +86,8 @@ class Probes(ABC):
         self.sites = sites
         self.links: list[Link] = []
         self.attached = 0
+        # What was attached, by the address that the BPF program reports.
+        self.by_address: dict[int, Target] = {}
         # Names that could not be attached, with the reason in words.
         self.skipped: list[tuple[str, str]] = []
 
@@ -93,9 +95,8 @@ class Probes(ABC):
     def unavailable(self) -> str | None:
         """Why this kernel cannot be traced this way, as far as that is known without attaching; None if it may be."""
 
-    @abstractmethod
-    def programs(self) -> set[str]:
-        """Names of the programs to load for `sites`."""
+    # The entry point in bpf/pwru.bpf.c.
+    program: ClassVar[str]
 
     @abstractmethod
     def attach(self, bpf: Object, progress: Progress) -> None:
@@ -112,19 +113,6 @@ class Probes(ABC):
         for thread in closing:
             thread.join()
         self.links = []
-
-
-def program_name(prefix: str, target: Target) -> str:
-    """The entry point in bpf/pwru.bpf.c for a function with the skb at this position."""
-    return f"{prefix}_{'pskb' if target.double_pointer else 'skb'}{target.skb_arg}"
-
-
-def by_program(prefix: str, targets: list[Target]) -> dict[str, list[Target]]:
-    """The targets of each entry point."""
-    groups: dict[str, list[Target]] = {}
-    for target in targets:
-        groups.setdefault(program_name(prefix, target), []).append(target)
-    return groups
 
 
 def backend(name: str) -> type[Probes]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import fcntl
 import os
 import re
@@ -29,15 +28,18 @@ from typing import TYPE_CHECKING
 from pwru.kernel.btf import FUNC
 from pwru.kernel.features import tracefs
 from pwru.libbpf import Link
-from pwru.probes import Probes, Progress, Refused, by_program
+from pwru.probes import Probes, Progress, Refused
+from pwru.probes.positions import fill
 
 if TYPE_CHECKING:
-    from pwru.kernel.functions import Target
     from pwru.libbpf import Object
 
 _GROUP = "pwru"
+_SHARED = "skb"
 # Where the ftrace nop ends: without and with an endbr64 before it. The kernel refuses an offset inside an instruction.
 _BEHIND_NOP = {"x86_64": (5, 9)}.get(os.uname().machine, ())
+# What the instruction pointer is behind the probe when it hits: the breakpoint, on all paths (int3, jump, ftrace).
+_BREAKPOINT = {"x86_64": 1}.get(os.uname().machine, 0)
 
 # include/uapi/linux/perf_event.h
 _PERF_TYPE_TRACEPOINT = 2
@@ -50,6 +52,7 @@ _NR_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 
 class Backend(Probes):
     name = "kprobe"
+    program = "on_kprobe"
 
     def unavailable(self) -> str | None:
         if self.sites.btf.find("register_kprobe", FUNC) is None:
@@ -66,40 +69,37 @@ class Backend(Probes):
             return f"{events} cannot be written ({error.strerror})"
         return None
 
-    def programs(self) -> set[str]:
-        return set(by_program("kprobe", self.sites.targets))
-
     def attach(self, bpf: Object, progress: Progress) -> None:
         self._tracefs = tracefs() or Path("/sys/kernel/tracing")
         group = f"{_GROUP}_{os.getpid()}_{_start_time(os.getpid())}"
         self._guardian = _guard(self._tracefs, group)
-        definitions = os.open(self._tracefs / "kprobe_events", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        try:
-            for name, targets in by_program("kprobe", self.sites.targets).items():
-                for event in self._define(definitions, group, name, targets, progress):
-                    self.links.append(Link(self._open(f"{group}/{event}", bpf.program(name).fd)))
-        finally:
-            os.close(definitions)
-        if not self.attached:
+        events = self._define(group, progress)
+        if not events:
             raise Refused(f"attaching is refused ({self.skipped[0][1]})")
+        fill(bpf, self.by_address)
+        for event in events:
+            self.links.append(Link(self._open(f"{group}/{event}", bpf.program(self.program).fd)))
 
-    def _define(self, fd: int, group: str, program: str, targets: list[Target], progress: Progress) -> list[str]:
+    def _define(self, group: str, progress: Progress) -> list[str]:
         """Defines a probe for each target; the names of the events. A probe by address cannot share one."""
-        counts: dict[str, int] = {}
-        for target in targets:
-            counts[target.name] = counts.get(target.name, 0) + 1
+        targets = self.sites.targets
         events = {}
-        for target in targets:
-            shared = not target.ambiguous and counts[target.name] == 1
-            event = program if shared else f"{program}_{target.address:x}"
-            place = target.name if shared else f"0x{target.address:x}"
-            error = _define_probe(fd, f"p:{group}/{event} {place}")
-            if error:
-                self.skipped.append((target.name, os.strerror(error)))
-            else:
-                events[event] = True
-                self.attached += 1
-            progress(self.attached + len(self.skipped), len(self.sites.targets))
+        fd = os.open(self._tracefs / "kprobe_events", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            for target in targets:
+                event = f"{_SHARED}_{target.address:x}" if target.ambiguous else _SHARED
+                place = f"0x{target.address:x}" if target.ambiguous else target.name
+                try:
+                    offset = _define_probe(fd, f"p:{group}/{event} {place}")
+                except OSError as error:
+                    self.skipped.append((target.name, os.strerror(error.errno or 0)))
+                else:
+                    events[event] = True
+                    self.attached += 1
+                    self.by_address[target.address + offset + _BREAKPOINT] = target
+                progress(self.attached + len(self.skipped), len(targets))
+        finally:
+            os.close(fd)
         return list(events)
 
     def _open(self, event: str, prog_fd: int) -> int:
@@ -118,15 +118,13 @@ class Backend(Probes):
 
 
 def _define_probe(fd: int, definition: str) -> int:
-    """Tries just behind the ftrace nop, then the entry itself; 0 or the errno of the last try."""
-    failure = 0
-    for offset in (*_BEHIND_NOP, 0):
-        try:
-            os.write(fd, f"{definition}{f'+{offset}' if offset else ''}\n".encode())
-            return 0
-        except OSError as error:
-            failure = error.errno or errno.EINVAL
-    return failure
+    """Tries just behind the ftrace nop, then the entry itself; which offset it was. OSError of the last try."""
+    for offset in _BEHIND_NOP:
+        with contextlib.suppress(OSError):
+            os.write(fd, f"{definition}+{offset}\n".encode())
+            return offset
+    os.write(fd, f"{definition}\n".encode())
+    return 0
 
 
 def _perf_event_open(attr: bytes, pid: int, cpu: int) -> int:

@@ -1,8 +1,7 @@
-"""kprobe-multi: one BPF link for all functions whose skb is at the same position.
+"""kprobe-multi: one BPF link for all functions.
 
-Since v5.18 (commit 0dcac2725406 ("bpf: Add multi kprobe link")) on kernels with CONFIG_FPROBE. The fastest to attach
-and to detach. A link for each position, because the alternative, a cookie for each function, costs a search on every
-hit.
+Since v5.18 (commit 0dcac2725406 ("bpf: Add multi kprobe link")), with CONFIG_FPROBE. The fastest to attach and
+to detach: a link costs a grace period when it goes, however many functions it has.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ import os
 from typing import TYPE_CHECKING
 
 from pwru import libbpf
-from pwru.probes import Probes, Progress, Refused, by_program
+from pwru.probes import Probes, Progress, Refused
+from pwru.probes.positions import fill
 
 if TYPE_CHECKING:
     from pwru.kernel.functions import Target
@@ -26,6 +26,7 @@ _BAD_FUNCTION = {errno.EINVAL, errno.ENOENT, errno.EBUSY, errno.EADDRNOTAVAIL, e
 
 class Backend(Probes):
     name = "kprobe-multi"
+    program = "on_kprobe_multi"
 
     def unavailable(self) -> str | None:
         if "BPF_TRACE_KPROBE_MULTI" not in (self.sites.btf.enum("bpf_attach_type") or {}).values():
@@ -48,20 +49,19 @@ class Backend(Probes):
             os.close(fd)
         return None
 
-    def programs(self) -> set[str]:
-        return set(by_program("kprobe_multi", self.sites.targets))
-
     def attach(self, bpf: Object, progress: Progress) -> None:
-        for name, targets in by_program("kprobe_multi", self.sites.targets).items():
-            self._attach(bpf.program(name).fd, targets)
-        if not self.attached:
+        targets = self.sites.targets
+        self.by_address = {target.address: target for target in targets}
+        fill(bpf, self.by_address)
+        self._attach(bpf.program(self.program).fd, targets)
+        if not self.links:
             raise Refused(self.skipped[0][1])
+        self.attached = len(targets) - len(self.skipped)
 
     def _attach(self, prog_fd: int, targets: list[Target]) -> None:
         """One link; where the kernel refuses one of the functions, two links for the halves, and so on down to it."""
         try:
             self.links.append(libbpf.link_kprobe_multi(prog_fd, [target.address for target in targets]))
-            self.attached += len(targets)
         except OSError as error:
             reason = os.strerror(error.errno or 0)
             if error.errno not in _BAD_FUNCTION:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pwru.kernel.btf import Tracepoint
     from pwru.libbpf import Link, Object
 
-_TEMPLATE = "tracepoint"
 _CONSTANT = 0x7077727500000FF0
 _MAX_ARGS = 8
 _NO_ARG = 15
@@ -26,15 +25,13 @@ _NO_ARG = 15
 
 class Backend(Probes):
     name = "tracepoint"
+    program = "on_tracepoint"
 
     def unavailable(self) -> str | None:
         return None if self.sites.tracepoints else "this kernel's BTF has no tracepoint with an skb"
 
-    def programs(self) -> set[str]:
-        return {_TEMPLATE}
-
     def attach(self, bpf: Object, progress: Progress) -> None:
-        insns = bpf.program(_TEMPLATE).insns()
+        insns = bpf.program(self.program).insns()
         for number, tracepoint in enumerate(self.sites.tracepoints):
             try:
                 self.links.append(_attach(insns, number, tracepoint))

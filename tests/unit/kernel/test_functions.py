@@ -118,12 +118,29 @@ def test_no_match_names_what_is_near(symbols: Kallsyms) -> None:
         find_targets(functions, symbols, "QQQQQQQQQQ")
 
 
+def test_all_that_match_cannot_be_probed(symbols: Kallsyms, tmp_path: Path) -> None:
+    functions = [function("ip_rcv"), function("inlined"), function("tcp_fastopen_add_skb", 6)]
+    with pytest.raises(PwruError, match="inlined: the compiler left only parts of it"):
+        find_targets(functions, symbols, "inl.*")
+    with pytest.raises(PwruError, match="tcp_fastopen_add_skb: the skb is behind argument 5"):
+        find_targets(functions, symbols, "tcp.*")
+    write_lists(tmp_path, available_filter_functions="other\n")
+    with pytest.raises(PwruError, match="a, b, c, …: it is notrace"):
+        drop_notrace(targets("a", "b", "c", "d"), tmp_path, "/dev/null")
+
+
 @pytest.mark.parametrize(("expression", "place"), [("ip_(rcv", 4), ("*ip", 1), ("ip[", 3), ("a{2,1}", 3)])
 def test_bad_expression(expression: str, place: int) -> None:
     with pytest.raises(PwruError) as error:
         compile_filter_func(expression)
     assert str(error.value).startswith(f"--filter-func {expression}: ")
     assert str(error.value).endswith(f" at character {place}")
+
+
+@pytest.mark.parametrize("expression", ["[[:digit:]]", "a{99999999999999999999}"])
+def test_expression_that_python_does_not_take_so(expression: str) -> None:
+    with pytest.raises(PwruError, match="--filter-func"):
+        compile_filter_func(expression)
 
 
 # --- ftrace ---
@@ -193,9 +210,11 @@ def test_the_list_where_the_code_cannot_be_read(tmp_path: Path) -> None:
     damaged.write_bytes(b"\x7fELF")
     short = Path(core(tmp_path / "short", {}))
     short.write_bytes(short.read_bytes()[:250])
+    partial = Path(core(tmp_path / "partial", {target.address: NOP + PUSH for target in wanted.found}))
+    partial.write_bytes(partial.read_bytes()[: 256 + 16 * 3 + 5])
     unknown = core(tmp_path / "unknown", {target.address: PUSH for target in wanted.found})
     elsewhere = core(tmp_path / "elsewhere", {}, base=0xFFFFFFFF80000000)
-    for kcore in (str(tmp_path / "absent"), str(damaged), str(short), unknown, elsewhere, "/dev/null"):
+    for kcore in (str(tmp_path / "absent"), str(damaged), str(short), str(partial), unknown, elsewhere, "/dev/null"):
         found = drop_notrace(wanted, tmp_path, kcore)
         assert [target.name for target in found.found] == ["a", "b", "module_function"]
         assert found.skipped["it is notrace"] == ["c"]

@@ -79,6 +79,12 @@ def test_what_the_compiler_renamed_in_a_module(tmp_path: Path) -> None:
     assert symbols.find(["foo", "bar"], "m") == {"foo.isra.0": [0xFFFFFFFFC0000000], "bar": [0xFFFFFFFFC0000010]}
 
 
+def test_pieces_of_a_renamed_function(tmp_path: Path) -> None:
+    names = "foo.isra.0.cold", "foo.constprop.0.part.1", "foo.isra.0"
+    found = read(tmp_path, "".join(f"ffffffff8100000{n} t {name}\n" for n, name in enumerate((*names, "_etext"))))
+    assert found.find(["foo"]) == {"foo.isra.0": [0xFFFFFFFF81000002]}
+
+
 def test_lookup(symbols: Kallsyms) -> None:
     assert symbols.lookup(0xFFFFFFFF9FE3E110) == Symbol("ip_rcv", None, 0)
     assert symbols.lookup(0xFFFFFFFF9FE3E111) == Symbol("ip_rcv", None, 1)

@@ -2,7 +2,7 @@
 # Makes the frozen samples beside it anew.  make.sh CLANG LLVM_OBJCOPY KALLSYMS, the last one of a 6.1 kernel with veth.
 set -eu
 cd "$(dirname "$0")"
-"$1" -target bpf -O2 -g -c sample.bpf.c -o sample.elf
+"$1" -target bpf -O2 -g -ffile-compilation-dir=. -c sample.bpf.c -o sample.elf
 "$2" --remove-section '.debug*' sample.elf
 grep -E \
 	-e ' A (fixed_percpu_data|steal_time|__per_cpu_end)$' \

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Arguments of traced functions and tracepoints, by an index that is known only when the probe hits.
+ *
+ * Which argument is the skb differs from function to function. A program and a link for each position would cost a
+ * grace period each when they go; a cookie for each function, a search on every hit. So one program serves all
+ * functions, and looks the position up in a table that is a perfect hash of the addresses: two loads, no search, no
+ * helper call. User space makes it (pwru/probes/positions.py).
+ */
+#ifndef __ARGUMENTS_BPF_H__
+#define __ARGUMENTS_BPF_H__
+
+#define SKB_ARG 7 /* which argument, from 0 */
+#define SKB_ARG_POINTER 8 /* it is a struct sk_buff ** */
+
+struct positions {
+	__u64 multiplier;
+	__u16 shift[2048]; /* by the upper 11 bits of the product: how far the slot is moved */
+	__u8 slot[16384];
+};
+
+struct positions positions SEC(".data.positions") = {};
+
+static __always_inline __u32 find_skb_arg(__u64 addr)
+{
+	__u64 product = addr * positions.multiplier;
+	__u32 shift = positions.shift[product >> 53];
+
+	return positions.slot[((product >> 32) + shift) & 16383];
+}
+
+/* Loads from a context take constant offsets only; without the barriers clang would compute one. */
+#define ARG(n, load)                                                                                 \
+	if (index == n)                                                                              \
+		value = load;                                                                        \
+	barrier_var(value)
+
+static __always_inline __u64 function_arg(struct pt_regs *ctx, __u32 index)
+{
+	__u64 value = 0;
+
+	ARG(0, PT_REGS_PARM1(ctx));
+	ARG(1, PT_REGS_PARM2(ctx));
+	ARG(2, PT_REGS_PARM3(ctx));
+	ARG(3, PT_REGS_PARM4(ctx));
+	ARG(4, PT_REGS_PARM5(ctx));
+	return value;
+}
+
+static __always_inline __u64 tracepoint_arg(struct bpf_raw_tracepoint_args *ctx, __u32 index)
+{
+	__u64 value = 0;
+
+	ARG(0, ctx->args[0]);
+	ARG(1, ctx->args[1]);
+	ARG(2, ctx->args[2]);
+	ARG(3, ctx->args[3]);
+	ARG(4, ctx->args[4]);
+	ARG(5, ctx->args[5]);
+	ARG(6, ctx->args[6]);
+	ARG(7, ctx->args[7]);
+	return value;
+}
+
+#undef ARG
+
+#endif /* __ARGUMENTS_BPF_H__ */

@@ -1,0 +1,63 @@
+"""The table from which the BPF programs learn which argument of a function is the skb: bpf/arguments.bpf.h.
+
+A perfect hash by displacement: the upper bits of a product choose a bucket, and each bucket has a shift that moves its
+addresses to slots where they disturb nobody. Addresses may share a slot that says the same of both.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pwru.kernel.functions import Target
+    from pwru.libbpf import Object
+
+_BUCKETS = 1 << 11
+_SLOTS = 1 << 14
+_U64 = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / the golden ratio, odd: Knuth's multiplicative hashing
+_LCG = 0xD1342543DE82EF95  # odd, from "Computationally easy, spectrally good multipliers" (Steele, Vigna 2021)
+_POINTER = 8
+_FREE = 0xFF
+
+
+def position(skb_arg: int, double_pointer: bool) -> int:
+    """The code of a position, `skb_arg` counted from 1: SKB_ARG and SKB_ARG_POINTER."""
+    return skb_arg - 1 | (_POINTER if double_pointer else 0)
+
+
+def fill(bpf: Object, by_address: dict[int, Target]) -> None:
+    """Tells the loaded programs where the skb is in each function, by the address that they see when it is hit."""
+    codes = {address: position(target.skb_arg, target.double_pointer) for address, target in by_address.items()}
+    bpf.map(".data.positions").update(bytes(4), table(codes))
+
+
+def table(positions: dict[int, int]) -> bytes:
+    """`struct positions` for these addresses and their codes."""
+    multiplier = _GOLDEN
+    while not (found := _displace(positions, multiplier)):
+        multiplier = multiplier * _LCG & _U64
+    shifts, slots = found
+    return struct.pack(f"=Q{_BUCKETS}H{_SLOTS}s", multiplier, *shifts, bytes(slots))
+
+
+def _displace(positions: dict[int, int], multiplier: int) -> tuple[list[int], bytearray] | None:
+    """None if two addresses with different codes cannot be told apart by this multiplier."""
+    buckets: dict[int, dict[int, int]] = {}
+    for address, code in positions.items():
+        product = address * multiplier & _U64
+        bucket = buckets.setdefault(product >> 53, {})
+        if bucket.setdefault(product >> 32 & _SLOTS - 1, code) != code:
+            return None
+    shifts, slots = [0] * _BUCKETS, bytearray([_FREE] * _SLOTS)
+    for bucket_index, bucket in sorted(buckets.items(), key=lambda item: -len(item[1])):
+        for shift in range(_SLOTS):
+            if all(slots[place + shift & _SLOTS - 1] in (_FREE, code) for place, code in bucket.items()):
+                break
+        else:
+            return None
+        shifts[bucket_index] = shift
+        for place, code in bucket.items():
+            slots[place + shift & _SLOTS - 1] = code
+    return shifts, slots
