@@ -1,0 +1,81 @@
+# What a person or CI runs; each target does its own set-up. The BPF object has its own bpf/Makefile.
+
+PYTHON ?= python3
+KERNELS ?= ci
+ARGS ?=
+VENV := .venv/bin
+
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+help:
+	@echo "make demo          trace a dropped packet, here or in a guest"
+	@echo "make test          all tests: unit, then in guests"
+	@echo "make test-unit     the tests that need no guest"
+	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …', ci (default) or all"
+	@echo "make lint          style and types: ruff, mypy"
+	@echo "make build         the BPF object and a Python environment in .venv"
+	@echo "make wheel         dist/: a wheel for this machine and the source distribution"
+	@echo "make bench         measure against the Go tool, in guests"
+	@echo "make clean         remove what the above made here; guests stay in ~/.cache/pwru"
+	@echo
+	@echo "ARGS='-k drop -x' is handed to pytest or to the benchmark. $(VENV)/python -m vmtest runs any command in a guest."
+
+demo: root build guest-packages
+	@scripts/packages "for the demo's network" iproute2 nftables
+	@$(VENV)/python demo/demo.py
+
+test: test-unit test-kernel
+
+test-unit: test-objects
+	$(VENV)/python -m pytest tests/unit $(ARGS)
+
+test-kernel: test-objects guest-packages
+	@$(VENV)/python -m vmtest --tests $(KERNELS) $(if $(ARGS),-- $(ARGS))
+
+lint: .venv/ready
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+	$(VENV)/mypy hatch_build.py demo
+
+build: .venv/ready
+	@$(MAKE) -s -C bpf use
+
+test-objects: build
+	@scripts/packages "for the unit tests" bpftool
+	@$(MAKE) -s -C tests/bpf
+
+wheel: .venv/ready
+	@$(VENV)/python -m hatchling build -d dist >/dev/null
+	@ls -sh dist/*
+
+bench: build guest-packages
+	@$(VENV)/python -m bench $(ARGS)
+
+clean:
+	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis pwru/pwru.bpf.o tests/bpf/*.bpf.o
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "this traces the kernel and makes network namespaces: run it as root" >&2; exit 1; }
+
+build-packages:
+	@scripts/packages "to build the BPF object and run Python" \
+	  'clang-19|clang' 'llvm-19|llvm' libbpf-dev libbpf1 'libpcap0.8t64|libpcap0.8' python3-venv
+
+guest-packages:
+	@scripts/packages "to make and run guests" \
+	  qemu-system-x86 mmdebstrap e2fsprogs kmod xz-utils busybox-static debian-archive-keyring
+
+.venv/ready: pyproject.toml hatch_build.py | build-packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "pwru needs Python 3.11 or newer: make PYTHON=python3.11" >&2; exit 1; }
+	@echo "Python environment: installing into .venv …"
+	@$(PYTHON) -m venv .venv
+	@$(VENV)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "Python environment: $$(du -sh .venv | cut -f1) ready"
+	@touch $@
+
+.PHONY: help root demo test test-unit test-kernel lint build test-objects wheel bench clean build-packages guest-packages

@@ -1,0 +1,92 @@
+"""What a guest is made of and how its console is read."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pwru.errors import PwruError
+from vmtest import fetch, guest
+
+DEP = """\
+kernel/fs/overlayfs/overlay.ko:
+kernel/drivers/virtio/virtio_pci.ko: kernel/drivers/virtio/virtio-legacy.ko kernel/drivers/virtio/virtio.ko
+kernel/drivers/virtio/virtio-legacy.ko: kernel/drivers/virtio/virtio.ko
+kernel/drivers/virtio/virtio.ko:
+kernel/drivers/block/virtio_blk.ko.xz: kernel/drivers/virtio/virtio.ko
+"""
+
+
+def test_modules_load_after_what_they_need_and_once() -> None:
+    assert fetch.load_order(DEP, "kernel/fs/ext4/ext4.ko\n", ["virtio_pci", "ext4", "virtio_blk", "overlay"]) == [
+        "kernel/drivers/virtio/virtio.ko",
+        "kernel/drivers/virtio/virtio-legacy.ko",
+        "kernel/drivers/virtio/virtio_pci.ko",
+        "kernel/drivers/block/virtio_blk.ko.xz",
+        "kernel/fs/overlayfs/overlay.ko",
+    ]
+
+
+def test_names_of_modules_have_underscores() -> None:
+    assert fetch.load_order(DEP, "", ["virtio_legacy"])[-1] == "kernel/drivers/virtio/virtio-legacy.ko"
+
+
+def test_a_module_that_a_guest_needs_and_the_kernel_lacks() -> None:
+    with pytest.raises(PwruError, match="no module ext4"):
+        fetch.load_order(DEP, "", ["ext4"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "WARNING: CPU: 0 PID: 1 at net/core/dev.c:1 f+0x1/0x2",
+        "BUG: kernel NULL pointer dereference, address: 0000000000000008",
+        "Oops: 0000 [#1] SMP PTI",
+        "Oops: double fault: 0000 [#1] PREEMPT SMP NOPTI",
+        "Kernel panic - not syncing: Attempted to kill init!",
+    ],
+)
+def test_a_complaint_of_the_kernel_is_found(line: str) -> None:
+    console = (
+        f"[    0.5] mtrr: your CPUs had inconsistent settings\n[    1.744505] {line}\n[    2.0] reboot: Power down\n"
+    )
+    assert guest.complaints(console) == [line]
+
+
+def test_a_quiet_console_has_no_complaint() -> None:
+    console = "[    0.9] mtrr: your CPUs had inconsistent fixed MTRR settings\n[    4.5] reboot: Power down\n"
+    assert guest.complaints(console) == []
+
+
+def test_the_initramfs_is_one_that_cpio_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busybox = shutil.which("busybox")
+    if not busybox:
+        pytest.skip("no busybox, whose cpio reads the archive")
+    checkout, linux = tmp_path / "checkout", tmp_path / "linux"
+    for folder in ("pwru/__pycache__", ".git", "build", ".ruff_cache"):
+        (checkout / folder).mkdir(parents=True)
+        (checkout / folder / "file").write_text(folder)
+    (checkout / "pwru/cli.py").touch()
+    (checkout / "pwru/pwru.bpf.o").write_text("of the machine, not of the wheel")
+    (checkout / "größe").write_text("odd")
+    (checkout / "run").write_text("odd")
+    (checkout / "run").chmod(0o755)
+    (checkout / "link").symlink_to("run")
+    (linux / "early").mkdir(parents=True)
+    (linux / "early/00-virtio.ko").write_bytes(b"module")
+    monkeypatch.setattr(guest, "CHECKOUT", checkout)
+
+    archive = b"".join(guest._initramfs(linux, None, "echo 'a b'"))
+    to = tmp_path / "to"
+    to.mkdir()
+    subprocess.run([busybox, "cpio", "-i", "-d"], input=archive, cwd=to, check=True, stderr=subprocess.PIPE)
+
+    assert os.access(to / "init", os.X_OK)
+    assert (to / "early/00-virtio.ko").read_bytes() == b"module"
+    assert (to / "job/vmtest/command").read_text() == "echo 'a b'\n"
+    assert sorted(p.name for p in (to / "job/pwru").iterdir()) == ["größe", "link", "pwru", "run"]
+    assert [p.name for p in (to / "job/pwru/pwru").iterdir()] == ["cli.py"]
+    assert os.access(to / "job/pwru/run", os.X_OK)
+    assert (to / "job/pwru/link").readlink() == Path("run")

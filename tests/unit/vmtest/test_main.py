@@ -1,0 +1,72 @@
+"""The command line of the guest harness, as far as no guest starts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pwru.errors import PwruError
+from vmtest import KERNELS, find
+
+CHECKOUT = Path(__file__).parents[3]
+
+
+def vmtest(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "vmtest", *arguments],
+        cwd=CHECKOUT,
+        env=None if path is None else {"PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_list() -> None:
+    done = vmtest("--list")
+    assert done.returncode == 0
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == [kernel.name for kernel in KERNELS]
+    assert [line[0] for line in lines if line[-1] == "ci"] == [kernel.name for kernel in find(["ci"])]
+
+
+def test_kernels_are_found_once_and_in_order() -> None:
+    assert [kernel.name for kernel in find(["7.2", "ci", "6.1"])] == ["7.2", "6.1", "6.12"]
+    assert find(["all"]) == list(KERNELS)
+
+
+def test_an_unknown_kernel_is_answered_with_near_names() -> None:
+    with pytest.raises(PwruError, match=r"no kernel '6\.13' .*6\.12"):
+        find(["6.13"])
+    with pytest.raises(PwruError, match=r"no kernel 'x' .*5\.10.* all, ci"):
+        find(["x"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "which KERNEL?"),
+        (["6.1", "6.12", "--", "true"], "one KERNEL"),
+        (["6.1"], "no terminal for a shell"),
+        (["6.1", "--"], "no command after"),
+        (["--smp", "two", "6.1", "--", "true"], "invalid int value"),
+    ],
+)
+def test_a_wrong_command_line(arguments: list[str], message: str) -> None:
+    done = vmtest(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["6.13", "--", "true"], "no kernel '6.13'"), (["6.12", "--", "true"], "qemu-system-x86_64 is missing")],
+)
+def test_an_error_is_one_line(arguments: list[str], message: str) -> None:
+    done = vmtest(*arguments, path="/nonexistent")
+    assert done.returncode == 1
+    assert done.stderr.startswith("vmtest: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

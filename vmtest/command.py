@@ -1,0 +1,52 @@
+"""Runs the machine's own tools: their output, or one clear error."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from pwru.errors import PwruError
+
+
+def run(
+    *words: str | Path,
+    input: str = "",
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    fills: tuple[Path, float] | None = None,
+) -> str:
+    """stdout of a command. Raises PwruError when it is not there or fails.
+
+    `fills` is a folder that the command fills up to so many MB: shown on a terminal meanwhile.
+    """
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout:
+        stdin.write(input.encode())
+        stdin.seek(0)
+        try:
+            process = subprocess.Popen(words, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=subprocess.STDOUT)
+        except FileNotFoundError as error:
+            raise PwruError(f"{words[0]} is not installed, and vmtest needs it") from error
+        try:
+            if fills and sys.stderr.isatty():
+                _watch(process, *fills)
+            status = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+        stdout.seek(0)
+        text = stdout.read().decode(errors="replace")
+    if status:
+        lines = [line for line in text.splitlines() if line.strip()] or [f"exit status {status}"]
+        # the first error tells the cause, where a tool marks errors; else the last line
+        cause = next((line for line in lines if line.startswith(("E: ", "ERROR"))), lines[-1])
+        raise PwruError(f"{Path(words[0]).name} failed: {cause.strip()}")
+    return text
+
+
+def _watch(process: "subprocess.Popen[bytes]", folder: Path, total_mb: float) -> None:
+    while process.poll() is None:
+        done = sum(f.lstat().st_blocks for f in folder.rglob("*")) * 512 / 1e6
+        print(f"\rvmtest: {done:.0f} of {total_mb:.0f} MB ", end="", file=sys.stderr, flush=True)
+        time.sleep(0.3)
+    print("\r\x1b[K", end="", file=sys.stderr, flush=True)

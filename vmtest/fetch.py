@@ -1,0 +1,99 @@
+"""A kernel as the guest needs it, from Debian's packages: downloaded and unpacked, never installed."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from pwru.errors import PwruError
+from vmtest import apt, cache, command
+from vmtest.kernels import Kernel
+
+# What mounts the root and talks to the host before modprobe can be used
+EARLY = ("virtio_pci", "virtio_blk", "virtio_console", "ext4", "overlay")
+RECIPE = 1  # raise to have every kernel fetched anew
+
+
+def linux(kernel: Kernel) -> Path:
+    """The cache folder of a kernel, fetched if need be.
+
+    It holds `vmlinuz`, `release` (the text of `uname -r`), `modules.img` (ext4: what is to be
+    at /usr/lib/modules/RELEASE, decompressed) and `early/NN-NAME.ko`, to be loaded in this order.
+    """
+    recipe = (RECIPE, kernel.suites, kernel.packages, kernel.arch, EARLY)
+    return cache.entry(f"linux-{kernel.name}", recipe, lambda to: _fetch(kernel, to), 700)
+
+
+def _fetch(kernel: Kernel, to: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=to) as tmp:
+        debs, tree = Path(tmp, "debs"), Path(tmp, "tree")
+        debs.mkdir()
+        for package in _download(kernel, debs):
+            command.run("dpkg-deb", "-x", package, tree)
+        found = [*tree.glob("lib/modules/*"), *tree.glob("usr/lib/modules/*")]
+        images = [file for top in (tree / "boot", *found) for file in top.glob("vmlinuz*")]
+        if len(found) != 1 or len(images) != 1:
+            raise PwruError(f"the packages of Linux {kernel.name} do not hold one kernel and its modules")
+        modules = found[0]
+        shutil.move(images[0], to / "vmlinuz")
+        (to / "release").write_text(modules.name)
+        if packed := list(modules.rglob("*.ko.xz")):  # modprobe is slow at this in a guest
+            command.run("xz", "-d", *packed)
+        base = Path(tmp, "base")  # depmod's idea of where modules are depends on its build
+        (base / "usr/lib/modules").mkdir(parents=True)
+        (base / "lib").symlink_to("usr/lib")
+        modules = Path(shutil.move(modules, base / "usr/lib/modules"))
+        command.run("depmod", "-b", base, modules.name)
+        dep, builtin = (modules / f"modules.{name}" for name in ("dep", "builtin"))
+        (to / "early").mkdir()
+        for number, module in enumerate(load_order(dep.read_text(), builtin.read_text(), EARLY)):
+            shutil.copy(modules / module, to / "early" / f"{number:02}-{Path(module).name}")
+        ext4(modules, to / "modules.img")
+
+
+def _download(kernel: Kernel, to: Path) -> list[Path]:
+    for suite in kernel.suites:
+        with apt.Apt(suite, kernel.arch) as private:
+            packages = apt.newest(private.index(), kernel.packages)
+            if packages:
+                total = sum(int(p["Size"]) for p in packages) / 1e6
+                cache.say(
+                    f"Linux {kernel.name}: fetching {packages[0]['Package']} {packages[0]['Version']} ({total:.0f} MB)"
+                )
+                return private.download(packages, to)
+    raise PwruError(
+        f"no package for Linux {kernel.name} in {', '.join(kernel.suites)}: "
+        "vmtest/kernels.py wants another pattern or suite"
+    )
+
+
+def load_order(dep: str, builtin: str, wanted: Iterable[str]) -> list[str]:
+    """The files to load, in order, for these modules: modules.dep(5) and modules.builtin as text.
+
+    Raises PwruError for a module that is neither a file nor built in.
+    """
+    files: dict[str, tuple[str, list[str]]] = {}
+    for line in dep.splitlines():
+        file, needs = line.split(":")
+        files[_module(file)] = (file, needs.split())
+    built_in = {_module(line) for line in builtin.splitlines()}
+    order: list[str] = []
+    for name in wanted:
+        if name in files:
+            file, others = files[name]
+            # what a module needs is listed from the nearest to the deepest
+            order += [f for f in (*reversed(others), file) if f not in order]
+        elif name not in built_in:
+            raise PwruError(f"the kernel has no module {name}, which a guest needs")
+    return order
+
+
+def _module(file: str) -> str:
+    return Path(file).name.partition(".ko")[0].replace("-", "_")
+
+
+def ext4(tree: Path, image: Path) -> None:
+    """An image with what is in `tree`, to be mounted read-only."""
+    room = int(cache.size_mb(tree) * 1.1) + 16
+    options = ("-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-F")
+    command.run("mke2fs", *options, "-d", tree, image, f"{room}M")

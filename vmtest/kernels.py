@@ -1,0 +1,69 @@
+"""The one list of kernels that pwru is tested on, and how a name on the command line finds them."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pwru.errors import PwruError
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel of Debian's archive. The cloud flavour: small, and with BTF, kprobes and ftrace.
+
+    `suites` are tried in order until one has all the `packages`: regular expressions for whole
+    package names, of which the newest version is taken.
+    """
+
+    name: str
+    release: str
+    suites: tuple[str, ...]
+    packages: tuple[str, ...]
+    in_ci: bool = False
+    arch: str = "amd64"
+
+
+KERNELS = (
+    Kernel("5.10", "Debian 11", ("bullseye-security",), (r"linux-image-5\.10\.[0-9-]+-cloud-amd64",)),
+    Kernel("6.1", "Debian 12", ("bookworm",), (r"linux-image-6\.1\.[0-9-]+-cloud-amd64",), in_ci=True),
+    Kernel(
+        "6.12",
+        "Debian 13",
+        ("trixie",),
+        (r"linux-image-6\.12\.[0-9]+\+deb13-cloud-amd64",),
+        in_ci=True,
+    ),
+    Kernel(
+        "6.18",
+        "Debian 13 backports",
+        ("trixie-backports",),
+        (r"linux-image-6\.18\.[0-9]+\+deb13-cloud-amd64",),
+    ),
+    Kernel(
+        "7.2",
+        "Debian unstable",
+        ("sid",),
+        (
+            r"linux-binary-unsigned-7\.2\.[0-9]+\+deb14-cloud-amd64",
+            r"linux-base-7\.2\.[0-9]+\+deb14-cloud-amd64",
+            r"linux-modules-7\.2\.[0-9]+\+deb14-cloud-amd64",
+        ),
+    ),
+)
+
+
+def find(names: Iterable[str]) -> list[Kernel]:
+    """The kernels with these names, each once, in the order of the names.
+
+    `all` and `ci` stand for several. Raises PwruError for an unknown name, with the nearest ones.
+    """
+    by_name = {kernel.name: [kernel] for kernel in KERNELS}
+    by_name["all"] = list(KERNELS)
+    by_name["ci"] = [kernel for kernel in KERNELS if kernel.in_ci]
+    found: dict[str, Kernel] = {}
+    for name in names:
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, n=3, cutoff=0.5) or by_name
+            raise PwruError(f"no kernel {name!r} in vmtest/kernels.py; there is {', '.join(near)}")
+        found.update((kernel.name, kernel) for kernel in by_name[name])
+    return list(found.values())

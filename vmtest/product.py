@@ -1,0 +1,89 @@
+"""What a user would have installed, for the guest: the wheel of this checkout and its Python packages."""
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+from configparser import ConfigParser
+from importlib.util import find_spec
+from pathlib import Path
+
+from pwru.errors import PwruError
+from vmtest import cache, command, rootfs
+from vmtest.fetch import ext4
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+# what the wheel is made from
+SOURCES = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "bpf", "pwru", "vendor")
+TEST_PACKAGES = ("pytest", "hypothesis")
+SCRIPT = "#!/usr/bin/python3\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
+
+
+def packages() -> Path:
+    """The cache folder with `packages.img`: pwru's dependencies and those of its tests, installed by pip."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    wanted = (*project["dependencies"], *TEST_PACKAGES)
+    return cache.entry("packages", (2, wanted, rootfs.PYTHON), lambda to: _install(wanted, to), 200)
+
+
+def _install(wanted: tuple[str, ...], to: Path) -> None:
+    cache.say(f"installing Python packages for the guest: {', '.join(wanted)} …")
+    with tempfile.TemporaryDirectory(dir=to) as tmp:
+        command.run(
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", tmp),
+            # for the guest's Python, not the one that runs pip
+            *("--python-version", rootfs.PYTHON.removeprefix("python"), "--only-binary=:all:"),
+            *(f"--platform={tag}_x86_64" for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")),
+            *wanted,
+        )
+        rootfs.byte_compile(Path(tmp), "/opt/packages")
+        ext4(Path(tmp), to / "packages.img")
+
+
+def wheel() -> Path:
+    """The cache folder with the checkout's wheel, installed: `site/` and the command `bin/pwru`.
+
+    Raises PwruError when the wheel cannot be built.
+    """
+    return cache.entry("wheel", (1, rootfs.PYTHON, _digest()), _build, 20, quiet=True)
+
+
+def _digest() -> str:
+    digest = hashlib.sha256()
+    for source in SOURCES:
+        top = CHECKOUT / source
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_file() and path.suffix not in (".pyc", ".o"):
+                digest.update(f"{path.relative_to(CHECKOUT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _build(to: Path) -> None:
+    if not find_spec("hatchling"):
+        raise PwruError("hatchling is missing: use the Python that `make build` sets up, .venv/bin/python")
+    with tempfile.TemporaryDirectory(dir=to) as tmp:
+        build = subprocess.run(
+            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp],
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if build.returncode:
+            raise PwruError(f"the wheel cannot be built:\n{build.stdout.strip()}")
+        [file] = Path(tmp).glob("*.whl")
+        with zipfile.ZipFile(file) as archive:
+            archive.extractall(to / "site")
+    rootfs.byte_compile(to / "site", "/opt/pwru")
+    [entry_points] = (to / "site").glob("*.dist-info/entry_points.txt")
+    scripts = ConfigParser()
+    scripts.read(entry_points)
+    (to / "bin").mkdir()
+    for name, target in scripts["console_scripts"].items():
+        module, _, function = target.partition(":")
+        script = to / "bin" / name
+        script.write_text(SCRIPT.format(module=module, function=function))
+        script.chmod(0o755)
