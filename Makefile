@@ -74,7 +74,7 @@ guest-packages:
 	  { echo "pwru needs Python 3.11 or newer: make PYTHON=python3.11" >&2; exit 1; }
 	@echo "Python environment: installing into .venv …"
 	@$(PYTHON) -m venv .venv
-	@$(VENV)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(VENV)/pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]'
 	@echo "Python environment: $$(du -sh .venv | cut -f1) ready"
 	@touch $@
 

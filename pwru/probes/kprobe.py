@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pwru.libbpf import Object
 
 _GROUP = "pwru"
-_SHARED = "skb"
+_EVENT = "skb"
 # Where the ftrace nop ends: without and with an endbr64 before it. The kernel refuses an offset inside an instruction.
 _BEHIND_NOP = {"x86_64": (5, 9)}.get(os.uname().machine, ())
 # What the instruction pointer is behind the probe when it hits: the breakpoint, on all paths (int3, jump, ftrace).
@@ -73,34 +73,34 @@ class Backend(Probes):
         self._tracefs = tracefs() or Path("/sys/kernel/tracing")
         group = f"{_GROUP}_{os.getpid()}_{_start_time(os.getpid())}"
         self._guardian = _guard(self._tracefs, group)
-        events = self._define(group, progress)
-        if not events:
+        self._define(group, progress)
+        if not self.attached:
             raise Refused(f"attaching is refused ({self.skipped[0][1]})")
         fill(bpf, self.by_address)
-        for event in events:
-            self.links.append(Link(self._open(f"{group}/{event}", bpf.program(self.program).fd)))
+        self.links.append(Link(self._open(f"{group}/{_EVENT}", bpf.program(self.program).fd)))
 
-    def _define(self, group: str, progress: Progress) -> list[str]:
-        """Defines a probe for each target; the names of the events. A probe by address cannot share one."""
+    def _define(self, group: str, progress: Progress) -> None:
+        """Defines a probe for each target, all of one event.
+
+        By address: a name costs a search through all symbols, and may be that of several functions. The kernel takes
+        two probes by address for the same unless their arguments differ (trace_kprobe_has_same_kprobe()), so each gets
+        one of its own. It is never fetched: the BPF program runs before that and returns 0.
+        """
         targets = self.sites.targets
-        events = {}
         fd = os.open(self._tracefs / "kprobe_events", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_SH)  # what other tracers left waits until this is done; closing unlocks
         try:
-            for target in targets:
-                event = f"{_SHARED}_{target.address:x}" if target.ambiguous else _SHARED
-                place = f"0x{target.address:x}" if target.ambiguous else target.name
+            for number, target in enumerate(targets):
                 try:
-                    offset = _define_probe(fd, f"p:{group}/{event} {place}")
+                    place = _define_probe(fd, f"p:{group}/{_EVENT}", target.address, f"n=+{number}(%sp)")
                 except OSError as error:
                     self.skipped.append((target.name, os.strerror(error.errno or 0)))
                 else:
-                    events[event] = True
-                    self.attached += 1
-                    self.by_address[target.address + offset + _BREAKPOINT] = target
-                progress(self.attached + len(self.skipped), len(targets))
+                    self.by_address[place + _BREAKPOINT] = target
+                progress(number + 1, len(targets))
         finally:
             os.close(fd)
-        return list(events)
+        self.attached = len(self.by_address)
 
     def _open(self, event: str, prog_fd: int) -> int:
         """Enables the trace event for all CPUs with this program; closing the descriptor disables it."""
@@ -117,14 +117,14 @@ class Backend(Probes):
         return fd
 
 
-def _define_probe(fd: int, definition: str) -> int:
-    """Tries just behind the ftrace nop, then the entry itself; which offset it was. OSError of the last try."""
-    for offset in _BEHIND_NOP:
+def _define_probe(fd: int, event: str, address: int, argument: str) -> int:
+    """Tries just behind the ftrace nop, then the entry itself; where it is now. OSError of the last try."""
+    for place in (address + offset for offset in _BEHIND_NOP):
         with contextlib.suppress(OSError):
-            os.write(fd, f"{definition}+{offset}\n".encode())
-            return offset
-    os.write(fd, f"{definition}\n".encode())
-    return 0
+            os.write(fd, f"{event} 0x{place:x} {argument}\n".encode())
+            return place
+    os.write(fd, f"{event} 0x{address:x} {argument}\n".encode())
+    return address
 
 
 def _perf_event_open(attr: bytes, pid: int, cpu: int) -> int:
@@ -185,15 +185,20 @@ def _dead_groups(tracefs: Path) -> list[str]:
 
 
 def _remove(tracefs: Path, group: str) -> None:
-    """Removes all events of a group, waiting for those that are still being disabled."""
+    """Removes all probes of a group, waiting for those that are still being disabled.
+
+    One by one, so that a tracer that starts meanwhile does not wait for all of them: see _define().
+    """
+    path = tracefs / "kprobe_events"
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
     for _ in range(600):
-        definitions = (tracefs / "kprobe_events").read_text()
-        events = sorted(set(re.findall(rf"^p\d*:({group}/\S+)", definitions, re.MULTILINE)))
-        if not events:
+        probes = re.findall(rf"^p\d*:({group}/.+)$", path.read_text(), re.MULTILINE)
+        if not probes:
             return
-        fd = os.open(tracefs / "kprobe_events", os.O_WRONLY | os.O_APPEND)
-        for event in events:
+        for probe in probes:
+            fcntl.flock(fd, fcntl.LOCK_EX)
             with contextlib.suppress(OSError):
-                os.write(fd, f"-:{event}\n".encode())
-        os.close(fd)
+                os.write(fd, f"-:{probe}\n".encode())
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            time.sleep(0.001)  # whoever waits for the lock gets it
         time.sleep(0.1)
