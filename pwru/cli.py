@@ -18,13 +18,15 @@ from pwru.probes import BACKENDS
 
 _EPILOG = """\
 examples:
-  pwru 'host 10.0.0.1 and tcp port 80'     the way of these packets, function by function
-  pwru --filter-func '.*kfree_skb.*|.*skb_reason_drop' 'tcp'
-                                           only where packets are freed or dropped, and why
+  pwru 'host 10.0.0.1 and tcp port 80'     the way of these packets
+  pwru --filter-func 'kfree_skb_reason|sk_skb_reason_drop' tcp
+                                           only where they are dropped
   pwru --filter-netns /run/netns/web icmp  only in one network namespace
-  pwru --output-json udp port 53 > dns.jsonl
+  pwru --output-json udp port 53 > dns.json
+                                           one object a line, for scripts
 
-Run as root. Events go to standard output, everything else to standard error. Ctrl-C ends a trace.
+Run it as root. Events go to standard output, all else to standard error. Ctrl-C
+ends a trace.
 """
 
 

@@ -265,7 +265,7 @@ def _report(bpf: Object, lines: int, options: Options) -> None:
         hits, lost = hits + cpu_hits, lost + cpu_lost
     left = hits - lost - lines
     say(
-        f"{lines} events, {lost} lost"
+        f"{lines} event{'s' if lines != 1 else ''}, {lost} lost"
         + (" (the ring buffer was full: a narrower filter loses less)" if lost else "")
         + (f", {left} not printed after the limit" if left and options.output_limit_lines else "")
     )

@@ -26,7 +26,7 @@ LINE = re.compile(
     r"(?P<skb>0x[0-9a-f]+) +(?P<cpu>\d+) +(?P<process>.+?:\d+) +(?P<netns>\d+) +(?P<mark>[0-9a-f]+) +(?P<iface>\S+) +"
     r"(?P<proto>0x[0-9a-f]{4}) (?P<mtu>\d+) +(?P<len>\d+) +(?P<tuple>\S+->\S+\))? +(?P<func>\S.*)"
 )
-TOTALS = re.compile(r"^(\d+) events, (\d+) lost", re.MULTILINE)
+TOTALS = re.compile(r"^(\d+) events?, (\d+) lost", re.MULTILINE)
 
 
 @dataclass

@@ -74,13 +74,14 @@ def test_wrong_command_line(arguments: list[str], message: str, capsys: pytest.C
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_help(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help(flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as exit_status:
         cli.options([flag])
     assert exit_status.value.code == 0
     text = capsys.readouterr().out
     assert "examples:" in text
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
