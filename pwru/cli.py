@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import sys
 from typing import NoReturn
 
 from pwru import __version__
-from pwru.errors import PwruError
+from pwru.errors import PwruError, printable
 from pwru.options import Options
 from pwru.probes import BACKENDS
 
@@ -142,22 +143,21 @@ def main(arguments: list[str] | None = None) -> int:
 
         trace(chosen)
     except PwruError as error:
-        print(f"pwru: {error}", file=sys.stderr)
+        print(f"pwru: {printable(str(error))}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         pass  # who read standard output has seen enough
-    except KeyboardInterrupt:
-        return 130  # before tracing began; from then on Ctrl-C is the ordinary end
     return 0
 
 
 def run() -> NoReturn:
     """main() as a process: what it had open is the kernel's to clean up, so the interpreter need not tidy up first."""
-    status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
-if __name__ == "__main__":
-    run()
+    status: int | str | None
+    try:
+        status = main()
+    except SystemExit as leaving:  # argparse: --help, --version, a wrong command line
+        status = leaving.code
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):  # nobody reads it, or it is closed
+            stream.flush()
+    os._exit(int(status or 0))

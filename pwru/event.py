@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from pwru.errors import PwruError
+from pwru.errors import PwruError, printable
 
 if TYPE_CHECKING:
     from pwru.kernel.btf import Btf
@@ -68,8 +68,7 @@ class Function(NamedTuple):
 
 def _text(raw: bytes) -> str:
     """A C string of the kernel as text that is safe to print: control characters and broken UTF-8 are escaped."""
-    text = raw.partition(b"\0")[0].decode(errors="backslashreplace")
-    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return printable(raw.partition(b"\0")[0].decode(errors="backslashreplace"))
 
 
 _MISMATCH = "the BPF object does not belong to this version of pwru; rebuild it: make build"

@@ -38,6 +38,7 @@ def trace(options: Options) -> None:
     phases = Phases(options.debug)
     _check_capabilities()
     writer = Writer(options.output_file)
+    _check_ready_file(options.ready_file)
     btf = vmlinux_btf(options.kernel_btf)
     phases.done("BTF")
     image = _image(options, btf)
@@ -87,6 +88,8 @@ class Stop:
 
 
 def _check_capabilities() -> None:
+    if features.in_user_namespace():
+        raise PwruError("not permitted in a user namespace, whatever its capabilities; run it as the machine's root")
     missing = features.missing_capabilities()
     if missing:
         raise PwruError(f"not permitted: {' and '.join(missing)} missing; run it as root (sudo pwru …)")
@@ -103,14 +106,44 @@ def _image(options: Options, btf: Btf) -> bytes:
     from pwru.filter import Cast, compile_filter, splice
 
     ids = features.rdonly_cast(btf)
-    return splice(image, compile_filter(options.pcap_filter, Cast(*ids) if ids else None))
+    code = compile_filter(options.pcap_filter, Cast(*ids) if ids else None)
+    try:
+        return splice(image, code)
+    except PwruError:
+        raise
+    except Exception as error:  # whatever a reader of ELF makes of a file that is damaged anywhere
+        raise _damaged(error) from None
+
+
+def _check_ready_file(path: str | None) -> None:
+    """Whoever waits for it must not wait for nothing; it is not created before everything is attached."""
+    if path is None:
+        return
+    folder = os.path.dirname(path) or "."
+    problem = (
+        errno.EISDIR
+        if os.path.isdir(path)
+        else errno.ENOENT
+        if not os.path.isdir(folder)
+        else errno.EACCES
+        if not os.access(folder, os.W_OK)
+        else 0
+    )
+    if problem:
+        raise PwruError(f"--ready-file: cannot create {path}: {os.strerror(problem)}")
+
+
+def _damaged(error: Exception) -> PwruError:
+    return PwruError(
+        f"the BPF object {_OBJECT} is damaged or of another version ({error}); reinstall pwru, or build it: make build"
+    )
 
 
 def _config(options: Options) -> dict[str, int]:
     """The values of struct config in bpf/pwru.h."""
-    inode = netns.resolve_netns(options.filter_netns) if options.filter_netns else 0
+    inode = netns.resolve_netns(options.filter_netns) if options.filter_netns is not None else 0
     ifindex = 0
-    if options.filter_ifname:
+    if options.filter_ifname is not None:
         ifindex = netns.ifindex(options.filter_ifname, options.filter_netns)
         inode = inode or netns.current_netns()
     return {
@@ -169,12 +202,16 @@ def _attach_with(
 
 def _load(options: Options, image: bytes, config: dict[str, int], wanted: str) -> Object:
     """The object in the kernel, with only this program."""
-    bpf = Object(image, "pwru", btf_custom_path=options.kernel_btf)
     try:
+        bpf = Object(image, "pwru", btf_custom_path=options.kernel_btf)
+        bpf.program(wanted)
         for program in bpf.programs():
             program.set_autoload(program.name == wanted)
         bpf.map(".rodata.config").set_initial_value(pack(Btf(bpf.btf()), "config", config))
         bpf.map("events").set_max_entries(_RING_BUFFER_SIZE)
+    except (BpfError, PwruError) as error:
+        raise _damaged(error) from None
+    try:
         bpf.load()
     except BpfError as error:
         bpf.close()

@@ -17,6 +17,8 @@ DLT_EN10MB, DLT_RAW = 1, 12
 
 _SNAPLEN = 262144  # what an accepting filter returns; tcpdump's default
 _PCAP_NETMASK_UNKNOWN = 0xFFFFFFFF
+_OUT_OF_MEMORY = ("malloc", "calloc", "not enough memory")  # libpcap's whole messages
+_QUOTED = 200  # characters of an expression in a message
 
 
 class Insn(NamedTuple):
@@ -37,8 +39,14 @@ def compile_expression(expression: str, dlt: int) -> list[Insn]:
     insns, error = _compile(pcap, expression, dlt)
     if error:
         where = _place(pcap, expression, dlt) if "syntax error" in error else ""
-        raise PwruError(f"pcap filter {expression!r}: {error}{where}")
+        if error in _OUT_OF_MEMORY:
+            error = "too long: libpcap has no memory for it (it takes the square of the length)"
+        raise PwruError(f"pcap filter {_short(expression)!r}: {error}{where}")
     return insns
+
+
+def _short(expression: str) -> str:
+    return expression if len(expression) <= _QUOTED else f"{expression[:_QUOTED]}…"
 
 
 def _compile(pcap: ModuleType, expression: str, dlt: int) -> tuple[list[Insn], str]:

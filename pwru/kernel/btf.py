@@ -150,6 +150,7 @@ class Btf:
         if self._strings[0] and not base:
             raise BtfError("BTF is that of a module, which means nothing without that of its kernel")
         self._base = base
+        self._source = ""  # where it is from, for messages: damage shows when somebody looks there
         self._first_id: int = base.count if base else 1
         self._first_string: int = base._end_string if base else 0
         self._end_string: int = self._first_string + str_len
@@ -164,9 +165,11 @@ class Btf:
         except OSError as error:
             raise PwruError(f"cannot read BTF from {path}: {error.strerror}") from None
         try:
-            return cls(_elf_section(path) if data[:4] == b"\x7fELF" else data, base)
+            btf = cls(_elf_section(path) if data[:4] == b"\x7fELF" else data, base)
         except BtfError as error:
             raise BtfError(f"{path}: {error}") from None
+        btf._source = f"{path}: "
+        return btf
 
     # --- what is asked for ---
 
@@ -274,10 +277,13 @@ class Btf:
                 except KeyError:
                     info = infos[offset]
                     by_info[info] = []
-                    strides[info] = _stride(info), by_info[info].append
+                    try:
+                        strides[info] = _stride(info), by_info[info].append
+                    except BtfError as error:
+                        raise self._damaged(str(error)) from None
         except IndexError:
             if offset != len(self._words):
-                raise BtfError("BTF is damaged: its last type is cut off") from None
+                raise self._damaged("BTF is damaged: its last type is cut off") from None
         return offsets, by_info
 
     def _of_kinds(self, *kinds: int) -> list[int]:
@@ -301,12 +307,12 @@ class Btf:
         """The words from this type's record on."""
         if type_id < self._first_id:
             if self._base is None:
-                raise BtfError(f"BTF is damaged: type {type_id} is not a record")
+                raise self._damaged(f"BTF is damaged: type {type_id} is not a record")
             return self._base._record(type_id)
         try:
             return self._words[self._offsets[type_id - self._first_id] :]
         except IndexError:
-            raise BtfError(f"BTF is damaged: there is no type {type_id}") from None
+            raise self._damaged(f"BTF is damaged: there is no type {type_id}") from None
 
     def _kind(self, type_id: int) -> int:
         return self._record(type_id)[1] >> 24 & 0x1F if type_id else 0
@@ -317,7 +323,7 @@ class Btf:
             if self._kind(type_id) not in _MODIFIERS:
                 return type_id
             type_id = self._record(type_id)[2]
-        raise BtfError("BTF is damaged: a chain of typedefs has no end")
+        raise self._damaged("BTF is damaged: a chain of typedefs has no end")
 
     def _string(self, offset: int) -> str:
         start = offset - self._first_string
@@ -325,7 +331,7 @@ class Btf:
             return self._base._string(offset)
         end = self._strings.find(b"\0", start)
         if end < 0:
-            raise BtfError("BTF is damaged: a name is beyond its strings")
+            raise self._damaged("BTF is damaged: a name is beyond its strings")
         return self._strings[start:end].decode("utf-8", "backslashreplace")
 
     def _name(self, offset: int) -> str:
@@ -437,7 +443,7 @@ class Btf:
             type_id = self._strip(type_id)
             kind = self._kind(type_id)
             if not depth or len(members) > _MAX_MEMBERS:
-                raise BtfError("BTF is damaged: a struct contains itself")
+                raise self._damaged("BTF is damaged: a struct contains itself")
             if kind in (STRUCT, UNION) and not self._string(name):
                 self._members(type_id, bit_offset, members, depth - 1)
                 continue
@@ -471,7 +477,7 @@ class Btf:
                 return self._record(type_id)[2], count
             else:
                 return 0, count  # a type that is only declared
-        raise BtfError("BTF is damaged: an array contains itself")
+        raise self._damaged("BTF is damaged: an array contains itself")
 
     @cached_property
     def _pointer_size(self) -> int:
@@ -483,6 +489,9 @@ class Btf:
             if type_id is not None and self._record(type_id)[2] in (4, 8):
                 return self._record(type_id)[2]
         return 8
+
+    def _damaged(self, text: str) -> BtfError:
+        return BtfError(self._source + text)
 
 
 def _stride(info: int) -> int:

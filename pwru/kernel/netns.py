@@ -70,7 +70,7 @@ def ifindex(name: str, netns: str | None = None) -> int:
 
 def _inode(spec: str) -> int:
     digits = spec.removeprefix("inode:")
-    if not (digits.isascii() and digits.isdigit()):
+    if not (digits.isascii() and digits.isdigit() and int(digits) < 1 << 32):
         raise PwruError(f"network namespace {spec}: the inode has to be a number, as in inode:4026531840")
     return int(digits)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pwru.errors import PwruError
@@ -40,6 +41,8 @@ class Writer:
         """Raises PwruError if the file cannot be written."""
         self.path = path
         self.fd = 1
+        if path is None and sys.stdout is None:
+            raise PwruError("standard output is closed: there is nowhere to write events to; see --output-file")
         if path is not None:
             try:
                 # Packets are nobody else's business: readable by the owner only.

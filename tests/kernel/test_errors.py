@@ -1,0 +1,408 @@
+"""Bad input and bad places: one clear line that says what is wrong and what to do, status 1, nothing attached.
+
+What can be wrong without a kernel is in tests/unit/test_errors.py; signals and ends are in test_stop.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from pwru import libbpf
+from tests.kernel.conftest import PATIENCE, Network, Trace, sh
+from tests.kernel.test_stop import (
+    HAS_FPROBE,
+    NARROW,
+    PROMPT,
+    ids,
+    nothing_left,  # noqa: F401  (a fixture, for each test here, too)
+    probes,
+    wait_for,
+)
+
+# The installed product, which is not what pytest imports as `pwru`.
+PACKAGE = Path(sh(sys.executable, "-c", "import pwru; print(pwru.__path__[0])").stdout.strip())
+OBJECT = PACKAGE / "pwru.bpf.o"
+VMLINUX = Path("/sys/kernel/btf/vmlinux")
+NO_BTF = "mount -t tmpfs none /sys/kernel/btf"
+NO_TRACEFS = "mount -t tmpfs none /sys/kernel/tracing; mount -t tmpfs none /sys/kernel/debug"
+
+
+def elsewhere(before: str, *command: str) -> tuple[str, ...]:
+    """The command in a mount namespace of its own, changed by these lines of shell."""
+    return ("unshare", "--mount", "sh", "-ec", f'{before}\nexec "$@"', "sh", *command) if before else command
+
+
+def run(*command: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        elsewhere(before, *command), capture_output=True, text=True, timeout=PATIENCE / 4, check=False, errors="replace"
+    )
+
+
+def refused(*command: str, before: str = "", loads: bool = False) -> str:
+    """The line that this command ends with: status 1, and that is all. `loads`: BPF programs were tried before."""
+    newest = newest_program()
+    done = run(*command, before=before)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.isprintable()
+    assert line.startswith("pwru: ")
+    assert len(line) < 400
+    # Ids of programs are not used again, so this is how many there were in between.
+    assert loads or newest_program() == newest + 1, "a program was loaded before the error was found"
+    return line
+
+
+def newest_program() -> int:
+    """The id of a program that is loaded for this."""
+    fd = libbpf.prog_load(libbpf.BPF_PROG_TYPE_KPROBE, bytes((0xB7, *bytes(7), 0x95, *bytes(7))))
+    try:
+        return max(ids("prog"))
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _libbpf_has_tried_what_the_kernel_can() -> None:
+    """At its first load it loads programs of its own, to see what works."""
+    newest_program()
+
+
+@contextmanager
+def working(folder: Path, *arguments: str, before: str = "") -> Iterator[Trace]:
+    """A trace in a changed place, all the way to its ordinary end."""
+
+    class There(Trace):
+        def __enter__(self) -> Self:
+            with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
+                self.process = subprocess.Popen(elsewhere(before, "pwru", *self.arguments), stdout=out, stderr=err)
+            self.wait_for(lambda: "Listening for events.." in self.err)
+            return self
+
+    with There(folder, arguments) as trace:
+        yield trace
+        assert trace.stop() == 0
+
+
+# --- permissions ---
+
+
+def test_not_root() -> None:
+    line = refused("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "pwru")
+    assert line == "pwru: not permitted: CAP_BPF and CAP_PERFMON missing; run it as root (sudo pwru …)"
+
+
+@pytest.mark.parametrize(
+    ("without", "named"),
+    [
+        ("sys_admin,-bpf", ["CAP_BPF"]),
+        ("sys_admin,-perfmon", ["CAP_PERFMON"]),
+        ("sys_admin,-bpf,-perfmon", ["CAP_BPF", "CAP_PERFMON"]),
+        ("syslog", ["CAP_SYSLOG"]),
+    ],
+)
+def test_a_missing_capability(without: str, named: list[str]) -> None:
+    line = refused("setpriv", f"--bounding-set=-{without}", "--inh-caps=-all", "pwru", *NARROW, loads=True)
+    assert re.findall(r"CAP_\w+", line) == named
+
+
+def test_capabilities_of_a_user_namespace() -> None:
+    """There everybody may be root, with all capabilities in /proc/self/status: they do not count for the kernel."""
+    line = refused("unshare", "--user", "--map-root-user", "pwru", *NARROW)
+    assert "user namespace" in line
+
+
+# --- what was typed ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tcp prot 80"], r"pcap filter 'tcp prot 80': .*syntax error, at or after 'prot 80'"),
+        (["host", "999.1.1.1"], r"pcap filter 'host 999\.1\.1\.1': .*999\.1\.1\.1.*"),
+        (["ip6 protochain 6"], r"pcap filter: `protochain` .*; name the protocol that follows instead, .*"),
+        (
+            [" or ".join(f"host 10.{n >> 8}.{n & 255}.1 and tcp port {n}" for n in range(1, 1001))],
+            r"pcap filter: too long: .*",
+        ),
+        (["--filter-netns", "/run/netns/serve"], r"network namespace /run/netns/serve: No such file or directory"),
+        (["--filter-netns", "server"], r"network namespace server: .*; did you mean /run/netns/server\?"),
+        (["--filter-netns", "/proc/self/ns/mnt"], r"/proc/self/ns/mnt is not a network namespace \(.*\)"),
+        (["--filter-netns", "/etc/passwd"], r"/etc/passwd is not a network namespace \(.*\)"),
+        (["--filter-netns", "inode:eth0"], r"network namespace inode:eth0: the inode has to be a number, .*"),
+        (["--filter-netns", f"inode:{1 << 32}"], r"network namespace inode:4294967296: .*"),
+        (["--filter-netns", ""], r".*network namespace.*"),
+        (["--filter-netns=inode:1", "--filter-ifname=lo"], r"there is no process in network namespace inode:1, .*"),
+        (
+            ["--filter-netns=/run/netns/client", "--filter-ifname=v1"],
+            r"there is no interface v1 in .*; there is .*v0.*",
+        ),
+        (["--filter-ifname", "l0"], r"there is no interface l0 in this network namespace; there is lo"),
+        (["--filter-ifname", "lo\nlo"], r"there is no interface .* in this network namespace; .*"),
+        (["--filter-ifname", ""], r".*interface.*"),
+        (["--filter-func", "ip_(rcv"], r"--filter-func ip_\(rcv: .* at character 4"),
+        (["--filter-func", "iprcv"], r"--filter-func iprcv: matches no function .*; near it: .*\bip_rcv\b.*"),
+        (["--filter-func", "p_rc"], r"--filter-func p_rc: .*the whole name has to match.*; near it: .*p_rc.*"),
+        (["--backend=tracepoint", "--filter-func=kfree_skbb"], r"--filter-func kfree_skbb: .*near it: kfree_skb\b.*"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value)[:40],
+)
+def test_what_was_typed_is_wrong(arguments: list[str], message: str, network: Network) -> None:
+    # Whether a backend can work at all is tried before its functions are looked for.
+    line = refused("pwru", *arguments, loads="--filter-func" in " ".join(arguments))
+    assert re.fullmatch(f"pwru: {message}", line)
+
+
+# --- BTF ---
+
+
+def test_no_btf() -> None:
+    line = refused("pwru", *NARROW, before=NO_BTF)
+    assert re.search(r"this kernel has no BTF .*pass --kernel-btf .*raw BTF, or its vmlinux with a \.BTF section", line)
+
+
+@pytest.mark.xfail(strict=True, reason="libbpf looks for the weak kfunc in the kernel's own BTF only, and gives up")
+def test_btf_from_a_file(tmp_path: Path, network: Network) -> None:
+    """Where the kernel has none to show, the file is the only BTF: for what is attached, and for CO-RE."""
+    file = tmp_path / "btf"
+    shutil.copy(VMLINUX, file)
+    with working(tmp_path, "--kernel-btf", str(file), *NARROW, "icmp", before=NO_BTF) as trace:
+        network.ping()
+        trace.wait_for_func(r"10\.9\.0\.2:0->10\.9\.0\.1:0\(icmp\) icmp_rcv")
+
+
+def test_btf_from_an_elf_file(tmp_path: Path, network: Network) -> None:
+    file = tmp_path / "vmlinux"
+    file.write_bytes(_elf_with_btf(VMLINUX.read_bytes()))
+    with working(tmp_path, "--kernel-btf", str(file), *NARROW, "icmp") as trace:
+        network.ping()
+        trace.wait_for_func(r"10\.9\.0\.2:0->10\.9\.0\.1:0\(icmp\) icmp_rcv")
+
+
+def _elf_with_btf(btf: bytes) -> bytes:
+    """Some ELF file whose .BTF section is this."""
+    image = bytearray(OBJECT.read_bytes())
+    image += bytes(-len(image) % 8)
+    elf = _elf()
+    number = elf.get_section_index(".BTF")
+    struct.pack_into("<QQ", image, elf["e_shoff"] + number * elf["e_shentsize"] + 24, len(image), len(btf))
+    return bytes(image + btf)
+
+
+def _elf() -> Any:
+    return ELFFile(BytesIO(OBJECT.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("/absent", "/absent: No such file"),
+        ("/", "/: Is a directory"),
+        ("/etc/passwd", "/etc/passwd: not BTF"),
+        ("/dev/null", "/dev/null: .*too short"),
+        ("/bin/true", r"/bin/true: the ELF file has no \.BTF section"),
+        ("half", "half: BTF is cut off or damaged"),
+        ("holed", "holed: BTF .*damaged"),
+    ],
+)
+def test_not_btf(file: str, message: str, tmp_path: Path) -> None:
+    if not file.startswith("/"):
+        data = VMLINUX.read_bytes()
+        damaged = {"half": data[: len(data) // 2], "holed": data[:200] + b"\xff" * 1000 + data[1200:]}[file]
+        file = str(tmp_path / file)
+        Path(file).write_bytes(damaged)
+    assert re.search(message, refused("pwru", "--kernel-btf", file, *NARROW, loads=True))
+
+
+# --- the product's own files, and the libraries ---
+
+
+def test_no_object(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "pwru", ignore=shutil.ignore_patterns(OBJECT.name))
+    line = refused("pwru", *NARROW, before=f"mount --bind {tmp_path / 'pwru'} {PACKAGE}")
+    assert re.search(f"{OBJECT} cannot be read .No such file or directory.; build it", line)
+
+
+@pytest.mark.parametrize("pcap_filter", [[], ["icmp"]], ids=["all", "filtered"])
+@pytest.mark.parametrize("damage", ["", "junk", "half", "without its end", "another"])
+def test_a_damaged_object(damage: str, pcap_filter: list[str], tmp_path: Path) -> None:
+    """Without a filter libbpf is the first that looks into it."""
+    image = OBJECT.read_bytes()
+    file = tmp_path / "object"
+    file.write_bytes(
+        {
+            "": b"",
+            "junk": b"junk" * 1000,
+            "half": image[: len(image) // 2],
+            "without its end": image[:-64],
+            "another": Path("/bin/true").read_bytes(),
+        }[damage]
+    )
+    line = refused("pwru", *NARROW, *pcap_filter, before=f"mount --bind {file} {OBJECT}", loads=True)
+    assert str(OBJECT) in line
+    assert re.search("build|install", line)
+
+
+def test_the_kernel_refuses_the_program(tmp_path: Path) -> None:
+    """Each program begins with an instruction that reads a register which holds nothing."""
+    image = bytearray(OBJECT.read_bytes())
+    elf = _elf()
+    for symbol in elf.get_section_by_name(".symtab").iter_symbols():
+        if symbol["st_info"]["type"] == "STT_FUNC":
+            section = elf.get_section(symbol["st_shndx"])
+            if "kprobe" in section.name:
+                r6_is_r5 = bytes((0xBF, 0x56, *bytes(6)))
+                at = section["sh_offset"] + symbol["st_value"]
+                image[at : at + 8] = r6_is_r5
+    file = tmp_path / "object"
+    file.write_bytes(image)
+    before = f"mount --bind {file} {OBJECT}"
+    line = refused("pwru", *NARROW, before=before, loads=True)
+    assert re.fullmatch(r"pwru: the kernel refused the BPF programs?: .*; --debug shows why", line)
+
+    done = run("pwru", "--debug", *NARROW, before=before)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("debug: ")]
+    assert done.returncode == 1
+    assert "R5 !read_ok" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert lines[-1].startswith("pwru: the kernel refused the BPF program")
+    assert len(lines) < 30
+
+
+@contextmanager
+def missing(library: str) -> Iterator[Path]:
+    """For as long as this lasts, the system lacks the library."""
+    (path,) = Path("/usr/lib").glob(f"*/{library}")
+    away = path.with_name("away")
+    path.rename(away)
+    try:
+        yield path
+    finally:
+        away.rename(path)
+
+
+def test_no_libbpf() -> None:
+    with missing("libbpf.so.1"):
+        line = refused("pwru", *NARROW)
+    assert "libbpf cannot be loaded: libbpf.so.1: cannot open shared object file" in line
+    assert line.endswith("install it (Debian, Ubuntu: apt install libbpf1)")
+
+
+def test_no_libpcap() -> None:
+    with missing("libpcap.so.0.8"):
+        line = refused("pwru", *NARROW, "icmp")
+    assert line.endswith("this system lacks: install it (Debian, Ubuntu: apt install libpcap0.8)")
+
+
+def test_libpcap_is_for_filters_only(tmp_path: Path) -> None:
+    with missing("libpcap.so.0.8"), working(tmp_path, *NARROW):
+        pass
+
+
+@pytest.mark.parametrize(("library", "package"), [("libbpf.so.1", "libbpf1"), ("libpcap.so.0.8", "libpcap0.8")])
+def test_a_damaged_library(library: str, package: str) -> None:
+    (path,) = Path("/usr/lib").glob(f"*/{library}")
+    line = refused("pwru", *NARROW, "icmp", before=f"mount --bind /etc/passwd {path.resolve()}")
+    assert f"install it (Debian, Ubuntu: apt install {package})" in line
+
+
+# --- output ---
+
+
+@pytest.mark.parametrize("flag", ["--output-file", "--ready-file"])
+@pytest.mark.parametrize(
+    ("file", "reason"), [("/absent/file", "No such file or directory"), ("/tmp", "Is a directory")]
+)
+def test_unwritable(flag: str, file: str, reason: str) -> None:
+    line = refused("pwru", *NARROW, flag, file)
+    assert re.fullmatch(f"pwru: {flag}: cannot (write|create) {file}: {reason}", line)
+
+
+def test_no_ready_file_for_a_trace_that_fails(tmp_path: Path) -> None:
+    """Whoever waits for it must not go on."""
+    file = tmp_path / "ready"
+    refused("pwru", "--filter-func", "nothing_like_it", "--ready-file", str(file), loads=True)
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("traffic", ["one ping", "flood"])
+def test_head(traffic: str, network: Network, tmp_path: Path) -> None:
+    """Who reads has seen enough: that ends it, whether anything more comes or not, and is no error."""
+    script = """
+        pwru "$@" 2>err | { head -n 3; date +%s.%N >seen; }
+        echo "${PIPESTATUS[0]} $(date +%s.%N)" >ended
+    """
+    ping = ["ip", "netns", "exec", "client", "ping", "-q", *["-f"] * (traffic == "flood"), "-c1000", "-w60"]
+    shell = subprocess.Popen(
+        ["bash", "-c", script, "bash", *NARROW, "icmp"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    err = tmp_path / "err"
+    wait_for(lambda: err.exists() and "Listening" in err.read_text())
+    if traffic == "flood":
+        noise = subprocess.Popen([*ping, network.destination], stdout=subprocess.DEVNULL)
+    else:
+        network.ping()
+    out, _ = shell.communicate(timeout=PATIENCE)
+    if traffic == "flood":
+        noise.kill()
+        noise.wait()
+    assert len(out.splitlines()) == 3
+    status, ended = (tmp_path / "ended").read_text().split()
+    assert status == "0"
+    assert float(ended) - float((tmp_path / "seen").read_text()) < PROMPT
+    assert err.read_text().splitlines()[-1] == "Listening for events.."
+
+
+def test_a_full_disk(network: Network) -> None:
+    process = subprocess.Popen(
+        ["pwru", *NARROW, "--output-file=/dev/full"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert err.splitlines()[-1] == "pwru: cannot write to /dev/full: No space left on device"
+    assert "Traceback" not in err
+
+
+def test_standard_output_is_closed() -> None:
+    """Its number must not become that of something else, which the events would then be written to."""
+    line = refused("sh", "-c", f"exec {shlex.join(['pwru', *NARROW])} >&-")
+    assert "standard output" in line
+
+
+# --- backends ---
+
+
+@pytest.mark.skipif(HAS_FPROBE, reason="this kernel has CONFIG_FPROBE")
+def test_no_fprobe(tmp_path: Path) -> None:
+    line = refused("pwru", "--backend=kprobe-multi", *NARROW, loads=True)
+    assert re.fullmatch(r"pwru: .*kprobe-multi: this kernel is built without CONFIG_FPROBE", line)
+    with working(tmp_path, *NARROW) as trace:
+        reason, *others = trace.err.splitlines()
+        assert re.fullmatch(r"Not available: kprobe-multi: .*without CONFIG_FPROBE", reason)
+        assert [line.partition(" ")[0] for line in others] == ["Attached", "Listening"]
+
+
+@pytest.mark.skipif(not HAS_FPROBE, reason="this kernel has no CONFIG_FPROBE")
+def test_nothing_to_say_where_the_best_backend_works(tmp_path: Path) -> None:
+    with working(tmp_path, *NARROW) as trace:
+        assert trace.err.splitlines() == ["Attached to 3 functions (kprobe-multi).", "Listening for events.."]
+        assert not probes()
+
+
+def test_no_tracefs() -> None:
+    line = refused("pwru", "--backend=kprobe", *NARROW, before=NO_TRACEFS, loads=True)
+    assert re.search(r"kprobe: tracefs is not mounted \(mount -t tracefs ", line)

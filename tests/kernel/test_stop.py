@@ -1,0 +1,273 @@
+"""However a trace ends, it ends soon, says what it has to say, and leaves nothing in the kernel."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+
+import pytest
+
+from tests.kernel.conftest import PATIENCE, Network, Trace, sh
+from tests.unit.test_errors import interrupted
+
+# For what must not be felt as waiting; ten times what it takes in an idle guest.
+PROMPT = 10.0
+
+TRACEFS = Path("/sys/kernel/tracing")
+COMMAND = "/usr/local/bin/pwru"
+HAS_FPROBE = b"\0register_fprobe_ips\0" in Path("/sys/kernel/btf/vmlinux").read_bytes()
+BACKENDS = [*["kprobe-multi"] * HAS_FPROBE, "kprobe", "tracepoint"]
+# Few functions: quick to attach, and hit by a ping in both namespaces.
+NARROW = "--filter-func", "ip_rcv|icmp_rcv|__ip_local_out"
+NARROW_FOR = {"tracepoint": ("--filter-func", "net_dev_queue|netif_receive_skb|consume_skb")}
+_LIBBPF = ctypes.CDLL("libbpf.so.1")
+
+
+# --- what is in the kernel ---
+
+
+def ids(kind: str) -> list[int]:
+    """Of all BPF objects of this kind: `prog`, `map` or `link`."""
+    last, found = ctypes.c_uint32(0), []
+    while _LIBBPF[f"bpf_{kind}_get_next_id"](last, ctypes.byref(last)) == 0:
+        found.append(last.value)
+    return found
+
+
+def probes() -> list[str]:
+    """What tracers have in kprobe_events, as GROUP/EVENT and the place."""
+    lines = (TRACEFS / "kprobe_events").read_text().splitlines()
+    return [line.partition(":")[2] for line in lines if ":pwru_" in line]
+
+
+def processes() -> list[int]:
+    """Tracers and what they started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if COMMAND.encode() in words[:2]:
+            found.append(int(path.parent.name))
+    return sorted(found)
+
+
+def traces() -> dict[str, object]:
+    """Everything that a tracer has, or may leave behind."""
+    return {
+        "probes": probes(),
+        "programs": ids("prog"),
+        "links": ids("link"),
+        "maps": ids("map"),
+        "groups of events": [path.name for path in (TRACEFS / "events").glob("pwru_*")],
+        "processes": processes(),
+    }
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds} s: {traces()}"
+        time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """After each test the kernel has what it had before it. Probes go one by one, after the tracer (kprobe.py)."""
+    before = traces()
+    yield
+    deadline = time.monotonic() + PATIENCE
+    while (after := traces()) != before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert after == before
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """pwru as a shell starts it: in a process group of its own, which is what the terminal's Ctrl-C goes to."""
+    return subprocess.Popen(
+        ["pwru", *arguments],
+        stdout=DEVNULL,
+        stderr=PIPE,
+        text=True,
+        process_group=0,
+    )
+
+
+def narrow(backend: str) -> tuple[str, ...]:
+    return ("--backend", backend, *NARROW_FOR.get(backend, NARROW))
+
+
+# --- signals ---
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_signal_ends_with_the_totals(
+    backend: str, number: signal.Signals, network: Network, pwru: Callable[..., Trace]
+) -> None:
+    with pwru(*narrow(backend), "icmp") as trace:
+        assert ids("prog")
+        network.ping()
+        trace.wait_for_func(r"->10\.9\.0\.1:0\(icmp\)")  # the answer
+        began = time.monotonic()
+        assert trace.stop(number) == 0
+        assert time.monotonic() - began < PROMPT
+    lines, lost = trace.totals()
+    assert (lines, lost) == (len(trace.rows()), 0)
+    assert [line.partition(" ")[0] for line in trace.err.splitlines()] == ["Attached", "Listening", str(lines)]
+
+
+def test_a_second_signal_leaves_at_once(network: Network) -> None:
+    """The first cannot be obeyed: there are events to be written, and nobody reads the pipe."""
+    noise = subprocess.Popen(["ip", "netns", "exec", "client", "ping", "-q", "-f", network.destination], stdout=DEVNULL)
+    process = subprocess.Popen(["pwru", *NARROW, "icmp"], stdout=PIPE, stderr=PIPE, text=True, process_group=0)
+
+    def writes() -> bool:
+        """Stuck in write(1, …), with no signal that is still to be handled."""
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        pending = re.findall(r"^(?:SigPnd|ShdPnd):\t(\w+)$", status, re.MULTILINE)
+        call = Path(f"/proc/{process.pid}/syscall").read_text()
+        return not any(int(mask, 16) for mask in pending) and call.startswith("1 0x1 ")
+
+    try:
+        wait_for(writes)
+        os.killpg(process.pid, signal.SIGINT)
+        wait_for(writes)
+        os.killpg(process.pid, signal.SIGINT)
+        began = time.monotonic()
+        assert process.wait(PATIENCE) == 128 + signal.SIGINT
+        assert time.monotonic() - began < PROMPT
+        assert process.stderr
+        assert process.stderr.read().splitlines()[-1] == "Listening for events.."
+    finally:
+        for child in (noise, process):
+            child.kill()
+            child.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_attaching(number: signal.Signals) -> None:
+    process = start("--backend", "kprobe")
+    wait_for(lambda: len(probes()) > 20)
+    os.killpg(process.pid, number)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=PATIENCE)
+    assert time.monotonic() - began < PROMPT
+    assert process.returncode == 1
+    *progress, last = err.splitlines()
+    assert last == "pwru: interrupted before everything was attached"
+    assert all(re.fullmatch(r"Attaching: \d+ of \d+", line) for line in progress)
+
+
+# Before the handlers stand, an interrupt is an exception like any other; from then on it is a wish, seen to later.
+@pytest.mark.parametrize(
+    ("at", "statuses"),
+    [
+        ("pwru.tracer:_check_capabilities", (130, 254)),
+        ("pwru.kernel.btf:vmlinux_btf", (130, 254)),
+        ("libpcap:<module>", (130, 254)),
+        ("pwru.filter.pcap:_compile", (130, 254)),
+        ("pwru.filter.splice:splice", (130, 254)),
+        ("pwru.tracer:Stop.__enter__", (130, 254)),
+        ("pwru.libbpf:Object.__init__", (0, 1)),
+        ("pwru.kernel.kallsyms:Kallsyms.read", (0, 1)),
+        ("pwru.libbpf:Object.load", (0, 1)),
+        ("pwru.tracer:_ready", (0,)),
+        ("pwru.tracer:_report", (0,)),
+    ],
+)
+def test_an_interrupt_at_any_moment(at: str, statuses: tuple[int, ...], network: Network, tmp_path: Path) -> None:
+    noise = subprocess.Popen(
+        ["ip", "netns", "exec", network.client, "ping", "-q", "-i0.1", network.destination], stdout=DEVNULL
+    )
+    try:
+        arguments = (*narrow(BACKENDS[0]), "--output-limit-lines=1", "icmp")
+        status, err = interrupted(at, tmp_path, sys.executable, COMMAND, *arguments)
+    finally:
+        noise.kill()
+        noise.wait()
+    assert status % 256 in statuses, err
+    assert [line.partition(" ")[0] for line in err.splitlines()] in {
+        0: (["Attached", "Listening", "1"], ["Attached", "Listening", "0"]),
+        1: (["pwru:"],),
+    }.get(status, ([],))
+
+
+# --- what a killed tracer leaves ---
+
+
+def test_killed_while_attaching() -> None:
+    process = start("--backend", "kprobe")
+    wait_for(lambda: len(probes()) > 20)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not probes())
+    assert not ids("prog")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_while_tracing(backend: str, pwru: Callable[..., Trace]) -> None:
+    with pwru(*narrow(backend)) as trace:
+        assert ids("prog")
+        assert bool(probes()) == (backend == "kprobe")
+        trace.process.kill()
+        trace.process.wait()
+    wait_for(lambda: not probes() and not ids("prog") and not ids("link"))
+
+
+def test_the_next_start_removes_what_a_killed_guardian_left(pwru: Callable[..., Trace]) -> None:
+    with pwru(*narrow("kprobe")) as dead:
+        (guardian,) = map(int, sh("pgrep", "-P", str(dead.process.pid)).stdout.split())
+        os.kill(guardian, signal.SIGKILL)
+        dead.process.kill()
+        dead.process.wait()
+    left = set(probes())
+    assert len(left) == 3
+    with pwru(*narrow("kprobe")) as trace:
+        wait_for(lambda: not left & set(probes()))
+        assert len(probes()) == 3
+        assert trace.stop() == 0
+
+
+# --- two at once ---
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("kprobe", "kprobe"), *[("kprobe", "kprobe-multi"), ("kprobe-multi", "kprobe")] * HAS_FPROBE],
+)
+def test_two_at_once(first: str, second: str, network: Network, pwru: Callable[..., Trace]) -> None:
+    """They see the same, and when one has ended, with all that it had in the kernel, the other goes on."""
+
+    def functions(trace: Trace, size: int) -> list[str]:
+        """Where the ping of this size was seen; of an event that is being written there is no whole line."""
+        lines = [line for line in trace.out.splitlines(keepends=True) if line.endswith("\n")]
+        return [line.split()[-1] for line in lines if re.search(rf" {size + 28} +10\.9\.0\.", line)]
+
+    def complete(trace: Trace, size: int) -> bool:
+        # Request and answer, each sent and received; icmp_rcv sees them without the IP header.
+        return functions(trace, size) == ["__ip_local_out", "ip_rcv"] * 2
+
+    with pwru(*narrow(first), "icmp") as one, pwru(*narrow(second), "icmp") as two:
+        network.ping("-s", "100")
+        for trace in (one, two):
+            trace.wait_for(partial(complete, trace, 100))
+        mine = len(probes())
+        assert one.stop() == 0
+        if first == "kprobe":
+            wait_for(lambda: len(probes()) == mine - 3)
+        network.ping("-s", "200")
+        two.wait_for(partial(complete, two, 200))
+        assert two.stop() == 0
+    assert functions(one, 200) == []
+    assert two.totals() == (len(two.rows()), 0)

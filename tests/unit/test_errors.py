@@ -1,0 +1,212 @@
+"""What goes wrong before the kernel is asked: one clear line, no traceback, nothing that hurts the machine.
+
+What a wrong command line says is in test_cli.py, what libpcap refuses in filter/test_pcap.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from pwru import cli, tracer
+from pwru.errors import PwruError
+from pwru.kernel import netns
+from pwru.kernel.btf import Btf, vmlinux_btf
+from pwru.options import Options
+from pwru.output import Writer
+from tests.unit.filter import harness
+from tests.unit.kernel.test_btf import DATA
+
+CHECKOUT = Path(cli.__file__).parent.parent
+
+# --- an interrupt while starting ---
+
+# Found by Python at its start. The signal comes from inside, so that the place where it hits is the one that is meant.
+INTERRUPT = """\
+import os, signal, sys
+def look(frame, event, _):
+    at = f"{frame.f_globals.get('__name__')}:{frame.f_code.co_qualname}"
+    if event == "call" and at == os.environ["INTERRUPT_AT"]:
+        sys.setprofile(None)
+        open(os.path.join(os.path.dirname(__file__), "hit"), "w").close()
+        os.kill(os.getpid(), signal.SIGINT)
+sys.setprofile(look)
+"""
+
+
+def interrupted(at: str, folder: Path, *command: str) -> tuple[int, str]:
+    """Exit status and stderr of a Python command that gets SIGINT when the function `MODULE:NAME` is called.
+
+    `<module>` is the function that a module's import runs.
+    """
+    (folder / "sitecustomize.py").write_text(INTERRUPT)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", str(CHECKOUT))])
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": path, "INTERRUPT_AT": at},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (folder / "hit").exists(), f"{at} was not called: {done.stderr}"
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("at", ["argparse:<module>", "pwru.cli:main", "pwru.tracer:<module>", "pwru.tracer:trace"])
+def test_interrupt_while_starting(at: str, tmp_path: Path) -> None:
+    """It is somebody who thought better of it: quiet, and a status that shells know as Ctrl-C."""
+    status, err = interrupted(at, tmp_path, sys.executable, "-m", "pwru")
+    assert (status % 256, err) in ((130, ""), (-signal.SIGINT % 256, ""))
+
+
+# --- the line ---
+
+
+def test_an_error_is_one_line_whatever_is_in_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It quotes what was typed, and what the kernel calls things; a terminal must not obey that."""
+
+    def fail(_options: Options) -> None:
+        raise PwruError("there is no interface eth0\nor \x1b[31mred\udcff, ge\u00df")
+
+    monkeypatch.setattr("pwru.tracer.trace", fail)
+    assert cli.main([]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+    assert re.search(r"eth0\\(n|x0a)or \\x1b\[31mred", line)
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_nobody_reads_what_it_says_about_itself(flag: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pwru", flag],
+        cwd=CHECKOUT,
+        env=buffered,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- filters ---
+
+
+@pytest.mark.parametrize(("terms", "term"), [(2000, "host 10.{a}.{b}.1 and tcp port {n}"), (3000, "port {n}")])
+def test_thousands_of_terms(terms: int, term: str) -> None:
+    """libpcap's optimizer takes memory by the square of the length, more than a machine has that has other work."""
+    expression = " or ".join(term.format(a=n >> 8, b=n & 255, n=n) for n in range(1, terms + 1))
+    code = (
+        "import sys, resource; from pwru.filter import compile_filter; from pwru.errors import PwruError\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n"  # the machine of this test has other work, too
+        "try: compile_filter(sys.stdin.read())\n"
+        "except PwruError as error: print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=CHECKOUT, input=expression, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1000:]
+    line, kilobytes = done.stdout.splitlines()
+    assert "too long" in line
+    assert len(line) < 400, "the filter is quoted as a whole"
+    assert int(kilobytes) < 1 << 20
+
+
+def test_a_namespace_beyond_all_inodes() -> None:
+    """Inodes of namespaces have 32 bits (struct ns_common), and so has what the BPF program compares them with."""
+    assert netns.resolve_netns(f"inode:{2**32 - 1}") == 2**32 - 1
+    for number in (2**32, 10**30):
+        with pytest.raises(PwruError, match=f"network namespace inode:{number}: "):
+            netns.resolve_netns(f"inode:{number}")
+
+
+# --- files ---
+
+
+@pytest.fixture(scope="module")
+def image() -> bytes:
+    return harness.harness_image()
+
+
+@pytest.mark.parametrize("damage", ["", "junk", "cut", "header only", "without its end", "another"])
+def test_a_damaged_object(damage: str, image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found out where the filter is put into it; without a filter it is libbpf that refuses it: tests/kernel."""
+    path = tmp_path / "pwru.bpf.o"
+    path.write_bytes(
+        {
+            "": b"",
+            "junk": b"junk" * 100,
+            "cut": image[: len(image) // 2],
+            "header only": image[:64],
+            "without its end": image[:-64],
+            "another": (DATA / "sample.elf").read_bytes(),
+        }[damage]
+    )
+    monkeypatch.setattr(tracer, "_OBJECT", path)
+    with pytest.raises(PwruError) as error:
+        tracer._image(Options(pcap_filter="tcp"), Btf.from_file(DATA / "sample.elf"))
+    assert str(path) in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def test_damaged_btf_is_named_however_late_it_is_found_out(tmp_path: Path) -> None:
+    """Its header is in order, so only who looks for something notices."""
+    with (DATA / "sample.elf").open("rb") as file:
+        elf: Any = ELFFile(file)
+        data = bytearray(elf.get_section_by_name(".BTF").data())
+    data[100:200] = b"\xff" * 100
+    path = tmp_path / "damaged"
+    path.write_bytes(data)
+    with pytest.raises(PwruError, match=re.escape(str(path))):
+        vmlinux_btf(str(path)).functions()
+
+
+def test_output_file_that_cannot_be_written(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "absent/out", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(PwruError, match=f"--output-file: cannot write {re.escape(str(path))}: {reason}"):
+            Writer(str(path))
+
+
+def test_output_file_is_appended_to_and_is_the_owners(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    for text in ("one\n", "two\n"):
+        writer = Writer(str(path))
+        writer.write(text)
+        writer.close()
+    assert path.read_text() == "one\ntwo\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_full_disk() -> None:
+    writer = Writer("/dev/full")
+    with pytest.raises(PwruError, match="cannot write to /dev/full: No space left on device"):
+        writer.write("one\n")
+    writer.close()
+
+
+def test_a_reader_that_has_gone() -> None:
+    """Not an error of ours: the command ends quietly."""
+    reader, fd = os.pipe()
+    os.close(reader)
+    writer = Writer(None)
+    writer.fd = fd
+    with pytest.raises(BrokenPipeError):
+        writer.write("one\n")
+    os.close(fd)
