@@ -1,0 +1,102 @@
+"""One run of one tracer, in a guest: started, watched from outside, ended."""
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+READY = "Listening for events"  # both tools say it on stderr
+KPROBE_EVENTS = Path("/sys/kernel/tracing/kprobe_events")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tracer: what it is called in the tables, and its command, to which a pcap filter is added."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+class Trace:
+    """A tracer at work, its output going to a file; a context manager that returns when it is ready.
+
+    Times are those of time.monotonic(). Raises RuntimeError, with what the tool said, if it ends before it is ready.
+    """
+
+    def __init__(self, tool: Tool, pcap_filter: str, *flags: str) -> None:
+        self._command = [*tool.command, *flags, pcap_filter]
+        self.ready = 0.0
+        self.messages: list[tuple[float, str]] = []  # lines of stderr, and when they came
+        self._ready_or_ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.output = tempfile.TemporaryFile("a+b")  # appending, so that reading does not move where it writes
+        self.began = time.monotonic()
+        self._process = subprocess.Popen(self._command, stdout=self.output, stderr=subprocess.PIPE)
+        self._pid = self._process.pid
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self._ready_or_ended.wait()
+        if not self.ready:
+            said = "; ".join(line for _, line in self.messages[-3:])
+            raise RuntimeError(f"{self._command[0]} ended with status {self._process.wait()}: {said}")
+        return self
+
+    def _read(self) -> None:
+        assert self._process.stderr
+        for line in self._process.stderr:
+            self.messages.append((time.monotonic(), line.decode(errors="replace").strip()))
+            if READY.encode() in line:
+                self.ready = self.messages[-1][0]
+                self._ready_or_ended.set()
+        self._ready_or_ended.set()
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _value: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        """As Ctrl-C does it. The next trace begins with nothing left of this one, so what it removes is waited for."""
+        asked = time.monotonic()
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait()
+        gone = time.monotonic()
+        self.seconds_to_exit = gone - asked
+        self._reader.join()
+        while KPROBE_EVENTS.exists() and KPROBE_EVENTS.read_bytes():
+            time.sleep(0.2)
+        self.seconds_to_remove = time.monotonic() - gone
+
+    def settle(self) -> None:
+        """Waits until no output came for a second."""
+        size = -1
+        while size != (size := os.fstat(self.output.fileno()).st_size):
+            time.sleep(1)
+
+    def lines(self, like: bytes) -> int:
+        """How many lines of the output have this in them."""
+        self.output.seek(0)
+        return sum(like in line for line in self.output)
+
+    def cpu_us(self) -> float:
+        """CPU time so far, user and system, in µs: proc_pid_stat(5)."""
+        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
+
+    def peak_mb(self) -> float:
+        """The most memory that was resident at a time, plus what helper processes have for themselves, in MB."""
+        kb = _kb(f"/proc/{self._pid}/status", "VmHWM")
+        for children in Path(f"/proc/{self._pid}/task").glob("*/children"):
+            kb += sum(
+                _kb(f"/proc/{pid}/smaps_rollup", "Private_(?:Clean|Dirty)") for pid in children.read_text().split()
+            )
+        return kb * 1024 / 1e6
+
+
+def _kb(file: str, field: str) -> int:
+    return sum(int(kb) for kb in re.findall(rf"^{field}:\s*(\d+) kB", Path(file).read_text(), re.MULTILINE))
