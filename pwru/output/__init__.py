@@ -1,15 +1,16 @@
-"""Where events go: one class for each format behind one small interface, and the file that they are written to."""
+"""Where events go: what all formats share, and the file that they are written to. A module for each format."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pwru.errors import PwruError
 
 if TYPE_CHECKING:
-    from pwru.event import Record
+    from pwru.event import Decoder, Function, Packet, Process, Record, Symbolize
 
 # What is kept per distinct run of bytes is bounded by forgetting all of it: a trace can go on for days.
 CACHE_LIMIT = 1 << 16
@@ -17,21 +18,56 @@ CACHE_LIMIT = 1 << 16
 K = TypeVar("K")
 
 
-def keep(cache: dict[K, str], key: K, text: str) -> str:
+class Format(ABC):
+    """Turns events into lines. A line is a few look-ups: what repeats along a packet's way is formatted once."""
+
+    # printf-like, of skb, cpu and what the three methods below return, in their order.
+    LINE: ClassVar[str]
+
+    def __init__(self, decoder: Decoder, symbolize: Symbolize) -> None:
+        self._decoder = decoder
+        self._symbolize = symbolize
+        self._processes: dict[bytes, str] = {}
+        self._packets: dict[bytes, str] = {}
+        self._functions: dict[tuple[int, int, int], str] = {}
+
+    def header(self) -> str:
+        return ""
+
+    def events(self, records: list[Record]) -> str:
+        """The lines for these records, one each, with their line ends."""
+        line, processes, packets, functions = self.LINE, self._processes, self._packets, self._functions
+        lines = []
+        for _, _, skb, addr, location, cpu, reason, process, packet in records:
+            what = (addr, reason, location)
+            lines.append(
+                line
+                % (
+                    skb,
+                    cpu,
+                    processes.get(process) or _keep(processes, process, self.process(self._decoder.process(process))),
+                    packets.get(packet) or _keep(packets, packet, self.packet(self._decoder.packet(packet))),
+                    functions.get(what) or _keep(functions, what, self.function(self._symbolize(*what))),
+                )
+            )
+        return "".join(lines)
+
+    @abstractmethod
+    def process(self, process: Process) -> str: ...
+
+    @abstractmethod
+    def packet(self, packet: Packet) -> str: ...
+
+    @abstractmethod
+    def function(self, function: Function) -> str: ...
+
+
+def _keep(cache: dict[K, str], key: K, text: str) -> str:
     """Puts formatted text into a cache, and returns it."""
     if len(cache) >= CACHE_LIMIT:
         cache.clear()
     cache[key] = text
     return text
-
-
-class Format(Protocol):
-    """A format turns events into the bytes of a file."""
-
-    def header(self) -> str: ...
-
-    def events(self, records: list[Record]) -> str:
-        """The lines for these records, one each, with their line ends."""
 
 
 class Writer:

@@ -1,17 +1,13 @@
-"""Events as lines of text, in the columns that users of pwru have in their scripts.
-
-A line is a few look-ups in caches: what repeats along a packet's way (process, metadata and addresses, function) is
-formatted once.
-"""
+"""Events as lines of text, in the columns that users of pwru have in their scripts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pwru.output import keep
+from pwru.output import Format
 
 if TYPE_CHECKING:
-    from pwru.event import Decoder, Function, Packet, Record, Symbolize, Tuple
+    from pwru.event import Decoder, Function, Packet, Process, Symbolize, Tuple
 
 NAME_WIDTH = 16
 L4_NAMES = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51: "ah", 58: "icmp6", 89: "ospf",
@@ -41,14 +37,12 @@ def tuple_text(t: Tuple | None) -> str:
     return f"{source}->{destination}({L4_NAMES.get(t.protocol, t.protocol)})"
 
 
-class Text:
+class Text(Format):
+    LINE = "%#-18x %-3d %s %s %s\n"
+
     def __init__(self, decoder: Decoder, symbolize: Symbolize) -> None:
-        self._decoder = decoder
-        self._symbolize = symbolize
+        super().__init__(decoder, symbolize)
         self._tuple_width = len("TUPLE")
-        self._process: dict[bytes, str] = {}
-        self._packet: dict[bytes, str] = {}
-        self._function: dict[tuple[int, int, int], str] = {}
 
     def header(self) -> str:
         return (
@@ -56,37 +50,19 @@ class Text:
             f"{'MTU':<5} {'LEN':<5} TUPLE FUNC\n"
         )
 
-    def events(self, records: list[Record]) -> str:
-        processes, packets, functions = self._process, self._packet, self._function
-        lines = []
-        for _, _, skb, addr, location, cpu, reason, process, packet in records:
-            process_text = processes.get(process) or self._format_process(process)
-            packet_text = packets.get(packet) or self._format_packet(packet)
-            function = functions.get((addr, reason, location)) or self._format_function(addr, reason, location)
-            lines.append(f"{skb:<#18x} {cpu:<3} {process_text} {packet_text} {function}\n")
-        return "".join(lines)
+    def process(self, process: Process) -> str:
+        return f"{cut(f'{process.comm}:{process.pid}'):<16}"
 
-    def _format_process(self, run: bytes) -> str:
-        process = self._decoder.process(run)
-        return keep(self._process, run, f"{cut(f'{process.comm}:{process.pid}'):<16}")
-
-    def _format_packet(self, run: bytes) -> str:
-        p = self._decoder.packet(run)
-        addresses = tuple_text(p.tuple)
+    def packet(self, packet: Packet) -> str:
+        p, addresses = packet, tuple_text(packet.tuple)
         if len(addresses) > self._tuple_width:
             # The column only grows: what is kept at the old width is formatted anew.
             self._tuple_width = len(addresses)
-            self._packet.clear()
-        return keep(
-            self._packet,
-            run,
+            self._packets.clear()
+        return (
             f"{p.netns:<10} {p.mark:<8x} {iface_text(p):^16} 0x{p.protocol:04x} {p.mtu:<5} {p.len:<5} "
-            f"{addresses:<{self._tuple_width}}",
+            f"{addresses:<{self._tuple_width}}"
         )
 
-    def _format_function(self, addr: int, reason: int, location: int) -> str:
-        return keep(self._function, (addr, reason, location), _function_text(self._symbolize(addr, reason, location)))
-
-
-def _function_text(function: Function) -> str:
-    return f"{function.name} {function.caller}" if function.caller else function.name
+    def function(self, function: Function) -> str:
+        return f"{function.name} {function.caller}" if function.caller else function.name

@@ -217,7 +217,7 @@ def test_json_says_what_text_says(network: Network, pwru: Start) -> None:
             assert trace.stop() == 0
     objects = json.objects()
     assert len(objects) == json.totals()[0]
-    keys = ["skb", "cpu", "process", "func", "netns", "mark", "iface", "proto", "mtu", "len", "tuple"]
+    keys = ["skb", "cpu", "process", "netns", "mark", "iface", "proto", "mtu", "len", "tuple", "func"]
     assert {tuple(o) for o in objects} == {tuple(keys)}
 
     def as_row(o: dict[str, Any]) -> dict[str, str]:

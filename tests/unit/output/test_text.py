@@ -84,5 +84,5 @@ def test_caches_are_bounded() -> None:
     for start in range(0, CACHE_LIMIT + 100, 1000):
         batch = [record(process_run=process(pid), packet_run=packet(mark=pid)) for pid in range(start, start + 1000)]
         assert len(lines(*batch, text=text)) == 1000
-    assert len(text._process) <= CACHE_LIMIT
-    assert len(text._packet) <= CACHE_LIMIT
+    assert len(text._processes) <= CACHE_LIMIT
+    assert len(text._packets) <= CACHE_LIMIT
