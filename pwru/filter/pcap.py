@@ -17,7 +17,8 @@ DLT_EN10MB, DLT_RAW = 1, 12
 
 _SNAPLEN = 262144  # what an accepting filter returns; tcpdump's default
 _PCAP_NETMASK_UNKNOWN = 0xFFFFFFFF
-_OUT_OF_MEMORY = ("malloc", "calloc", "not enough memory")  # libpcap's whole messages
+_SHORT_ENOUGH = 8192  # characters; what is longer is looked at before it is optimized
+_OPTIMIZABLE = 1 << 15  # instructions
 _QUOTED = 200  # characters of an expression in a message
 
 
@@ -36,11 +37,16 @@ def compile_expression(expression: str, dlt: int) -> list[Insn]:
     Raises PwruError with libpcap's own message, and with the place where a syntax error was found.
     """
     pcap = _libpcap()
+    if len(expression) > _SHORT_ENOUGH:
+        # The optimizer takes memory by the square of a program's length: gigabytes, on a machine that has other work.
+        plain, _ = _compile(pcap, expression, dlt, optimize=0)
+        if len(plain) > _OPTIMIZABLE:
+            raise PwruError(
+                f"pcap filter {_short(expression)!r}: too long: {len(plain)} instructions; use net or portrange"
+            )
     insns, error = _compile(pcap, expression, dlt)
     if error:
         where = _place(pcap, expression, dlt) if "syntax error" in error else ""
-        if error in _OUT_OF_MEMORY:
-            error = "too long: libpcap has no memory for it (it takes the square of the length)"
         raise PwruError(f"pcap filter {_short(expression)!r}: {error}{where}")
     return insns
 
@@ -49,11 +55,11 @@ def _short(expression: str) -> str:
     return expression if len(expression) <= _QUOTED else f"{expression[:_QUOTED]}…"
 
 
-def _compile(pcap: ModuleType, expression: str, dlt: int) -> tuple[list[Insn], str]:
+def _compile(pcap: ModuleType, expression: str, dlt: int, optimize: int = 1) -> tuple[list[Insn], str]:
     handle = pcap.open_dead(dlt, _SNAPLEN)
     program = pcap.bpf_program()
     try:
-        if pcap.compile(handle, byref(program), os.fsencode(expression), 1, _PCAP_NETMASK_UNKNOWN) != 0:
+        if pcap.compile(handle, byref(program), os.fsencode(expression), optimize, _PCAP_NETMASK_UNKNOWN) != 0:
             return [], pcap.geterr(handle).decode(errors="replace")
         insns = [Insn(i.code, i.jt, i.jf, i.k) for i in program.bf_insns[: program.bf_len]]
         pcap.freecode(byref(program))

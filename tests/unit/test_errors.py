@@ -109,10 +109,9 @@ def test_nobody_reads_what_it_says_about_itself(flag: str) -> None:
 # --- filters ---
 
 
-@pytest.mark.parametrize(("terms", "term"), [(2000, "host 10.{a}.{b}.1 and tcp port {n}"), (3000, "port {n}")])
-def test_thousands_of_terms(terms: int, term: str) -> None:
+def test_thousands_of_terms() -> None:
     """libpcap's optimizer takes memory by the square of the length, more than a machine has that has other work."""
-    expression = " or ".join(term.format(a=n >> 8, b=n & 255, n=n) for n in range(1, terms + 1))
+    expression = " or ".join(f"host 10.{n >> 8}.{n & 255}.1 and tcp port {n}" for n in range(1, 2001))
     code = (
         "import sys, resource; from pwru.filter import compile_filter; from pwru.errors import PwruError\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n"  # the machine of this test has other work, too
