@@ -167,6 +167,8 @@ def _attach(
             refused.append(f"{name}: {error}")
             continue
         except PwruError as error:
+            if name != BACKENDS[-1]:
+                raise
             # Said together, because the one may come of the other: a function's name where only tracepoints are left.
             raise PwruError("; ".join([str(error), *refused])) from None
         for line in refused:

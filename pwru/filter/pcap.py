@@ -41,9 +41,7 @@ def compile_expression(expression: str, dlt: int) -> list[Insn]:
         # The optimizer takes memory by the square of a program's length: gigabytes, on a machine that has other work.
         plain, _ = _compile(pcap, expression, dlt, optimize=0)
         if len(plain) > _OPTIMIZABLE:
-            raise PwruError(
-                f"pcap filter {_short(expression)!r}: too long: {len(plain)} instructions; use net or portrange"
-            )
+            raise PwruError(f"pcap filter: too long: {len(plain)} instructions; use net or portrange")
     insns, error = _compile(pcap, expression, dlt)
     if error:
         where = _place(pcap, expression, dlt) if "syntax error" in error else ""
