@@ -26,13 +26,15 @@ __all__ = [
     "RingBuffer",
     "link_kprobe_multi",
     "link_raw_tracepoint",
+    "map_create_array",
     "possible_cpus",
     "prog_load",
     "prog_test_run",
     "version",
 ]
 
-# enum bpf_prog_type and bpf_attach_type, include/uapi/linux/bpf.h
+# enum bpf_map_type, bpf_prog_type and bpf_attach_type, include/uapi/linux/bpf.h
+BPF_MAP_TYPE_ARRAY = 2
 BPF_PROG_TYPE_KPROBE = 2
 BPF_PROG_TYPE_RAW_TRACEPOINT = 17
 BPF_TRACE_KPROBE_MULTI = 42
@@ -188,10 +190,35 @@ def possible_cpus() -> int:
     return int(api().libbpf_num_possible_cpus())
 
 
-def prog_load(prog_type: int, insns: bytes, *, name: str = "pwru", expected_attach_type: int = 0) -> int:
-    """Loads bare instructions as a GPL program; the file descriptor is the caller's to close."""
-    opts = ProgLoadOpts(expected_attach_type=expected_attach_type)
+def prog_load(
+    prog_type: int,
+    insns: bytes,
+    *,
+    name: str = "pwru",
+    expected_attach_type: int = 0,
+    attach_btf_id: int = 0,
+    attach_btf_obj_fd: int = 0,
+) -> int:
+    """Loads bare instructions as a GPL program; the file descriptor is the caller's to close.
+
+    `attach_btf_id` is the function that a program of type TRACING is for, in the BTF of the module behind
+    `attach_btf_obj_fd` (0: vmlinux).
+    """
+    opts = ProgLoadOpts(
+        expected_attach_type=expected_attach_type, attach_btf_id=attach_btf_id, attach_btf_obj_fd=attach_btf_obj_fd
+    )
     return int(api().bpf_prog_load(prog_type, name.encode(), b"GPL", insns, len(insns) // 8, ctypes.byref(opts)))
+
+
+def map_create_array(value: bytes, name: str = "pwru") -> int:
+    """A map as global data is in: an array of this one value; the file descriptor is the caller's to close."""
+    fd = int(api().bpf_map_create(BPF_MAP_TYPE_ARRAY, name.encode(), 4, len(value), 1, None))
+    try:
+        api().bpf_map_update_elem(fd, bytes(4), value, 0)
+    except BpfError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def prog_test_run(fd: int, *, data: bytes | None = None, ctx: bytes | None = None, repeat: int = 1) -> tuple[int, int]:

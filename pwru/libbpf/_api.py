@@ -147,6 +147,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__set_max_entries": (_Err, (c_void_p, c_uint32)),
     "bpf_map__max_entries": (c_uint32, (c_void_p,)),
     "bpf_map__initial_value": (_Ptr, (c_void_p, POINTER(c_size_t))),
+    "bpf_map_create": (_Err, (c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p)),
     "bpf_map_lookup_elem": (_Err, (c_int, c_void_p, c_void_p)),
     "bpf_map_update_elem": (_Err, (c_int, c_void_p, c_void_p, c_uint64)),
     "bpf_prog_load": (

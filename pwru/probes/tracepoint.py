@@ -7,12 +7,11 @@ copy of one loaded template program, in which a constant says where its argument
 from __future__ import annotations
 
 import os
-import struct
 from typing import TYPE_CHECKING
 
 from pwru import libbpf
-from pwru.errors import PwruError
 from pwru.probes import Probes, Progress, Refused
+from pwru.probes.instructions import replace_constant
 
 if TYPE_CHECKING:
     from pwru.kernel.btf import Tracepoint
@@ -58,20 +57,4 @@ def specialize(template: bytes, number: int, tracepoint: Tracepoint) -> bytes:
         return index if index is not None and index < _MAX_ARGS else _NO_ARG
 
     what = position(tracepoint.skb_arg) | position(tracepoint.reason_arg) << 4 | position(tracepoint.location_arg) << 8
-    at = _find_ld_imm64(template, _CONSTANT)
-    immediate = struct.pack("<II", what, number)
-    return template[: at + 4] + immediate[:4] + template[at + 8 : at + 12] + immediate[4:] + template[at + 16 :]
-
-
-def _find_ld_imm64(insns: bytes, value: int) -> int:
-    """The offset of the one instruction that loads this constant; it takes two slots of 8 bytes."""
-    low, high = value & 0xFFFFFFFF, value >> 32
-    slots = list(struct.iter_unpack("<BBhI", insns))
-    found = [
-        8 * index
-        for index in range(len(slots) - 1)
-        if slots[index][0] == 0x18 and slots[index][3] == low and slots[index + 1][3] == high
-    ]
-    if len(found) != 1:
-        raise PwruError("the BPF object does not belong to this version of pwru; rebuild it: make build")
-    return found[0]
+    return replace_constant(template, _CONSTANT, what | number << 32)

@@ -8,7 +8,7 @@ import struct
 from pwru.kernel.btf import Btf
 from pwru.probes.positions import position, table
 
-from .records import OBJECT
+from ..records import OBJECT
 
 BUCKETS, SLOTS = 2048, 16384
 
