@@ -139,9 +139,14 @@ def main(arguments: list[str] | None = None) -> int:
     """The command `pwru`: 0, or 1 after an error; a wrong command line exits with 2."""
     chosen = options(arguments)
     try:
+        compiler = None
+        if chosen.pcap_filter:
+            from pwru.filter.pcap import Compiler
+
+            compiler = Compiler(chosen.pcap_filter)
         from pwru.tracer import trace
 
-        trace(chosen)
+        trace(chosen, compiler)
     except PwruError as error:
         print(f"pwru: {printable(str(error))}", file=sys.stderr)
         return 1

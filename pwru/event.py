@@ -7,7 +7,6 @@ format each distinct run once and keep the text.
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -123,6 +122,8 @@ class Decoder:
         ) = self._packet.unpack(run)  # fmt: skip
         addresses = None
         if version:
+            import socket  # 3 ms, which the first packet can wait for better than the attaching
+
             family, size = (socket.AF_INET, 4) if version == 4 else (socket.AF_INET6, 16)
             source, destination = (socket.inet_ntop(family, a[:size]) for a in (saddr, daddr))
             addresses = Tuple(

@@ -9,6 +9,8 @@ import select
 import signal
 import struct
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ from pwru.progress import Phases, Progress, say
 from pwru.symbols import Symbolizer
 
 if TYPE_CHECKING:
+    from pwru.filter.pcap import Compiler
     from pwru.options import Options
 
 _OBJECT = Path(__file__).with_name("pwru.bpf.o")
@@ -33,19 +36,20 @@ _READ_SIZE = 1 << 18
 _VERIFIER_LINES = 20
 
 
-def trace(options: Options) -> None:
-    """Runs until a signal, the limit of lines or the end of who reads; PwruError if it cannot begin or go on."""
+def trace(options: Options, compiler: Compiler | None = None) -> None:
+    """Runs until a signal, the limit of lines or the end of who reads; PwruError if it cannot begin or go on.
+
+    `compiler` is at work on the packet filter, if there is one.
+    """
     phases = Phases(options.debug)
     _check_capabilities()
     writer = Writer(options.output_file)
     _check_ready_file(options.ready_file)
     btf = vmlinux_btf(options.kernel_btf)
-    phases.done("BTF")
-    image = _image(options, btf)
     config = _config(options)
-    phases.done("filter")
     sites = Sites(btf, options.filter_func)
     with Stop() as stop:
+        image = cache(lambda: _image(compiler, btf))
         bpf, probes = _attach(options, image, config, sites, stop, phases)
         try:
             decoder = Decoder(Btf(bpf.btf()))
@@ -81,6 +85,10 @@ class Stop:
         os.close(self.fd)
         os.close(self._wakeup)
 
+    def check(self) -> None:
+        if self.asked:
+            raise PwruError("interrupted before everything was attached")
+
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.asked:
             os._exit(128 + number)
@@ -95,18 +103,19 @@ def _check_capabilities() -> None:
         raise PwruError(f"not permitted: {' and '.join(missing)} missing; run it as root (sudo pwru …)")
 
 
-def _image(options: Options, btf: Btf) -> bytes:
-    """The BPF object with the packet filter in it."""
+def _image(compiler: Compiler | None, btf: Btf) -> bytes:
+    """The BPF object with the packet filter in it; waits for the filter."""
     try:
         image = _OBJECT.read_bytes()
     except OSError as error:
         raise PwruError(f"the BPF object {_OBJECT} cannot be read ({error.strerror}); build it: make build") from None
-    if not options.pcap_filter:
+    if compiler is None:
         return image
-    from pwru.filter import Cast, compile_filter, splice
+    from pwru.filter.splice import splice
+    from pwru.filter.translate import Cast, stubs
 
     ids = features.rdonly_cast(btf)
-    code = compile_filter(options.pcap_filter, Cast(*ids) if ids else None)
+    code = stubs(compiler.programs(), Cast(*ids) if ids else None)
     try:
         return splice(image, code)
     except PwruError:
@@ -156,41 +165,50 @@ def _config(options: Options) -> dict[str, int]:
 
 
 def _attach(
-    options: Options, image: bytes, config: dict[str, int], sites: Sites, stop: Stop, phases: Phases
+    options: Options, image: Callable[[], bytes], config: dict[str, int], sites: Sites, stop: Stop, phases: Phases
 ) -> tuple[Object, Probes]:
     """The first backend that this kernel lets attach, at work; says what was refused on the way to it."""
-    refused = []
+    refused: list[str] = []
     for name in (options.backend,) if options.backend else BACKENDS:
+        probes = backend(name)(sites)
         try:
-            bpf, probes = _attach_with(backend(name)(sites), options, image, config, stop, phases)
+            _find(probes, refused)
+            phases.done(f"{name}: what to attach to")
+            try:
+                spliced = image()
+            finally:
+                stop.check()  # what a terminal sends has ended the compiler, too
+            phases.done("packet filter")
+            bpf = _attach_with(probes, options, spliced, config, stop, phases)
         except Refused as error:
             refused.append(f"{name}: {error}")
             continue
-        except PwruError as error:
-            if name != BACKENDS[-1]:
-                raise
-            # Said together, because the one may come of the other: a function's name where only tracepoints are left.
-            raise PwruError("; ".join([str(error), *refused])) from None
         for line in refused:
             say(f"Not available: {line}")
         return bpf, probes
     raise PwruError(f"this kernel cannot be traced: {'; '.join(refused)}")
 
 
+def _find(probes: Probes, refused: list[str]) -> None:
+    try:
+        if reason := probes.unavailable():
+            raise Refused(reason)
+        probes.find()
+    except PwruError as error:
+        # Said together, because the one may come of the other: a function's name where only tracepoints are left.
+        raise PwruError("; ".join([str(error), *refused])) from None
+
+
 def _attach_with(
     probes: Probes, options: Options, image: bytes, config: dict[str, int], stop: Stop, phases: Phases
-) -> tuple[Object, Probes]:
-    if reason := probes.unavailable():
-        raise Refused(reason)
-    phases.done(f"{probes.name}: what the kernel has")
+) -> Object:
     bpf = _load(options, image, config, probes.program)
     phases.done(f"{probes.name}: load")
     try:
         with Progress("Attaching") as progress:
 
             def one_more(done: int, total: int) -> None:
-                if stop.asked:
-                    raise PwruError("interrupted before everything was attached")
+                stop.check()
                 progress(done, total)
 
             probes.attach(bpf, one_more)
@@ -199,7 +217,7 @@ def _attach_with(
         bpf.close()
         raise
     phases.done(f"{probes.name}: attach")
-    return bpf, probes
+    return bpf
 
 
 def _load(options: Options, image: bytes, config: dict[str, int], wanted: str) -> Object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import re
 import sys
@@ -29,6 +30,66 @@ class Insn(NamedTuple):
     jt: int
     jf: int
     k: int
+
+
+class Programs(NamedTuple):
+    """What an expression is for packets with and without a link-layer header."""
+
+    l2: list[Insn]
+    l3: list[Insn]
+
+
+_REJECT = [Insn(0x06, 0, 0, 0)]  # ret #0
+
+
+class Compiler:
+    """compile_filter() in a child process, which works while this one does something else.
+
+    To load libpcap takes a third of the time that pwru needs to start, and the memory for it is the child's.
+    """
+
+    def __init__(self, expression: str) -> None:
+        self._pipe, result = os.pipe()
+        self._child = os.fork()
+        if not self._child:
+            with os.fdopen(result, "wb") as file:
+                try:
+                    answer: list[list[tuple[int, ...]]] | str = [
+                        list(map(tuple, p)) for p in compile_filter(expression)
+                    ]
+                except PwruError as error:
+                    answer = str(error)
+                except BaseException as error:
+                    answer = f"pcap filter: {type(error).__name__}: {error}"
+                file.write(marshal.dumps(answer))
+                file.flush()
+                os._exit(0)
+        os.close(result)
+
+    def programs(self) -> Programs:
+        """Waits for the result; to be asked for once. Raises PwruError as compile_filter(), and if the child died."""
+        with os.fdopen(self._pipe, "rb") as file:
+            answer = file.read()
+        _, status = os.waitpid(self._child, 0)
+        if status:
+            raise PwruError(f"pcap filter: compiling it failed (status {os.waitstatus_to_exitcode(status)})")
+        found = marshal.loads(answer)
+        if isinstance(found, str):
+            raise PwruError(found)
+        return Programs(*([Insn(*insn) for insn in program] for program in found))
+
+
+def compile_filter(expression: str) -> Programs:
+    """The classic BPF programs of a pcap-filter(7) expression.
+
+    What does not exist without a link-layer header (`arp`, `ether host`, `vlan`) matches no packet at L3.
+    Raises PwruError: libpcap refuses the expression or is not there; it is too long.
+    """
+    l2 = compile_expression(expression, DLT_EN10MB)
+    try:
+        return Programs(l2, compile_expression(expression, DLT_RAW))
+    except PwruError:
+        return Programs(l2, _REJECT)
 
 
 def compile_expression(expression: str, dlt: int) -> list[Insn]:

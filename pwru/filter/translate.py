@@ -32,7 +32,7 @@ from .ebpf import (
     Reg,
     Size,
 )
-from .pcap import Insn
+from .pcap import Insn, Programs
 
 
 # Opcodes of classic BPF (pcap/bpf.h). Sizes, ALU operations and jump conditions have the numbers that eBPF gives them.
@@ -62,6 +62,11 @@ class Cast(NamedTuple):
 
     kfunc_id: int
     struct_id: int
+
+
+def stubs(programs: Programs, cast: Cast | None) -> dict[str, bytes]:
+    """The bodies of the stubs of bpf/filter.bpf.h, by name. Raises PwruError as translate()."""
+    return {"filter_l2": translate(programs.l2, cast), "filter_l3": translate(programs.l3, cast)}
 
 
 def translate(insns: Sequence[Insn], cast: Cast | None) -> bytes:

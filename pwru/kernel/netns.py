@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,7 +41,9 @@ def resolve_netns(spec: str) -> int:
 
 def interfaces(netns: str | None = None) -> dict[int, str]:
     """Names of the interfaces in that namespace, or the current one, by index."""
-    return _inside(netns, lambda: dict(socket.if_nameindex()))
+    from socket import if_nameindex
+
+    return _inside(netns, lambda: dict(if_nameindex()))
 
 
 def ifindex(name: str, netns: str | None = None) -> int:
@@ -51,11 +52,13 @@ def ifindex(name: str, netns: str | None = None) -> int:
     Raises PwruError with near names if there is none.
     """
 
+    from socket import if_nameindex, if_nametoindex
+
     def look_up() -> int | list[str]:
         try:
-            return socket.if_nametoindex(name)
+            return if_nametoindex(name)
         except OSError:
-            return [existing for _, existing in socket.if_nameindex()]
+            return [existing for _, existing in if_nameindex()]
 
     found = _inside(netns, look_up)
     if isinstance(found, int):

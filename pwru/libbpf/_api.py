@@ -7,7 +7,6 @@ Everything here is private to the package; `pwru.libbpf` is what other code uses
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 from collections import deque
 from ctypes import POINTER, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path

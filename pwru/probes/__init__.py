@@ -95,6 +95,10 @@ class Probes(ABC):
     def unavailable(self) -> str | None:
         """Why this kernel cannot be traced this way, as far as that is known without attaching; None if it may be."""
 
+    def find(self) -> list[Target] | list[Tracepoint]:
+        """What it is going to attach to. Raises PwruError if there is nothing."""
+        return self.sites.targets
+
     # The entry point in bpf/pwru.bpf.c.
     program: ClassVar[str]
 

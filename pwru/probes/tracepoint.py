@@ -29,6 +29,9 @@ class Backend(Probes):
     def unavailable(self) -> str | None:
         return None if self.sites.tracepoints else "this kernel's BTF has no tracepoint with an skb"
 
+    def find(self) -> list[Tracepoint]:
+        return self.sites.tracepoints
+
     def attach(self, bpf: Object, progress: Progress) -> None:
         insns = bpf.program(self.program).insns()
         for number, tracepoint in enumerate(self.sites.tracepoints):

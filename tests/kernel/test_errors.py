@@ -169,8 +169,9 @@ def test_capabilities_of_a_user_namespace() -> None:
     ids=lambda value: value if isinstance(value, str) else " ".join(value)[:40],
 )
 def test_what_was_typed_is_wrong(arguments: list[str], message: str, network: Network) -> None:
-    # Whether a backend can work at all is tried before its functions are looked for.
-    line = refused("pwru", *arguments, loads="--filter-func" in " ".join(arguments))
+    # Whether a backend can work at all is tried before its functions and the packet filter are looked at.
+    early = arguments[0].startswith(("--filter-netns", "--filter-ifname"))
+    line = refused("pwru", *arguments, loads=not early)
     assert re.fullmatch(f"pwru: {message}", line)
 
 
@@ -240,7 +241,7 @@ def test_not_btf(file: str, message: str, tmp_path: Path) -> None:
 
 def test_no_object(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "pwru", ignore=shutil.ignore_patterns(OBJECT.name))
-    line = refused("pwru", *NARROW, before=f"mount --bind {tmp_path / 'pwru'} {PACKAGE}")
+    line = refused("pwru", *NARROW, before=f"mount --bind {tmp_path / 'pwru'} {PACKAGE}", loads=True)
     assert re.search(f"{OBJECT} cannot be read .No such file or directory.; build it", line)
 
 
@@ -311,7 +312,7 @@ def test_no_libbpf() -> None:
 
 def test_no_libpcap() -> None:
     with missing("libpcap.so.0.8"):
-        line = refused("pwru", *NARROW, "icmp")
+        line = refused("pwru", *NARROW, "icmp", loads=True)
     assert line.endswith("this system lacks: install it (Debian, Ubuntu: apt install libpcap0.8)")
 
 
@@ -323,7 +324,7 @@ def test_libpcap_is_for_filters_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("library", "package"), [("libbpf.so.1", "libbpf1"), ("libpcap.so.0.8", "libpcap0.8")])
 def test_a_damaged_library(library: str, package: str) -> None:
     (path,) = Path("/usr/lib").glob(f"*/{library}")
-    line = refused("pwru", *NARROW, "icmp", before=f"mount --bind /etc/passwd {path.resolve()}")
+    line = refused("pwru", *NARROW, "icmp", before=f"mount --bind /etc/passwd {path.resolve()}", loads=True)
     assert f"install it (Debian, Ubuntu: apt install {package})" in line
 
 

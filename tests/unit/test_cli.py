@@ -92,7 +92,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_error_is_one_line_and_status_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def fail(_options: Options) -> None:
+    def fail(*_: object) -> None:
         raise PwruError("the moon is full; wait for a new one")
 
     monkeypatch.setattr("pwru.tracer.trace", fail)

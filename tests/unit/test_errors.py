@@ -19,9 +19,9 @@ from elftools.elf.elffile import ELFFile
 
 from pwru import cli, tracer
 from pwru.errors import PwruError
+from pwru.filter.pcap import Compiler
 from pwru.kernel import netns
 from pwru.kernel.btf import Btf, vmlinux_btf
-from pwru.options import Options
 from pwru.output import Writer
 from tests.unit.filter import harness
 from tests.unit.kernel.test_btf import DATA
@@ -78,7 +78,7 @@ def test_an_error_is_one_line_whatever_is_in_it(
 ) -> None:
     """It quotes what was typed, and what the kernel calls things; a terminal must not obey that."""
 
-    def fail(_options: Options) -> None:
+    def fail(*_: object) -> None:
         raise PwruError("there is no interface eth0\nor \x1b[31mred\udcff, ge\u00df")
 
     monkeypatch.setattr("pwru.tracer.trace", fail)
@@ -113,7 +113,7 @@ def test_thousands_of_terms() -> None:
     """libpcap's optimizer takes memory by the square of the length, more than a machine has that has other work."""
     expression = " or ".join(f"host 10.{n >> 8}.{n & 255}.1 and tcp port {n}" for n in range(1, 2001))
     code = (
-        "import sys, resource; from pwru.filter import compile_filter; from pwru.errors import PwruError\n"
+        "import sys, resource; from pwru.filter.pcap import compile_filter; from pwru.errors import PwruError\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n"  # the machine of this test has other work, too
         "try: compile_filter(sys.stdin.read())\n"
         "except PwruError as error: print(error)\n"
@@ -160,7 +160,7 @@ def test_a_damaged_object(damage: str, image: bytes, tmp_path: Path, monkeypatch
     )
     monkeypatch.setattr(tracer, "_OBJECT", path)
     with pytest.raises(PwruError) as error:
-        tracer._image(Options(pcap_filter="tcp"), Btf.from_file(DATA / "sample.elf"))
+        tracer._image(Compiler("tcp"), Btf.from_file(DATA / "sample.elf"))
     assert str(path) in str(error.value)
     assert str(error.value).isprintable()
 

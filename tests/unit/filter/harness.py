@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from pwru.filter import Cast, splice
 from pwru.filter.pcap import Insn
+from pwru.filter.splice import splice
+from pwru.filter.translate import Cast
 from pwru.libbpf import BpfError, Object, prog_test_run
 
 from .packets import Packet

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from pwru.errors import PwruError
-from pwru.filter import compile_filter
-from pwru.filter.pcap import DLT_EN10MB, DLT_RAW, Insn, compile_expression
+from pwru.filter import pcap
+from pwru.filter.pcap import DLT_EN10MB, DLT_RAW, Compiler, Insn, compile_expression, compile_filter
 from pwru.filter.translate import translate
 
 
@@ -63,14 +65,14 @@ def test_syntax_error_in_the_first_word() -> None:
 
 @pytest.mark.parametrize("expression", ["arp", "ether host 02:00:00:00:00:01", "vlan 5"])
 def test_link_layer_expression_rejects_at_l3(expression: str) -> None:
-    code = compile_filter(expression)
-    assert code["filter_l3"] == translate([Insn(0x06, 0, 0, 0)], None)
-    assert code["filter_l2"] != code["filter_l3"]
+    programs = compile_filter(expression)
+    assert programs.l3 == [Insn(0x06, 0, 0, 0)]
+    assert programs.l2 != programs.l3
 
 
 def test_loop() -> None:
     with pytest.raises(PwruError, match="`protochain` needs a loop") as caught:
-        compile_filter("ip6 protochain 6")
+        translate(compile_filter("ip6 protochain 6").l2, None)
     assert "\n" not in str(caught.value)
 
 
@@ -81,7 +83,7 @@ def test_no_libpcap() -> None:
             sys.executable,
             "-c",
             "import ctypes.util; ctypes.util.find_library = lambda name: None\n"
-            "from pwru.filter import compile_filter; compile_filter('tcp')",
+            "from pwru.filter.pcap import compile_filter; compile_filter('tcp')",
         ],
         capture_output=True,
         text=True,
@@ -94,6 +96,33 @@ def test_no_libpcap() -> None:
 
 
 def test_imports_nothing_heavy_before_it_is_needed() -> None:
-    code = "import sys, pwru.filter; print([m for m in ('libpcap', 'elftools', 'ctypes.util') if m in sys.modules])"
+    code = (
+        "import sys, pwru.filter.pcap, pwru.filter.splice, pwru.filter.translate\n"
+        "print([m for m in ('libpcap', 'elftools', 'ctypes.util') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_child_compiles_the_same() -> None:
+    assert Compiler("host 10.0.0.1 and tcp").programs() == compile_filter("host 10.0.0.1 and tcp")
+
+
+def test_what_the_child_finds_wrong_is_told() -> None:
+    with pytest.raises(PwruError, match="illegal port number 99999"):
+        Compiler("tcp port 99999").programs()
+
+
+def test_a_child_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pcap, "compile_filter", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    compiler = Compiler("tcp")
+    with pytest.raises(PwruError, match=r"compiling it failed \(status -9\)"):
+        compiler.programs()
+
+
+def test_libpcap_stays_in_the_child() -> None:
+    code = (
+        "import sys; from pwru.filter.pcap import Compiler; Compiler('tcp').programs(); print('libpcap' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

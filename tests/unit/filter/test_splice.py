@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from pwru.filter import splice
+from pwru.filter.splice import splice
 
 from . import harness
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pwru.errors import PwruError
-from pwru.filter import Cast, compile_filter
-from pwru.filter.pcap import Insn
-from pwru.filter.translate import translate
+from pwru.filter.pcap import Insn, compile_filter
+from pwru.filter.translate import Cast, translate
 
 CAST = Cast(kfunc_id=0x1234, struct_id=0x5678)
 ACCEPT, REJECT = Insn(0x06, 0, 0, 1), Insn(0x06, 0, 0, 0)
@@ -20,19 +19,19 @@ def insns(code: bytes) -> list[bytes]:
 
 
 def test_window_serves_all_constant_offsets() -> None:
-    code = insns(compile_filter("host 1.1.1.1")["filter_l2"])
+    code = insns(translate(compile_filter("host 1.1.1.1").l2, None))
     assert code.count(PROBE_READ_KERNEL) == 1
 
 
 def test_window_is_no_larger_than_needed() -> None:
-    code = insns(compile_filter("host 1.1.1.1")["filter_l2"])
+    code = insns(translate(compile_filter("host 1.1.1.1").l2, None))
     # Ethernet type at 12 to the end of ARP's target address at 42
     assert bytes.fromhex("b40200002a000000") in code  # w2 = 42, the end; and
     assert bytes.fromhex("140200000c000000") in code  # w2 -= 12
 
 
 def test_casts_need_no_helper() -> None:
-    code = insns(compile_filter("host 1.1.1.1 and tcp port 80", CAST)["filter_l2"])
+    code = insns(translate(compile_filter("host 1.1.1.1 and tcp port 80").l2, CAST))
     assert PROBE_READ_KERNEL not in code
     assert CALL_CAST in code
 

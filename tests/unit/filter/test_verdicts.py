@@ -11,9 +11,9 @@ from random import Random
 import pytest
 
 from pwru.errors import PwruError
-from pwru.filter import Cast, pcap
+from pwru.filter import pcap
 from pwru.filter.pcap import DLT_EN10MB, DLT_RAW, Insn
-from pwru.filter.translate import translate
+from pwru.filter.translate import Cast, translate
 
 from . import expressions, harness, packets, programs
 
