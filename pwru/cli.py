@@ -79,8 +79,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--version", action="version", version=f"pwru {__version__}")
 
-    def flag(group: argparse._ArgumentGroup, name: str, text: str) -> None:
-        group.add_argument(name, type=_boolean, nargs="?", const=True, default=False, metavar="true|false", help=text)
+    def flag(group: argparse._ActionsContainer, name: str, text: str, *aliases: str) -> None:
+        group.add_argument(
+            name, *aliases, type=_boolean, nargs="?", const=True, default=False, metavar="true|false", help=text
+        )
+
+    flag(p, "--check", "say what of pwru works on this machine, and why the rest does not")
 
     which = p.add_argument_group("which packets and functions")
     which.add_argument("--filter-func", metavar="RE", help="only functions whose whole name matches this regex")
@@ -105,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
         "--kernel-btf", metavar="FILE", help="BTF of this kernel: raw, or an ELF vmlinux with a .BTF section"
     )
     output = p.add_argument_group("output")
-    flag(output, "--output-json", "one JSON object a line")
+    flag(output, "--output-json", "one JSON object a line; with --check, one object", "--json")
     output.add_argument("--output-file", metavar="FILE", help="append events to FILE instead of standard output")
     output.add_argument(
         "--output-limit-lines", metavar="N", type=_count, default=0, help="end after N events (0: no limit)"
@@ -136,9 +140,13 @@ def options(arguments: list[str] | None = None) -> Options:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command `pwru`: 0, or 1 after an error; a wrong command line exits with 2."""
+    """The command `pwru`: 0, or 1 after an error or with nothing that works; a wrong command line exits with 2."""
     chosen = options(arguments)
     try:
+        if chosen.check:
+            from pwru.check import check
+
+            return 0 if check(chosen) else 1
         compiler = None
         if chosen.pcap_filter:
             from pwru.filter.pcap import Compiler

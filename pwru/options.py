@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 
 class Options(NamedTuple):
+    check: bool = False
     pcap_filter: str = ""
     backend: str | None = None
     kernel_btf: str | None = None

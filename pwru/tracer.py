@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pwru.filter.pcap import Compiler
     from pwru.options import Options
 
-_OBJECT = Path(__file__).with_name("pwru.bpf.o")
+OBJECT = Path(__file__).with_name("pwru.bpf.o")
 # Room for a burst of 60 000 events, for which the machine has a thousandth of its memory to spare.
 _RING_BUFFER_SIZE = 8 << 20
 _READ_SIZE = 1 << 18
@@ -106,9 +106,9 @@ def _check_capabilities() -> None:
 def _image(compiler: Compiler | None, btf: Btf) -> bytes:
     """The BPF object with the packet filter in it; waits for the filter."""
     try:
-        image = _OBJECT.read_bytes()
+        image = OBJECT.read_bytes()
     except OSError as error:
-        raise PwruError(f"the BPF object {_OBJECT} cannot be read ({error.strerror}); build it: make build") from None
+        raise PwruError(f"the BPF object {OBJECT} cannot be read ({error.strerror}); build it: make build") from None
     if compiler is None:
         return image
     from pwru.filter.splice import splice
@@ -144,7 +144,7 @@ def _check_ready_file(path: str | None) -> None:
 
 def _damaged(error: Exception) -> PwruError:
     return PwruError(
-        f"the BPF object {_OBJECT} is damaged or of another version ({error}); reinstall pwru, or build it: make build"
+        f"the BPF object {OBJECT} is damaged or of another version ({error}); reinstall pwru, or build it: make build"
     )
 
 
@@ -179,7 +179,7 @@ def _attach(
             finally:
                 stop.check()  # what a terminal sends has ended the compiler, too
             phases.done("packet filter")
-            bpf = _attach_with(probes, options, spliced, config, stop, phases)
+            bpf = attach_with(probes, options, spliced, config, stop, phases)
         except Refused as error:
             refused.append(f"{name}: {error}")
             continue
@@ -199,9 +199,10 @@ def _find(probes: Probes, refused: list[str]) -> None:
         raise PwruError("; ".join([str(error), *refused])) from None
 
 
-def _attach_with(
+def attach_with(
     probes: Probes, options: Options, image: bytes, config: dict[str, int], stop: Stop, phases: Phases
 ) -> Object:
+    """The object, loaded and attached by this backend; raises Refused or PwruError, and then nothing is left of it."""
     bpf = _load(options, image, config, probes.program)
     phases.done(f"{probes.name}: load")
     try:

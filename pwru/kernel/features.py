@@ -90,6 +90,15 @@ def has_fentry_multi(btf: Btf) -> bool:
     return "BPF_TRACE_FENTRY_MULTI" in (btf.enum("bpf_attach_type") or {}).values()
 
 
+def charges_memlock(btf: Btf) -> bool:
+    """Whether BPF memory counts against RLIMIT_MEMLOCK.
+
+    Since v5.11 it counts against the cgroup: commit 3ac1f01b43b6 ("bpf: Eliminate rlimit-based memory accounting for
+    bpf progs"). The helper came in the same release, which is how libbpf tells, too.
+    """
+    return "BPF_FUNC_ktime_get_coarse_ns" not in (btf.enum("bpf_func_id") or {}).values()
+
+
 def rdonly_cast(btf: Btf) -> tuple[int, int] | None:
     """Ids of the kfunc bpf_rdonly_cast() and of `struct in6_addr` where a program can load through such a cast.
 

@@ -41,7 +41,7 @@ class Memory:
         self._new = False
 
     def recall(self, question: str, find: Callable[[], _T]) -> _T:
-        """The answer to this question, by `find` if it is not remembered: something that JSON can hold, None is none."""
+        """The answer to this question, by `find` if it is not remembered: what JSON can hold, and None is none."""
         if question not in self._answers:
             answer = find()
             if answer is None:

@@ -158,7 +158,7 @@ def test_a_damaged_object(damage: str, image: bytes, tmp_path: Path, monkeypatch
             "another": (DATA / "sample.elf").read_bytes(),
         }[damage]
     )
-    monkeypatch.setattr(tracer, "_OBJECT", path)
+    monkeypatch.setattr(tracer, "OBJECT", path)
     with pytest.raises(PwruError) as error:
         tracer._image(Compiler("tcp"), Btf.from_file(DATA / "sample.elf"))
     assert str(path) in str(error.value)

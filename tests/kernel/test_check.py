@@ -1,0 +1,100 @@
+"""`pwru --check`: what it says of this kernel is what the kernel then does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pwru.probes import BACKENDS
+
+from .conftest import PATIENCE, Trace, fails
+
+
+def check(*arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = (*before, "pwru", "--check", *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.stderr == "", done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    done = check("--json")
+    assert done.returncode == 0
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_backend_works_or_is_refused_for_that_reason(
+    backend: str, report: dict[str, Any], pwru: Callable[..., Trace]
+) -> None:
+    found = report["backends"][backend]
+    if found["works"]:
+        only = () if backend == "tracepoint" else ("--filter-func=ip_rcv",)
+        with pwru(f"--backend={backend}", *only) as trace:
+            assert trace.stop() == 0
+    else:
+        assert f"{backend}: {found['detail']}" in fails(f"--backend={backend}")
+
+
+def test_the_first_that_works_is_taken(report: dict[str, Any], pwru: Callable[..., Trace]) -> None:
+    taken = [name for name, found in report["backends"].items() if "taken unless" in found["detail"]]
+    assert taken == [next(name for name, found in report["backends"].items() if found["works"])]
+    with pwru("--filter-func=ip_rcv") as trace:
+        trace.stop()
+    assert f"({taken[0]})" in trace.err
+
+
+def test_the_machine(report: dict[str, Any]) -> None:
+    assert report["versions"]["kernel"].split() == [os.uname().release, os.uname().machine]
+    machine = report["machine"]
+    assert machine["BTF"]["works"]
+    assert machine["symbols"]["works"]
+    assert machine["tracefs"]["works"] == os.path.exists("/sys/kernel/tracing/events")
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    assert machine["memory lock limit"]["detail"].startswith(("unlimited", f"{soft >> 10} kB"))
+
+
+def test_text_says_the_same_and_fits_the_terminal(report: dict[str, Any]) -> None:
+    done = check()
+    for section in ("backends", "flags", "machine"):
+        for name, found in report[section].items():
+            word = {True: "yes", False: "no", None: "-"}[found["works"]]
+            assert re.search(rf"^  {re.escape(name)} +{word}\b|^  {re.escape(name)} +-", done.stdout, re.MULTILINE)
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_without_privileges() -> None:
+    done = check("--json", before=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"))
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    for found in report["backends"].values():
+        assert not found["works"]
+        assert "CAP_BPF" in found["detail"]
+    assert not report["machine"]["symbols"]["works"]
+
+
+def test_without_tracefs() -> None:
+    """Only single kprobes need it."""
+    before = (
+        "unshare",
+        "--mount",
+        "sh",
+        "-ec",
+        'umount -l /sys/kernel/tracing; umount -l /sys/kernel/debug; exec "$@"',
+        "sh",
+    )
+    done = check("--json", before=before)
+    assert done.returncode == 0
+    report = json.loads(done.stdout)
+    assert not report["machine"]["tracefs"]["works"]
+    assert not report["backends"]["kprobe"]["works"]
+    assert "tracefs is not mounted" in report["backends"]["kprobe"]["detail"]
