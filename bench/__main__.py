@@ -30,7 +30,7 @@ of as many as in brackets; *empty* is a program that does nothing, attached as o
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m bench", description=__doc__)
-    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="of vmtest's kernels (default: 6.12 6.1)")
+    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="of vmtest's kernels (default: all)")
     parser.add_argument(
         "--runs", type=int, metavar="N", help="how often each is measured (default: 3, and 1 for what takes a minute)"
     )
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         runs=options.runs or 3,
     )
     print(report, flush=True)
-    for kernel in vmtest.find(options.kernels or ["6.12", "6.1"]):
+    for kernel in vmtest.find(options.kernels or ["all"]):
         section = measure(kernel, options.runs, options.packets)
         print(section, flush=True)
         report += f"\n{section}"
