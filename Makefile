@@ -1,7 +1,7 @@
 # What a person or CI runs; each target does its own set-up. The BPF object has its own bpf/Makefile.
 
 PYTHON ?= python3
-KERNELS ?= ci
+KERNELS ?= all
 ARGS ?=
 VENV := .venv/bin
 
@@ -11,12 +11,14 @@ MAKEFLAGS += --no-print-directory
 
 help:
 	@echo "make demo          trace a dropped packet, here or in a guest"
-	@echo "make test          all tests: unit, then in guests"
+	@echo "make test          all tests: unit, on this machine, in guests"
 	@echo "make test-unit     the tests that need no guest"
-	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …', ci (default) or all"
+	@echo "make test-native   tracepoints of this machine, if it lets them be traced"
+	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …', all by default"
 	@echo "make lint          style and types: ruff, mypy"
 	@echo "make build         the BPF object and a Python environment in .venv"
 	@echo "make wheel         dist/: a wheel for this machine and the source distribution"
+	@echo "make support       the README's table of kernels and backends"
 	@echo "make bench         measure against the Go tool, in guests"
 	@echo "make clean         remove what the above made here; guests stay in ~/.cache/pwru"
 	@echo
@@ -26,13 +28,17 @@ demo: root build guest-packages
 	@scripts/packages "for the demo's network" iproute2 nftables
 	@$(VENV)/python demo/demo.py
 
-test: test-unit test-kernel
+test: test-unit test-native test-kernel
 
 test-unit: test-objects
 	$(VENV)/python -m pytest tests/unit $(ARGS)
 
 test-kernel: test-objects guest-packages
 	@$(VENV)/python -m vmtest --tests $(KERNELS) $(if $(ARGS),-- $(ARGS))
+
+test-native: build
+	@scripts/packages "for the network that is traced" iproute2 nftables iputils-ping
+	PATH="$(CURDIR)/$(VENV):$$PATH" $(VENV)/python -m pytest -q -k tracepoint tests/kernel/test_backends.py
 
 lint: .venv/ready
 	$(VENV)/ruff check .
@@ -46,6 +52,9 @@ build: .venv/ready
 test-objects: build
 	@scripts/packages "for the unit tests" bpftool
 	@$(MAKE) -s -C tests/bpf
+
+support: .venv/ready
+	@$(VENV)/python -m vmtest --support
 
 wheel: .venv/ready
 	@$(VENV)/python -m hatchling build -d dist >/dev/null
@@ -78,4 +87,5 @@ guest-packages:
 	@echo "Python environment: $$(du -sh .venv | cut -f1) ready"
 	@touch $@
 
-.PHONY: help root demo test test-unit test-kernel lint build test-objects wheel bench clean build-packages guest-packages
+.PHONY: help root demo test test-unit test-native test-kernel lint build test-objects support wheel bench clean \
+	build-packages guest-packages

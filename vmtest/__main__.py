@@ -2,21 +2,26 @@
 
 import argparse
 import os
+import re
 import shlex
 import signal
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pwru.errors import PwruError
-from vmtest import guest, kernels
+from vmtest import cache, guest, kernels, support
 from vmtest.kernels import Kernel
 
 EPILOG = """\
-KERNEL is a name from --list, `ci` (those that CI runs) or `all`. One COMMAND is a line for the shell,
-several are its words. Without a command a shell opens on this terminal. The checkout is at /pwru in
-the guest, the installed product in its PATH. The exit status is the command's; 124: timed out;
-125: the guest failed, or its kernel's log has a warning.
+KERNEL is a name from --list, or `all` for all of x86-64. One COMMAND is a line for the shell, several
+are its words. Without a command a shell opens on this terminal. The checkout is at /pwru in the guest,
+the installed product in its PATH. The exit status is the command's; 124: timed out; 125: the guest
+failed, or its kernel's log has a warning. Tests on several kernels run side by side; what a guest has
+to say is printed when it is done.
 
   python -m vmtest 6.12 -- 'pwru --version; uname -r'
   python -m vmtest --tests 6.1 6.12 -- -k drop -x
@@ -28,22 +33,24 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         "python -m vmtest",
         usage="python -m vmtest [options] KERNEL [-- COMMAND …]\n"
         "       python -m vmtest [options] --tests [KERNEL …] [-- PYTEST ARGUMENT …]\n"
-        "       python -m vmtest --list",
+        "       python -m vmtest --list | --support",
         description="Run a command, or pwru's kernel tests, on another kernel in a virtual machine.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help=argparse.SUPPRESS)
     parser.add_argument("--list", action="store_true", help="list the kernels")
-    parser.add_argument("--tests", action="store_true", help="run tests/kernel (default kernels: ci)")
+    parser.add_argument("--support", action="store_true", help="write the README's table of kernels and backends")
+    parser.add_argument("--tests", action="store_true", help="run tests/kernel (default kernels: all)")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="guests side by side (default: 2)")
     parser.add_argument("--bare", action="store_true", help="without the installed product")
     parser.add_argument("--smp", type=int, default=2, metavar="N", help="CPUs (default: 2)")
     parser.add_argument("--mem", type=int, default=2048, metavar="MB", help="memory (default: 2048)")
-    parser.add_argument("--timeout", type=float, metavar="S", help="seconds (default: 300, tests 1200)")
+    parser.add_argument("--timeout", type=float, metavar="S", help="seconds (default: 300, tests 1800)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="put what the guest leaves in /out here")
     before, separator, after = _split(arguments)
     options = parser.parse_args(before)
-    if not options.list and not options.tests:
+    if not options.list and not options.support and not options.tests:
         if not options.kernels:
             parser.error("which KERNEL? --list shows them")
         if len(options.kernels) > 1:
@@ -65,42 +72,77 @@ def main(arguments: list[str]) -> int:
     options, after = _parse(arguments)
     if options.list:
         for kernel in kernels.KERNELS:
-            print(f"{kernel.name:6} {kernel.release:20} {'ci' if kernel.in_ci else ''}".rstrip())
+            print(f"{kernel.name:10} {kernel.release:20} {' '.join(kernel.backends)}")
         return 0
-    found = kernels.find(options.kernels or ["ci"])
+    if options.support:
+        support.README.write_text(support.put(support.README.read_text()))
+        return 0
+    found = kernels.find(options.kernels or ["all"])
     if options.tests:
-        command: str | None = "python3 -m pytest " + shlex.join(["tests/kernel", *after])
-    elif after:
-        command = after[0] if len(after) == 1 else shlex.join(after)
-    else:
-        command = None
-    results = [_run(kernel, command, options, several=len(found) > 1) for kernel in found]
-    if options.tests:
-        for result in results:
-            verdict = "passed" if result.status == 0 else "FAILED"
-            summary = result.error or (result.stdout.strip().splitlines() or ["no output"])[-1].strip("= ")
-            print(f"{result.kernel.name:6} {verdict} in {result.seconds:.0f} s (boot {result.boot:.1f} s): {summary}")
+        which = [] if any(word.startswith("tests/") for word in after) else ["tests/kernel"]
+        return _tests(found, f"python3 -m pytest {shlex.join([*which, *after])}", options)
+    command = (after[0] if len(after) == 1 else shlex.join(after)) if after else None
+    result = _run(found[0], command, options, echo=True, timeout=300 if command else None)
+    _complain(result)
+    return result.status
+
+
+def _tests(found: list[Kernel], command: str, options: argparse.Namespace) -> int:
+    """Several guests run side by side; each one's output is printed as a whole."""
+    began = time.monotonic()
+    for kernel in found:  # one after the other: some of it is the same for all
+        guest.prepare(kernel, options.bare)
+    alone = len(found) == 1
+    stop = threading.Event()
+
+    def run(kernel: Kernel) -> guest.Result:
+        def progress(line: str) -> None:
+            if not alone and re.search(r"\[ *\d+%\]$", line):
+                cache.say(f"{kernel.name:5} {line.removeprefix('tests/kernel/')}")
+
+        return _run(kernel, command, options, echo=alone, timeout=1800, each_line=progress, stop=stop)
+
+    results = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        try:
+            for done in as_completed([pool.submit(run, kernel) for kernel in found]):
+                results.append(result := done.result())
+                if not alone:
+                    print(f"\n=== Linux {result.kernel.name}\n{result.stdout}{result.stderr}", flush=True)
+                _complain(result)
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    print()
+    for result in sorted(results, key=lambda result: found.index(result.kernel)):
+        verdict = "passed" if result.status == 0 else "FAILED"
+        summary = result.error or (result.stdout.strip().splitlines() or ["no output"])[-1].strip("= ")
+        print(f"{result.kernel.name:6} {verdict} in {result.seconds:.0f} s (boot {result.boot:.1f} s): {summary}")
+    print(f"{len(found)} kernels in {time.monotonic() - began:.0f} s")
     return next((result.status for result in results if result.status), 0)
 
 
-def _run(kernel: Kernel, command: str | None, options: argparse.Namespace, several: bool) -> guest.Result:
-    if several or options.tests:
-        print(f"=== Linux {kernel.name}", flush=True)
-    result = guest.run(
+def _run(
+    kernel: Kernel, command: str | None, options: argparse.Namespace, timeout: float | None, **arguments: Any
+) -> guest.Result:
+    return guest.run(
         kernel,
         command,
         smp=options.smp,
         memory_mb=options.mem,
-        timeout=options.timeout or (None if command is None else 1200 if options.tests else 300),
+        timeout=options.timeout or timeout,
         out=options.out,
-        echo=True,
         bare=options.bare,
+        **arguments,
     )
+
+
+def _complain(result: guest.Result) -> None:
     if result.error:
         for line in result.console.splitlines()[-40:]:
             print(f"  {line}", file=sys.stderr)
-        print(f"vmtest: Linux {kernel.name}: {result.error}; the console: {result.log}", file=sys.stderr)
-    return result
+        print(f"vmtest: Linux {result.kernel.name}: {result.error}; the console: {result.log}", file=sys.stderr)
 
 
 def _terminated(*_: object) -> NoReturn:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -81,27 +81,29 @@ def run(
     timeout: float | None = 300,
     out: Path | None = None,
     echo: bool = False,
+    each_line: Callable[[str], None] = lambda _: None,
+    stop: threading.Event | None = None,
     bare: bool = False,
 ) -> Result:
     """Run a shell command in a guest; None is an interactive shell on this terminal.
 
     `timeout` is in seconds and includes the boot. What the guest leaves in /out is put into `out`.
-    With `echo` the command's output also goes to our stdout and stderr as it comes. A `bare` guest
-    has the checkout but not the installed product, which then need not be buildable.
+    With `echo` the command's output also goes to our stdout and stderr as it comes; `each_line` is
+    called with each line of stdout, from another thread. Once `stop` is set the guest is ended. A `bare`
+    guest has the checkout but not the installed product, which then need not be buildable.
     Raises PwruError when the guest cannot be prepared or started, BrokenPipeError when nobody reads the echo.
     """
     qemu = shutil.which("qemu-system-x86_64")
     if not qemu:
         raise PwruError("qemu-system-x86_64 is missing: apt-get install qemu-system-x86")
-    linux, root, packages = fetch.linux(kernel), rootfs.root(), product.packages()
-    wheel = None if bare else product.wheel()
+    linux, root, packages, wheel = prepare(kernel, bare)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vmtest-") as tmp:
         initramfs, log = Path(tmp, "initramfs"), Path(tmp, "console")
-        initramfs.write_bytes(b"".join(_initramfs(linux, wheel, command)))
+        initramfs.write_bytes(b"".join(_initramfs(kernel, linux, wheel, command)))
         log.touch()
         streams = {
-            "stdout": _Stream(sys.stdout if echo else None),
+            "stdout": _Stream(sys.stdout if echo else None, each_line),
             "stderr": _Stream(sys.stderr if echo else None),
             "status": _Stream(None),
             "files": _Stream(None),
@@ -122,7 +124,7 @@ def run(
                 *("-chardev", f"file,id={name},path=/dev/fd/{stream.writer}"),
                 *("-device", f"virtserialport,chardev={name},name={name}"),
             ]
-        error = _qemu(arguments, list(streams.values()), timeout, on_terminal=command is None)
+        error = _qemu(arguments, list(streams.values()), timeout, stop, on_terminal=command is None)
         console = log.read_text(errors="replace").replace("\r", "")
 
     ended = re.search(r"^exit (\d+)$", streams["status"].text(), re.MULTILINE)
@@ -151,6 +153,11 @@ def run(
     )
 
 
+def prepare(kernel: Kernel, bare: bool = False) -> tuple[Path, Path, Path, Path | None]:
+    """The folders of what a guest is made of, fetched and built if need be: see the modules that they come from."""
+    return fetch.linux(kernel), rootfs.root(), product.packages(), None if bare else product.wheel()
+
+
 def _unpack(archive: bytearray, to: Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
     # tarfile has no safe filter in Debian 12's Python
@@ -168,9 +175,10 @@ def complaints(console: str) -> list[str]:
 class _Stream:
     """One pipe from the guest, read by a thread to its end."""
 
-    def __init__(self, echo: TextIO | None) -> None:
+    def __init__(self, echo: TextIO | None, each_line: Callable[[str], None] = lambda _: None) -> None:
         self._reader, self.writer = os.pipe()
         self._echo = echo
+        self._each_line = each_line
         self._thread = threading.Thread(target=self._read)
         self.kept = bytearray()
         self.first: float | None = None  # time.monotonic() of the first byte
@@ -182,10 +190,14 @@ class _Stream:
         self._thread.start()
 
     def _read(self) -> None:
+        line = b""
         with open(self._reader, "rb", buffering=0) as pipe:
             while block := pipe.read(TAIL):
                 self.first = self.first or time.monotonic()
                 self.kept += block
+                *lines, line = (line + block).split(b"\n")
+                for complete in lines:
+                    self._each_line(complete.decode(errors="replace"))
                 if self._echo:
                     del self.kept[:-TAIL]
                     try:
@@ -202,7 +214,13 @@ class _Stream:
         return self.kept.decode(errors="replace")
 
 
-def _qemu(arguments: list[str], streams: list[_Stream], timeout: float | None, on_terminal: bool) -> str | None:
+def _qemu(
+    arguments: list[str],
+    streams: list[_Stream],
+    timeout: float | None,
+    stop: threading.Event | None,
+    on_terminal: bool,
+) -> str | None:
     """Run QEMU until the guest has powered off; what went wrong with it, or None."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -219,6 +237,8 @@ def _qemu(arguments: list[str], streams: list[_Stream], timeout: float | None, o
             while process.poll() is None:
                 if time.monotonic() > end:
                     return f"timed out after {timeout:.0f} s"
+                if stop and stop.is_set():
+                    return "ended from outside"
                 if any(stream.broken for stream in streams):
                     raise BrokenPipeError
                 time.sleep(0.02)
@@ -232,7 +252,7 @@ def _qemu(arguments: list[str], streams: list[_Stream], timeout: float | None, o
         return f"QEMU failed: {lines[-1] if lines else process.returncode}" if process.returncode else None
 
 
-def _initramfs(linux: Path, wheel: Path | None, command: str | None) -> Iterator[bytes]:
+def _initramfs(kernel: Kernel, linux: Path, wheel: Path | None, command: str | None) -> Iterator[bytes]:
     """The pieces of a cpio archive: `init`, early modules, and under job/ what is laid over the root."""
     here = Path(__file__).parent
     yield from _directories("bin", "early", "job/opt", "job/pwru", "job/usr/local/bin", "job/vmtest")
@@ -241,7 +261,7 @@ def _initramfs(linux: Path, wheel: Path | None, command: str | None) -> Iterator
     for module in (linux / "early").iterdir():
         yield _cpio(f"early/{module.name}", 0o100644, module.read_bytes())
     yield _cpio("job/vmtest/start", 0o100644, (here / "start").read_bytes())
-    yield _cpio("job/vmtest/environment", 0o100644, _environment().encode())
+    yield _cpio("job/vmtest/environment", 0o100644, _environment(kernel).encode())
     if command is not None:
         yield _cpio("job/vmtest/command", 0o100644, f"{command}\n".encode())
     yield from _tree(CHECKOUT, "job/pwru", NOT_IN_GUEST)
@@ -252,13 +272,15 @@ def _initramfs(linux: Path, wheel: Path | None, command: str | None) -> Iterator
     yield _cpio("TRAILER!!!", 0)
 
 
-def _environment() -> str:
+def _environment(kernel: Kernel) -> str:
     size = shutil.get_terminal_size()
     values = {
+        "VMTEST_KERNEL": kernel.name,
         # the product before the checkout, which is there for the tests and tools in it
         "PYTHONPATH": "/opt/pwru:/opt/packages:/pwru",
         "PYTHONSAFEPATH": "1",  # else `python -m` in /pwru takes the checkout instead of the product
         "PYTEST_ADDOPTS": "--import-mode=importlib -p no:cacheprovider",  # so would pytest
+        "CI": "true",  # has pytest cut nothing off
         "TERM": os.environ.get("TERM", "dumb"),
         "VMTEST_SIZE": f"rows {size.lines} cols {size.columns}",
     }

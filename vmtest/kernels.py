@@ -5,6 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pwru.errors import PwruError
+from pwru.probes import BACKENDS
+
+# What every kernel here has: they are built with CONFIG_KPROBE_EVENTS, with ftrace and with BTF.
+EVERYWHERE = ("kprobe", "fentry", "tracepoint")
+# Where tests run that have the same to say on every kernel (the pytest marker `one_kernel`).
+REFERENCE = "6.12"
 
 
 @dataclass(frozen=True)
@@ -12,32 +18,44 @@ class Kernel:
     """One kernel of Debian's archive. The cloud flavour: small, and with BTF, kprobes and ftrace.
 
     `suites` are tried in order until one has all the `packages`: regular expressions for whole
-    package names, of which the newest version is taken.
+    package names, of which the newest version is taken. `has` are the backends that work on it,
+    best first; every other one has to be refused.
     """
 
     name: str
     release: str
     suites: tuple[str, ...]
     packages: tuple[str, ...]
-    in_ci: bool = False
+    has: tuple[str, ...]
     arch: str = "amd64"
+
+    @property
+    def title(self) -> str:
+        """With the kernel's own name for the architecture."""
+        return f"{self.name.partition('-')[0]}, {'x86-64' if self.arch == 'amd64' else self.arch}"
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Of those that it has the ones that pwru knows."""
+        return tuple(name for name in self.has if name in BACKENDS)
 
 
 KERNELS = (
-    Kernel("5.10", "Debian 11", ("bullseye-security",), (r"linux-image-5\.10\.[0-9-]+-cloud-amd64",)),
-    Kernel("6.1", "Debian 12", ("bookworm",), (r"linux-image-6\.1\.[0-9-]+-cloud-amd64",), in_ci=True),
+    Kernel("5.10", "Debian 11", ("bullseye-security",), (r"linux-image-5\.10\.[0-9-]+-cloud-amd64",), EVERYWHERE),
+    Kernel("6.1", "Debian 12", ("bookworm",), (r"linux-image-6\.1\.[0-9-]+-cloud-amd64",), EVERYWHERE),
     Kernel(
         "6.12",
         "Debian 13",
         ("trixie",),
         (r"linux-image-6\.12\.[0-9]+\+deb13-cloud-amd64",),
-        in_ci=True,
+        ("kprobe-multi", *EVERYWHERE),
     ),
     Kernel(
         "6.18",
         "Debian 13 backports",
         ("trixie-backports",),
         (r"linux-image-6\.18\.[0-9]+\+deb13-cloud-amd64",),
+        ("kprobe-multi", *EVERYWHERE),
     ),
     Kernel(
         "7.2",
@@ -48,18 +66,18 @@ KERNELS = (
             r"linux-base-7\.2\.[0-9]+\+deb14-cloud-amd64",
             r"linux-modules-7\.2\.[0-9]+\+deb14-cloud-amd64",
         ),
+        ("kprobe-multi", "fentry-multi", *EVERYWHERE),
     ),
 )
 
 
 def find(names: Iterable[str]) -> list[Kernel]:
-    """The kernels with these names, each once, in the order of the names.
+    """The kernels with these names, each once, in the order of the names; `all` stands for all of x86-64.
 
-    `all` and `ci` stand for several. Raises PwruError for an unknown name, with the nearest ones.
+    Raises PwruError for an unknown name, with the nearest ones.
     """
     by_name = {kernel.name: [kernel] for kernel in KERNELS}
-    by_name["all"] = list(KERNELS)
-    by_name["ci"] = [kernel for kernel in KERNELS if kernel.in_ci]
+    by_name["all"] = [kernel for kernel in KERNELS if kernel.arch == "amd64"]
     found: dict[str, Kernel] = {}
     for name in names:
         if name not in by_name:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pwru.errors import PwruError
+from pwru.probes import BACKENDS
 from vmtest import KERNELS, find
 
 CHECKOUT = Path(__file__).parents[3]
@@ -29,18 +30,23 @@ def test_the_list() -> None:
     assert done.returncode == 0
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [line[0] for line in lines] == [kernel.name for kernel in KERNELS]
-    assert [line[0] for line in lines if line[-1] == "ci"] == [kernel.name for kernel in find(["ci"])]
 
 
 def test_kernels_are_found_once_and_in_order() -> None:
-    assert [kernel.name for kernel in find(["7.2", "ci", "6.1"])] == ["7.2", "6.1", "6.12"]
-    assert find(["all"]) == list(KERNELS)
+    assert [kernel.name for kernel in find(["7.2", "all"])] == ["7.2", "5.10", "6.1", "6.12", "6.18"]
+    assert {kernel.arch for kernel in find(["all"])} == {"amd64"}
+
+
+def test_backends_are_listed_best_first() -> None:
+    for kernel in KERNELS:
+        assert list(kernel.backends) == sorted(kernel.backends, key=BACKENDS.index)
+        assert len({*kernel.has}) == len(kernel.has)
 
 
 def test_an_unknown_kernel_is_answered_with_near_names() -> None:
     with pytest.raises(PwruError, match=r"no kernel '6\.13' .*6\.12"):
         find(["6.13"])
-    with pytest.raises(PwruError, match=r"no kernel 'x' .*5\.10.* all, ci"):
+    with pytest.raises(PwruError, match=r"no kernel 'x' .*5\.10.* all"):
         find(["x"])
 
 

@@ -1,0 +1,16 @@
+"""The README says of kernels and backends what the list of kernels says."""
+
+import pytest
+
+from pwru.errors import PwruError
+from vmtest import support
+
+
+def test_the_readme_is_up_to_date() -> None:
+    text = support.README.read_text()
+    assert text == support.put(text), "make support"
+
+
+def test_without_markers_nothing_is_written() -> None:
+    with pytest.raises(PwruError, match="lacks the markers"):
+        support.put(support.BEGIN + "| a table |")
