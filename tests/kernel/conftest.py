@@ -1,7 +1,8 @@
 """What the kernel tests work with: two network namespaces joined by a veth pair, and pwru as a user starts it.
 
 They run as root in a guest (`python -m vmtest --tests KERNEL`), where the installed product is on the path. A guest
-under emulation is slow, so nothing here sleeps for a while and hopes: every wait is for an event.
+under emulation is slow, so nothing here sleeps for a while and hopes: every wait is for an event. What is traced by
+tracepoints also runs on the machine itself (`make test-native`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,14 @@ from typing import Any, Self
 
 import pytest
 
+from vmtest import kernels
+from vmtest.guest import complaints
+
+# The kernel that is booted here, by the guest harness's list; None on a machine of which nothing is known.
+KERNEL = kernels.find([os.environ["VMTEST_KERNEL"]])[0] if "VMTEST_KERNEL" in os.environ else None
+# Which backends have to work here, best first.
+BACKENDS = KERNEL.backends if KERNEL else ("tracepoint",)
+
 PATIENCE = 120.0
 # The columns of a line: SKB CPU PROCESS NETNS MARK IFACE PROTO MTU LEN [TUPLE] FUNC [CALLER]
 LINE = re.compile(
@@ -27,6 +36,37 @@ LINE = re.compile(
     r"(?P<proto>0x[0-9a-f]{4}) (?P<mtu>\d+) +(?P<len>\d+) +(?P<tuple>\S+->\S+\))? +(?P<func>\S.*)"
 )
 TOTALS = re.compile(r"^(\d+) events?, (\d+) lost", re.MULTILINE)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked `one_kernel` runs on one of the kernels only; `-m one_kernel` has it run on any."""
+    if KERNEL and KERNEL.name != kernels.REFERENCE and not config.option.markexpr:
+        elsewhere = [item for item in items if item.get_closest_marker("one_kernel")]
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]
+
+
+@pytest.fixture(autouse=True)
+def no_complaint_of_the_kernel() -> Iterator[None]:
+    """Fails the test during which the kernel's log got a WARNING, BUG or Oops.
+
+    A read of /dev/kmsg gives one message, "PRIORITY,SEQUENCE,TIME,FLAGS;TEXT", and EPIPE when messages were overwritten
+    before they were read: linux/Documentation/ABI/testing/dev-kmsg.
+    """
+    fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    os.lseek(fd, 0, os.SEEK_END)
+    yield
+    log = []
+    while True:
+        try:
+            log.append(os.read(fd, 8192).decode(errors="replace").partition(";")[2])
+        except BlockingIOError:
+            break
+        except BrokenPipeError:
+            continue
+    os.close(fd)
+    found = complaints("".join(log))
+    assert not found, f"the kernel complained: {found[0]}"
 
 
 @dataclass
@@ -59,7 +99,17 @@ def sh(*command: str, check: bool = True, text: str | None = None) -> subprocess
 
 @pytest.fixture(scope="session")
 def network() -> Iterator[Network]:
-    n = Network()
+    # on a machine others may have such names
+    n = Network() if KERNEL else Network(f"client-{os.getpid()}", f"server-{os.getpid()}")
+    try:
+        _lay_out(n)
+        yield n
+    finally:
+        for netns in (n.client, n.server):
+            sh("ip", "netns", "delete", netns, check=False)
+
+
+def _lay_out(n: Network) -> None:
     for netns in (n.client, n.server):
         sh("ip", "netns", "add", netns)
     sh("ip", "link", "add", "v0", "netns", n.client, "type", "veth", "peer", "name", "v1", "netns", n.server)
@@ -74,9 +124,6 @@ def network() -> Iterator[Network]:
     # Neighbours and routes settle before any trace looks.
     n.ping("-w30")
     n.ping("-6", "-w30", to=n.destination6)
-    yield n
-    for netns in (n.client, n.server):
-        sh("ip", "netns", "delete", netns)
 
 
 @dataclass
@@ -165,6 +212,82 @@ def pwru(tmp_path: Path) -> Callable[..., Trace]:
         return Trace(folder, arguments)
 
     return start
+
+
+@pytest.fixture
+def firewall(network: Network) -> Iterator[int]:
+    """A port that the server drops, by IPv4 and IPv6."""
+    port = 8080
+    rules = f"""
+    table inet test {{
+        chain input {{
+            type filter hook input priority 0
+            tcp dport {port} drop
+        }}
+    }}
+    """
+    sh("ip", "netns", "exec", network.server, "nft", "-f", "-", text=rules)
+    yield port
+    sh("ip", "netns", "exec", network.server, "nft", "delete", "table", "inet", "test")
+
+
+def connect(network: Network, address: str, port: int) -> None:
+    family = "AF_INET6" if ":" in address else "AF_INET"
+    code = f"import socket; s = socket.socket(socket.{family}); s.settimeout(0.2); s.connect_ex(({address!r}, {port}))"
+    network.python(network.client, code)
+
+
+def send_udp(network: Network, count: int, size: int = 64) -> None:
+    """UDP from port 7777 to port 9999, where nobody listens; all of it arrives.
+
+    A receiver that is slowed down by a tracer takes net.core.netdev_max_backlog (1000) packets, and no more.
+    """
+    code = f"""
+import ctypes, socket, time
+
+def enter(netns):
+    with open("/run/netns/" + netns) as file:
+        assert ctypes.CDLL(None).setns(file.fileno(), 0) == 0
+
+def received():
+    snmp.seek(0)
+    names, values = [line.split() for line in snmp if line.startswith("Udp: ")]
+    return int(values[names.index("NoPorts")])
+
+def until_received(count):
+    while received() < count:
+        time.sleep(0.001)
+
+enter({network.server!r})
+snmp = open("/proc/self/net/snmp")
+enter({network.client!r})
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 7777))
+before = received()
+for number in range({count}):
+    if number % 500 == 0:
+        until_received(before + number)
+    s.sendto(bytes({size}), ({network.destination!r}, 9999))
+until_received(before + {count})
+"""
+    network.python(network.client, code)
+
+
+def send_udp6(network: Network) -> None:
+    """The same by IPv6, once."""
+    network.python(
+        network.client,
+        "import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.bind(('', 7777))\n"
+        f"s.sendto(bytes(64), ('{network.destination6}', 9999))",
+    )
+
+
+def netns_inode(netns: str) -> int:
+    return os.stat(f"/run/netns/{netns}").st_ino
+
+
+def funcs(trace: Trace) -> list[str]:
+    return [row["func"] for row in trace.rows()]
 
 
 def fails(*arguments: str, **environment: str) -> str:

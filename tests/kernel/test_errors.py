@@ -24,14 +24,14 @@ from elftools.elf.elffile import ELFFile
 from pwru import libbpf
 from tests.kernel.conftest import PATIENCE, Network, Trace, sh
 from tests.kernel.test_stop import (
-    HAS_FPROBE,
     NARROW,
     PROMPT,
     ids,
     nothing_left,  # noqa: F401  (a fixture, for each test here, too)
-    probes,
     wait_for,
 )
+
+pytestmark = pytest.mark.one_kernel
 
 # The installed product, which is not what pytest imports as `pwru`.
 PACKAGE = Path(sh(sys.executable, "-c", "import pwru; print(pwru.__path__[0])").stdout.strip())
@@ -99,13 +99,6 @@ def working(folder: Path, *arguments: str, before: str = "") -> Iterator[Trace]:
 
 
 # --- permissions ---
-
-
-@pytest.fixture(autouse=True)
-def where_a_start_is_quick(request: pytest.FixtureRequest) -> None:
-    """What is wrong here is wrong on every kernel; single probes would only make it slow."""
-    if not HAS_FPROBE and "fprobe" not in request.node.name:
-        pytest.skip("the same on every kernel: shown on those with FPROBE")
 
 
 def test_not_root() -> None:
@@ -392,23 +385,6 @@ def test_standard_output_is_closed() -> None:
 
 
 # --- backends ---
-
-
-@pytest.mark.skipif(HAS_FPROBE, reason="this kernel has CONFIG_FPROBE")
-def test_no_fprobe(tmp_path: Path) -> None:
-    line = refused("pwru", "--backend=kprobe-multi", *NARROW, loads=True)
-    assert re.fullmatch(r"pwru: .*kprobe-multi: this kernel is built without CONFIG_FPROBE", line)
-    with working(tmp_path, *NARROW) as trace:
-        reason, *others = trace.err.splitlines()
-        assert re.fullmatch(r"Not available: kprobe-multi: .*without CONFIG_FPROBE", reason)
-        assert [line.partition(" ")[0] for line in others] == ["Attached", "Listening"]
-
-
-@pytest.mark.skipif(not HAS_FPROBE, reason="this kernel has no CONFIG_FPROBE")
-def test_nothing_to_say_where_the_best_backend_works(tmp_path: Path) -> None:
-    with working(tmp_path, *NARROW) as trace:
-        assert trace.err.splitlines() == ["Attached to 3 functions (kprobe-multi).", "Listening for events.."]
-        assert not probes()
 
 
 def test_no_tracefs() -> None:

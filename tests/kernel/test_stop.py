@@ -16,7 +16,7 @@ from subprocess import DEVNULL, PIPE
 
 import pytest
 
-from tests.kernel.conftest import PATIENCE, Network, Trace, sh
+from tests.kernel.conftest import BACKENDS, PATIENCE, Network, Trace, sh
 from tests.unit.test_errors import interrupted
 
 # For what must not be felt as waiting; ten times what it takes in an idle guest.
@@ -24,8 +24,6 @@ PROMPT = 10.0
 
 TRACEFS = Path("/sys/kernel/tracing")
 COMMAND = "/usr/local/bin/pwru"
-HAS_FPROBE = b"\0register_fprobe_ips\0" in Path("/sys/kernel/btf/vmlinux").read_bytes()
-BACKENDS = [*["kprobe-multi"] * HAS_FPROBE, "kprobe", "tracepoint"]
 # Few functions: quick to attach, and hit by a ping in both namespaces.
 NARROW = "--filter-func", "ip_rcv|icmp_rcv|__ip_local_out"
 NARROW_FOR = {"tracepoint": ("--filter-func", "net_dev_queue|netif_receive_skb|consume_skb")}
@@ -170,6 +168,7 @@ def test_a_signal_while_attaching(number: signal.Signals) -> None:
 
 
 # Before the handlers stand, an interrupt is an exception like any other; from then on it is a wish, seen to later.
+@pytest.mark.one_kernel
 @pytest.mark.parametrize(
     ("at", "statuses"),
     [
@@ -242,7 +241,7 @@ def test_the_next_start_removes_what_a_killed_guardian_left(pwru: Callable[..., 
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("kprobe", "kprobe"), *[("kprobe", "kprobe-multi"), ("kprobe-multi", "kprobe")] * HAS_FPROBE],
+    [("kprobe", "kprobe"), *[("kprobe", "kprobe-multi"), ("kprobe-multi", "kprobe")] * ("kprobe-multi" in BACKENDS)],
 )
 def test_two_at_once(first: str, second: str, network: Network, pwru: Callable[..., Trace]) -> None:
     """They see the same, and when one has ended, with all that it had in the kernel, the other goes on."""

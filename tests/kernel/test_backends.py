@@ -1,0 +1,267 @@
+"""Each backend of vmtest/kernels.py works on its kernels, and every other is refused with the reason.
+
+On a machine that is none of those kernels only tracepoints are traced.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pwru import libbpf, probes
+from pwru.kernel.btf import FUNC, VMLINUX, vmlinux_btf
+
+from .conftest import (
+    BACKENDS,
+    KERNEL,
+    Network,
+    Trace,
+    connect,
+    fails,
+    funcs,
+    in_order,
+    netns_inode,
+    send_udp,
+    send_udp6,
+)
+
+Start = Callable[..., Trace]
+
+
+def _not_here() -> str | None:
+    """Why the machine itself cannot show how its tracepoints are traced; None if it can."""
+    if os.geteuid() != 0:
+        return "not run as root"
+    if missing := [tool for tool in ("ip", "nft", "ping", "pwru") if not shutil.which(tool)]:
+        return f"{' and '.join(missing)} missing"
+    if not Path(VMLINUX).exists():
+        return "its kernel has no BTF"
+    if subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True).returncode:
+        return "no network namespaces can be made"
+    try:
+        nothing = bytes((0xB7, *bytes(7), 0x95, *bytes(7)))  # r0 = 0; exit
+        os.close(libbpf.prog_load(libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, nothing))
+    except OSError as error:
+        return f"BPF programs cannot be loaded ({error.strerror})"
+    return None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _can_be_traced() -> None:
+    if not KERNEL and (why := _not_here()):
+        pytest.exit(f"nothing is traced on the machine itself: {why}", returncode=0)
+
+
+btf = cache(vmlinux_btf)
+LACKS = {
+    "kprobe-multi": r"without CONFIG_FPROBE|older than kprobe-multi links \(Linux 5\.18\)",
+    "fentry-multi": r"older than .*\(Linux 7\.2\)",
+}
+
+each_backend = pytest.mark.parametrize("backend", BACKENDS)
+
+
+@cache
+def drop_function() -> str:
+    """Commits c504e5c2f964 ("net: skb: introduce kfree_skb_reason()"), in v5.17, and ba8de796baf4 ("net: introduce
+    sk_skb_reason_drop function"), in v6.11."""
+    newest_first = ("sk_skb_reason_drop", "kfree_skb_reason", "kfree_skb")
+    return next(name for name in newest_first if btf().find(name, FUNC))
+
+
+def some(backend: str) -> tuple[str, ...]:
+    """By this backend, at few enough places that single probes are attached in a moment."""
+    if backend == "tracepoint":
+        return "--backend", backend
+    functions = "__ip_local_out|ip6_output|ip_rcv|ipv6_rcv|ip_local_deliver|ip6_input|nf_hook_slow"
+    return "--backend", backend, "--filter-func", f"{functions}|{drop_function()}"
+
+
+def names(way: list[str]) -> list[str]:
+    """Without a drop's reason and its place."""
+    return [re.split(r"[( ]", func)[0] for func in way]
+
+
+def test_the_list_is_complete() -> None:
+    """What it does not have is refused, so there is no backend that is not tested."""
+    assert KERNEL is None or set(LACKS) >= set(probes.BACKENDS) - set(KERNEL.has)
+    assert [name for name in probes.BACKENDS if name in BACKENDS] == list(BACKENDS)
+
+
+@pytest.mark.parametrize("backend", [name for name in probes.BACKENDS if name not in BACKENDS])
+def test_refused(backend: str) -> None:
+    line = fails("--backend", backend, "--filter-func", "ip_rcv", "icmp")
+    assert re.search(rf"{backend}: .*({LACKS[backend]})", line)
+
+
+def test_the_best_is_taken(pwru: Start) -> None:
+    """And in a line for each that would have been better, what it lacks."""
+    with pwru("--filter-func", "ip_rcv|ip_local_deliver") as trace:
+        assert trace.stop() == 0
+    better = probes.BACKENDS[: probes.BACKENDS.index(BACKENDS[0])]
+    *reasons, attached, listening, _ = trace.err.splitlines()
+    for name, line in zip(better, reasons, strict=True):
+        assert re.fullmatch(rf"Not available: {name}: .*({LACKS[name]})", line)
+    assert attached == f"Attached to 2 functions ({BACKENDS[0]})."
+    assert listening == "Listening for events.."
+
+
+@each_backend
+def test_a_ping_in_text_and_json(network: Network, pwru: Start, backend: str) -> None:
+    """Both at once, so that they see the very same hits; request and answer are each one skb from end to end."""
+    arguments = (*some(backend), f"icmp and host {network.source}")
+    way = (
+        ["tracepoint:net_dev_queue", "tracepoint:net_dev_start_xmit", "tracepoint:netif_receive_skb"]
+        if backend == "tracepoint"
+        else ["__ip_local_out", "ip_rcv", "ip_local_deliver"]
+    )
+    with pwru(*arguments) as text, pwru("--output-json", *arguments) as json:
+        network.ping()
+        for trace in (text, json):
+            trace.wait_for(lambda trace=trace: trace.out.count(way[-1]) >= 2)  # type: ignore[misc]
+            assert trace.stop() == 0
+    rows, objects = text.rows(), json.objects()
+    for left, right in ((network.source, network.destination), (network.destination, network.source)):
+        one = [row for row in rows if row["tuple"] == f"{left}:0->{right}:0(icmp)"]
+        assert in_order(way, names([row["func"] for row in one if row["skb"] == one[0]["skb"]]))
+    assert (len(rows), 0) == text.totals()
+    assert (len(objects), 0) == json.totals()
+    keys = ["skb", "cpu", "process", "netns", "mark", "iface", "proto", "mtu", "len", "tuple", "func"]
+    # a tracepoint may know the place that it is about
+    assert {tuple(o) for o in objects} <= {tuple(keys), (*keys, "caller_func")}
+
+    def as_row(o: dict[str, Any]) -> dict[str, str]:
+        t = o["tuple"]
+        assert (t["sport"], t["dport"], t["proto"]) == (None, None, 1)
+        row = {key: str(o[key]) for key in ("skb", "cpu", "process", "netns", "iface", "mtu", "len")}
+        return {
+            **row,
+            "func": " ".join(o[key] for key in ("func", "caller_func") if key in o),
+            "mark": f"{o['mark']:x}",
+            "proto": f"0x{o['proto']:04x}",
+            "tuple": f"{t['saddr']}:0->{t['daddr']}:0(icmp)",
+        }
+
+    assert Counter(frozenset(as_row(o).items()) for o in objects) == Counter(frozenset(r.items()) for r in rows)
+
+
+@each_backend
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_a_dropped_syn(network: Network, firewall: int, pwru: Start, backend: str, family: str) -> None:
+    """From the sender to the drop, reason included."""
+    address = network.destination if family == "ipv4" else network.destination6
+    drops = "tracepoint:kfree_skb" if backend == "tracepoint" else drop_function()
+    with pwru(*some(backend), f"dst host {address} and tcp dst port {firewall}") as trace:
+        connect(network, address, firewall)
+        trace.wait_for_func(f" {drops}")
+        assert trace.stop() == 0
+    rows = trace.rows()
+    reason = "(SKB_DROP_REASON_NETFILTER_DROP)" if btf().enum("skb_drop_reason") else ""
+    (drop,) = [row for row in rows if row["func"].startswith(drops)]
+    func, _, place = drop["func"].partition(" ")
+    assert func == f"{drops}{reason}"
+    if backend == "tracepoint":
+        way = ["tracepoint:net_dev_queue", "tracepoint:netif_receive_skb", drops]
+        assert place.startswith(("nf_hook_slow+0x", "nft_do_chain+0x"))
+    else:
+        rcv = ["ip_rcv", "ip_local_deliver"] if family == "ipv4" else ["ipv6_rcv", "ip6_input"]
+        out = ["__ip_local_out"] if family == "ipv4" else ["ip6_output"]
+        way = [*out, *rcv, "nf_hook_slow", drops]
+    assert in_order(way, names(funcs(trace)))
+    assert drop["iface"] == "v1:2"
+    assert drop["netns"] == str(netns_inode(network.server))
+    left, right = ("10.9.0.1:", "->10.9.0.2:") if family == "ipv4" else ("[fd09::1]:", "->[fd09::2]:")
+    assert drop["tuple"].startswith(left)
+    assert drop["tuple"].endswith(f"{right}{firewall}(tcp)")
+    assert trace.totals() == (len(rows), 0)
+
+
+@each_backend
+def test_udp_by_ipv6(network: Network, pwru: Start, backend: str) -> None:
+    """One packet, to a port where nobody listens: one skb, one tuple, from one namespace to the other."""
+    with pwru(*some(backend), f"udp and dst host {network.destination6}") as trace:
+        send_udp6(network)
+        trace.wait_for_func(r" tracepoint:(kfree|consume)_skb" if backend == "tracepoint" else f" {drop_function()}")
+        assert trace.stop() == 0
+    rows = trace.rows()
+    assert {row["tuple"] for row in rows} == {"[fd09::1]:7777->[fd09::2]:9999(udp)"}
+    assert len({row["skb"] for row in rows}) == 1
+    way = (
+        ["tracepoint:net_dev_queue", "tracepoint:netif_receive_skb"]
+        if backend == "tracepoint"
+        else ["ip6_output", "ipv6_rcv", "ip6_input"]
+    )
+    assert in_order(way, names(funcs(trace)))
+    by_func = dict(zip(names(funcs(trace)), rows, strict=True))
+    assert by_func[way[0]]["netns"] == str(netns_inode(network.client))
+    assert by_func[way[-1]]["netns"] == str(netns_inode(network.server))
+    assert trace.totals() == (len(rows), 0)
+
+
+@each_backend
+def test_what_does_not_match_is_not_printed(network: Network, pwru: Start, backend: str) -> None:
+    with (
+        pwru(*some(backend), "host 192.0.2.77 or arp host 192.0.2.77") as silent,
+        pwru(*some(backend), f"icmp and host {network.destination}") as witness,
+    ):
+        network.ping()
+        witness.wait_for_func(r" (ip_rcv|tracepoint:netif_receive_skb)\n")
+        assert witness.stop() == silent.stop() == 0
+    assert witness.rows()
+    assert silent.rows() == []
+    assert silent.totals() == (0, 0)
+
+
+@each_backend
+def test_filter_func_is_whole_names(network: Network, pwru: Start, backend: str) -> None:
+    out, back = ("net_dev_queue", "netif_rx") if backend == "tracepoint" else ("ip_rcv", "ip_local_deliver")
+    with pwru("--backend", backend, "--filter-func", f"{out}|{back}", "icmp") as trace:
+        network.ping()
+        trace.wait_for(lambda: trace.out.count(f"{back}\n") >= 2)
+        trace.stop()
+    assert trace.err.startswith("Attached to 2 ")
+    assert Counter(func.removeprefix("tracepoint:") for func in funcs(trace)) == {out: 2, back: 2}
+
+
+@each_backend
+def test_every_hit_is_a_line_or_lost(network: Network, pwru: Start, backend: str) -> None:
+    """A reader that stands still while more hits come than the ring buffer holds: none is unaccounted for."""
+    # Not those on the way of the ICMP errors, of which only some are sent.
+    each_once = (
+        "net_dev_queue|net_dev_start_xmit|net_dev_xmit|netif_rx|netif_receive_skb|kfree_skb"
+        if backend == "tracepoint"
+        else "ip_rcv.*|ip_local_deliver.*|udp_rcv|__udp4_lib_rcv|ip_route_input.*"
+    )
+    expression = f"udp dst port 9999 and dst host {network.destination}"
+    arguments = ("--backend", backend, "--filter-func", each_once, expression)
+    received = r" (ip_rcv|tracepoint:netif_receive_skb)\n"
+    few, many = 10, 12_000
+    with pwru(*arguments) as trace:
+        send_udp(network, few)
+        trace.wait_for(lambda: len(re.findall(received, trace.out)) == few)
+        trace.stop()
+    events, lost = trace.totals()
+    assert (len(trace.rows()), lost) == (events, 0)
+    per_packet, rest = divmod(events, few)
+    assert per_packet >= 6
+    assert rest <= per_packet  # the first packet is routed, and its route kept
+    with pwru(*arguments) as trace:
+        trace.process.send_signal(signal.SIGSTOP)
+        send_udp(network, many)
+        trace.process.send_signal(signal.SIGCONT)
+        trace.stop()
+    events, lost = trace.totals()
+    assert len(trace.rows()) == events
+    assert events > 50_000  # what fits the ring buffer is there
+    assert lost > 0
+    assert abs(events + lost - per_packet * many) <= 3 * per_packet
