@@ -147,13 +147,15 @@ class Btf:
         self._strings = bytes(memoryview(data)[strings : strings + str_len])
         if self._strings[-1:] != b"\0" and (self._strings or not base):
             raise BtfError("BTF is damaged: its strings do not end with a zero")
-        if self._strings[0] and not base:
+        if not base and self._strings[0]:
             raise BtfError("BTF is that of a module, which means nothing without that of its kernel")
         self._base = base
         self._source = ""  # where it is from, for messages: damage shows when somebody looks there
-        self._first_id: int = base.count if base else 1
         self._first_string: int = base._end_string if base else 0
         self._end_string: int = self._first_string + str_len
+        # Answers that are asked for again: of the base once for each module.
+        self._ids: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+        self._names: dict[str, set[int]] = {}
         self._pointers: dict[str, _Pointers] = {}
         self._prototypes: dict[tuple[str, str], dict[int, _Arguments]] = {}
 
@@ -249,6 +251,10 @@ class Btf:
     # --- records ---
 
     @cached_property
+    def _first_id(self) -> int:
+        return self._base.count if self._base else 1
+
+    @cached_property
     def _offsets(self) -> list[int]:
         """Where the records are, in words, in the order of their ids."""
         return self._index[0]
@@ -341,25 +347,30 @@ class Btf:
 
     def _named(self, name: str, *kinds: int) -> list[int]:
         """Ids of all types with this name and one of these kinds, those of the base first."""
-        found = self._base._named(name, *kinds) if self._base else []
-        strings = self._string_offsets(name)
-        if strings:
-            offsets = self._of_kinds(*kinds)
-            named = compress(offsets, map(strings.__contains__, self._column(0, offsets)))
-            found += [self._id(offset) for offset in named]
-        return found
+        key = name, kinds
+        if key not in self._ids:
+            found = list(self._base._named(name, *kinds)) if self._base else []
+            strings = self._string_offsets(name)
+            if strings:
+                offsets = self._of_kinds(*kinds)
+                named = compress(offsets, map(strings.__contains__, self._column(0, offsets)))
+                found += [self._id(offset) for offset in named]
+            self._ids[key] = found
+        return self._ids[key]
 
     def _string_offsets(self, name: str) -> set[int]:
         """Where this string is, in the base's strings or here. Not inside other strings: nobody writes BTF that way."""
-        found = self._base._string_offsets(name) if self._base else set()
-        wanted = name.encode() + b"\0"
-        if self._strings.startswith(wanted):
-            found.add(self._first_string)
-        at = self._strings.find(b"\0" + wanted)
-        while at >= 0:
-            found.add(self._first_string + at + 1)
-            at = self._strings.find(b"\0" + wanted, at + 1)
-        return found
+        if name not in self._names:
+            found = set(self._base._string_offsets(name)) if self._base else set()
+            wanted = name.encode() + b"\0"
+            if self._strings.startswith(wanted):
+                found.add(self._first_string)
+            at = self._strings.find(b"\0" + wanted)
+            while at >= 0:
+                found.add(self._first_string + at + 1)
+                at = self._strings.find(b"\0" + wanted, at + 1)
+            self._names[name] = found
+        return self._names[name]
 
     def _pointers_to(self, struct_name: str) -> _Pointers:
         """The struct's ids and what points to it: the base's and own ones."""

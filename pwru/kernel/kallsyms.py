@@ -156,9 +156,11 @@ class Kallsyms:
     def _module_symbols(self) -> list[tuple[int, str, str]]:
         """Address, name and module of each function, by address."""
         symbols: list[tuple[int, str, str]] = []
-        lines = (self._ahead + self._file.readall()).splitlines()
+        text = self._ahead + self._file.readall()
         self._file.close()
-        for line in lines:
+        # The data of vmlinux are first; all lines behind them name a module: "ffffffffc0000000 t foo\t[bar]".
+        first = text.rfind(b"\n", 0, max(text.find(b"\t"), 0)) + 1
+        for line in text[first:].splitlines():
             if line.endswith(b"]"):
                 address, kind, rest = line.split(b" ", 2)
                 if kind in _FUNCTION_TYPES:

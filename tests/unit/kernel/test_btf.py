@@ -208,6 +208,23 @@ def test_the_first_string_of_split_btf(sample: Sample) -> None:
     assert Btf(module.data(), Btf(sample.data())).find("veth_xmit", btf.FUNC) == btf_id
 
 
+def test_a_module_without_types_of_its_own(sample: Sample) -> None:
+    """Commit bcc5e6162d66 ("bpf: Allow empty module BTFs"), in v5.11."""
+    empty = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, 0, 0, 0)
+    assert Btf(empty, Btf(sample.data())).functions() == []
+
+
+def test_split_btf_does_not_look_into_its_base_before_it_must(sample: Sample) -> None:
+    """The base's types are found by a walk over all of them."""
+    module = Sample(sample)
+    module.func("veth_xmit", ("skb", sample.pskb))
+    base = Btf(sample.data())
+    split = Btf(module.data(), base)
+    assert "_index" not in base.__dict__
+    assert split.functions()
+    assert "_index" in base.__dict__
+
+
 def test_split_btf_has_its_own_struct(sample: Sample) -> None:
     module = Sample(sample)
     module.struct("veth_priv", 12, ("skb", sample.pskb, 0), ("n", sample.u32, 64))
