@@ -62,6 +62,13 @@ def _mark(text: str) -> tuple[int, int]:
     return value, _u32(mask) if slash else (0xFFFFFFFF if value else 0)
 
 
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(re.fullmatch(r"[\w-]+", name) for name in names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names: a,b,c")
+    return names
+
+
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="pwru",
@@ -88,6 +95,10 @@ def parser() -> argparse.ArgumentParser:
 
     which = p.add_argument_group("which packets and functions")
     which.add_argument("--filter-func", metavar="RE", help="only functions whose whole name matches this regex")
+    which.add_argument(
+        "--kmods", metavar="A,B", type=_names, default=(), help="also functions of these loaded kernel modules"
+    )
+    flag(which, "--all-kmods", "also functions of all kernel modules, those included that load while tracing")
     which.add_argument(
         "--filter-netns",
         metavar="NETNS",

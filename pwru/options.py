@@ -10,6 +10,8 @@ class Options(NamedTuple):
     pcap_filter: str = ""
     backend: str | None = None
     kernel_btf: str | None = None
+    kmods: tuple[str, ...] = ()
+    all_kmods: bool = False
     filter_func: str | None = None
     filter_netns: str | None = None
     filter_ifname: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
@@ -16,6 +17,11 @@ _LINE_SECONDS = 5.0
 
 def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of them, for a line in which all would be too many."""
+    return ", ".join(names[:3]) + ", …" * (len(names) > 3)
 
 
 class Phases:

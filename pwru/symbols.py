@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pwru.event import Function
 
 if TYPE_CHECKING:
+    from pwru.kernel.functions import Target
     from pwru.probes import Probes
 
 
@@ -25,11 +26,21 @@ class Symbolizer:
             name = f"tracepoint:{tracepoint.name}"
             with_reason = tracepoint.reason_arg is not None
         else:
-            name = target.name
+            name = self._name(target)
             # The entry points in bpf/pwru.bpf.c read the argument after the skb. Functions that merely free pass a
             # reason on, too, and for a packet that was consumed it says nothing (skb_release_data()).
-            with_reason = target.reason_arg == target.skb_arg + 1 and ("kfree_skb" in name or "drop" in name)
+            with_reason = target.reason_arg == target.skb_arg + 1 and (
+                "kfree_skb" in target.name or "drop" in target.name
+            )
         return Function(name + self._reason(reason) if with_reason else name, self._location(location))
+
+    def _name(self, target: Target) -> str:
+        """As in `foo[bar]` for a module's function if others that are traced, of vmlinux or another module, are foo."""
+        if target.module is None:
+            return target.name
+        namesakes = (other for other in self._by_address.values() if other.name == target.name)
+        ambiguous = any(other.module != target.module for other in namesakes)
+        return f"{target.name}[{target.module}]" if ambiguous else target.name
 
     def _reason(self, reason: int) -> str:
         known = self._sites.drop_reasons.get(reason)
@@ -39,4 +50,4 @@ class Symbolizer:
         symbol = self._sites.kallsyms.lookup(address) if address else None
         if symbol is None:
             return f"0x{address:x}" if address else ""
-        return f"{symbol.name}+0x{symbol.offset:x}"
+        return f"{symbol.name}+0x{symbol.offset:x}" + (f"[{symbol.module}]" if symbol.module else "")

@@ -22,11 +22,12 @@ from pwru.kernel.btf import Btf, vmlinux_btf
 from pwru.libbpf import BpfError, Object, RingBuffer
 from pwru.output import Format, Writer
 from pwru.probes import BACKENDS, Probes, Refused, Sites, backend
-from pwru.progress import Phases, Progress, say
+from pwru.progress import Phases, Progress, say, some
 from pwru.symbols import Symbolizer
 
 if TYPE_CHECKING:
     from pwru.filter.pcap import Compiler
+    from pwru.kernel.modules import Watch
     from pwru.options import Options
 
 OBJECT = Path(__file__).with_name("pwru.bpf.o")
@@ -47,7 +48,8 @@ def trace(options: Options, compiler: Compiler | None = None) -> None:
     _check_ready_file(options.ready_file)
     btf = vmlinux_btf(options.kernel_btf)
     config = _config(options)
-    sites = Sites(btf, options.filter_func)
+    modules, watch = _modules(options)
+    sites = Sites(btf, options.filter_func, modules)
     with Stop() as stop:
         image = cache(lambda: _image(compiler, btf))
         bpf, probes = _attach(options, image, config, sites, stop, phases)
@@ -55,7 +57,10 @@ def trace(options: Options, compiler: Compiler | None = None) -> None:
             decoder = Decoder(Btf(bpf.btf()))
             output = _format(options, decoder, Symbolizer(probes))
             _ready(options, probes)
-            lines = _pump(options, bpf, decoder, output, writer, stop, probes)
+            if probes.name == "tracepoint" and (modules or watch):
+                say("Not traced: functions of modules, since functions cannot be traced at all here.")
+                watch = None
+            lines = _pump(options, bpf, decoder, output, writer, stop, probes, watch)
             probes.detach()
             phases.done("trace and detach")
             _report(bpf, lines, options)
@@ -164,6 +169,26 @@ def _config(options: Options) -> dict[str, int]:
     }
 
 
+def _modules(options: Options) -> tuple[list[str], Watch | None]:
+    """Whose functions are wanted, too, and with --all-kmods what tells of more; says what cannot be had."""
+    if not options.kmods and not options.all_kmods:
+        return [], None
+    from pwru.kernel import modules
+
+    named = modules.resolve(options.kmods)
+    if not options.all_kmods:
+        return named, None
+    watch = modules.Watch()
+    unknown = modules.without_btf(watch.modules)
+    if unknown and len(unknown) == len(watch.modules):
+        say(f"Not traced: functions of modules: {modules.NO_BTF}.")
+        watch.close()
+        return [], None
+    if unknown:
+        say(f"Not traced: functions of {some(unknown)}: built without BTF.")
+    return [module for module in watch.modules if module not in unknown], watch
+
+
 def _attach(
     options: Options, image: Callable[[], bytes], config: dict[str, int], sites: Sites, stop: Stop, phases: Phases
 ) -> tuple[Object, Probes]:
@@ -257,6 +282,8 @@ def _format(options: Options, decoder: Decoder, symbolizer: Symbolizer) -> Forma
 
 def _ready(options: Options, probes: Probes) -> None:
     what = "tracepoints" if probes.name == "tracepoint" else "functions"
+    if empty := [module for module in probes.sites.empty_modules if module in options.kmods]:
+        say(f"Not traced: functions of {some(empty)}: none has an skb argument that can be read.")
     say(f"Attached to {probes.attached} {what} ({probes.name})" + _skipped(probes) + ".")
     if options.debug:
         for cause, names in probes.sites.left_out.items():
@@ -274,13 +301,18 @@ def _ready(options: Options, probes: Probes) -> None:
 def _skipped(probes: Probes) -> str:
     if not probes.skipped:
         return ""
-    first = ", ".join(sorted(name for name, _ in probes.skipped)[:3])
-    more = ", …" if len(probes.skipped) > 3 else ""
-    return f"; {len(probes.skipped)} refused by the kernel: {first}{more}"
+    return f"; {len(probes.skipped)} refused by the kernel: {some(sorted(name for name, _ in probes.skipped))}"
 
 
 def _pump(
-    options: Options, bpf: Object, decoder: Decoder, output: Format, writer: Writer, stop: Stop, probes: Probes
+    options: Options,
+    bpf: Object,
+    decoder: Decoder,
+    output: Format,
+    writer: Writer,
+    stop: Stop,
+    probes: Probes,
+    watch: Watch | None,
 ) -> int:
     """Moves events from the ring buffer to the writer until it is time to end; how many lines it wrote."""
     events = bpf.map("events")
@@ -288,6 +320,8 @@ def _pump(
     ring.poll.register(stop.fd, select.EPOLLIN)
     with contextlib.suppress(PermissionError):  # regular files cannot be polled, and have no reader to lose
         ring.poll.register(writer.fd, 0)  # EPOLLERR is always told
+    if watch:
+        ring.poll.register(watch.fd, select.EPOLLIN)
     writer.write(output.header())
     limit = options.output_limit_lines
     lines = 0
@@ -297,6 +331,9 @@ def _pump(
             # Nothing new comes from here on, but what came before is still to be printed.
             probes.detach()
             detached = True
+        if watch and not detached and (loaded := watch.new()):
+            _attach_to_modules(loaded, bpf, probes)
+            output.forget_functions()
         data = ring.read(_READ_SIZE)
         records = decoder.records(data)
         if limit:
@@ -313,6 +350,27 @@ def _pump(
             return lines
         elif any(fd == writer.fd for fd, _ in ring.poll.poll()):
             raise BrokenPipeError
+
+
+def _attach_to_modules(loaded: list[str], bpf: Object, probes: Probes) -> None:
+    """What cannot be done is said: the trace goes on."""
+    from pwru.kernel import modules
+
+    unknown = modules.without_btf(loaded)
+    if unknown:
+        say(f"Not traced: functions of {some(unknown)}: built without BTF.")
+    try:
+        targets = probes.sites.of_new_modules([module for module in loaded if module not in unknown])
+        for module in sorted({target.module or "" for target in targets}):
+            of_module = [target for target in targets if target.module == module]
+            try:
+                count = probes.attach_more(bpf, of_module)
+            except (Refused, OSError) as error:
+                say(f"Not traced: functions of {module}: {error}.")
+            else:
+                say(f"Attached to {count} function{'s' * (count != 1)} of {module}.")
+    except PwruError as error:
+        say(f"Not traced: functions of {some(loaded)}: {error}.")
 
 
 def _report(bpf: Object, lines: int, options: Options) -> None:

@@ -64,16 +64,11 @@ def compile_filter_func(expression: str) -> re.Pattern[str]:
 
 
 def find_targets(
-    functions: Iterable[Function],
-    kallsyms: Kallsyms,
-    filter_func: str | None = None,
-    max_arg: int = 5,
-    module: str | None = None,
+    functions: Iterable[Function], kallsyms: Kallsyms, max_arg: int = 5, module: str | None = None
 ) -> Targets:
-    """The functions whose whole name matches and whose skb is one of the first `max_arg` arguments.
+    """The functions whose skb is one of the first `max_arg` arguments.
 
-    `functions` are of vmlinux's BTF, or of that of `module`. Raises PwruError if no name matches, with near ones, or
-    none of those that match can be probed, with the causes.
+    `functions` are of vmlinux's BTF, or of that of `module`.
     """
     skipped: dict[str, list[str]] = {}
     by_name: dict[str, Function] = {}
@@ -81,8 +76,6 @@ def find_targets(
     for function in functions:
         if by_name.setdefault(function.name, function)[2:5] != function[2:5]:  # skb_arg, double_pointer, reason_arg
             different.add(function.name)
-    if filter_func is not None:
-        by_name = {name: by_name[name] for name in matching(filter_func, by_name, "function")}
     symbols = kallsyms.find(by_name, module)
     missing = set(by_name)
     found = []
@@ -101,15 +94,48 @@ def find_targets(
             ]
     if missing:
         skipped["the compiler left only parts of it"] = sorted(missing)
-    if filter_func is not None and not found:
-        raise PwruError(f"--filter-func {filter_func}: {_causes(skipped)}")
     return Targets(found, skipped)
+
+
+def union(parts: Iterable[Targets]) -> Targets:
+    """Those of vmlinux and of modules as one; where the compiler made one of equal functions, its first name counts."""
+    found: dict[int, Target] = {}
+    skipped: dict[str, list[str]] = {}
+    for part in parts:
+        for target in part.found:
+            found.setdefault(target.address, target)
+        for cause, names in part.skipped.items():
+            skipped.setdefault(cause, []).extend(names)
+    return Targets(list(found.values()), skipped)
+
+
+def select(targets: Targets, filter_func: str | None) -> Targets:
+    """Those whose whole name, as the source has it, matches --filter-func; that may be none."""
+    if filter_func is None:
+        return targets
+    matches = compile_filter_func(filter_func).fullmatch
+    found = [target for target in targets.found if matches(source_name(target.name) or target.name)]
+    skipped = {
+        cause: chosen
+        for cause, names in targets.skipped.items()
+        if (chosen := [name for name in names if matches(source_name(name) or name)])
+    }
+    return Targets(found, skipped)
+
+
+def nothing_left(targets: Targets, filter_func: str | None) -> PwruError:
+    """Why select() found nothing to probe: no name matches, with near ones, or what becomes of those that do."""
+    skipped = select(targets, filter_func).skipped
+    if filter_func is not None and not skipped:
+        names = [target.name for target in targets.found] + [name for part in targets.skipped.values() for name in part]
+        return _no_match(filter_func, [source_name(name) or name for name in names], "function")
+    causes = (f"{', '.join(names[:3])}{', …' * (len(names) > 3)}: {cause}" for cause, names in skipped.items())
+    whose = "" if filter_func is None else f"--filter-func {filter_func}: "
+    return PwruError(f"{whose}no function is left to probe ({'; '.join(causes)})")
 
 
 def drop_notrace(targets: Targets, tracefs: Path | None = None, kcore: str = ftrace.KCORE) -> Targets:
     """Without the functions whose entry ftrace cannot patch; all of them if that is not to be found out.
-
-    Raises PwruError if none is left.
 
     Those are marked notrace, as `inline` ones are that were not inlined. No way of attaching takes them: kprobes do
     not since v4.20 (commit 45408c4f9250 ("tracing: kprobes: Prohibit probing on notrace function")).
@@ -136,24 +162,22 @@ def drop_blacklisted(targets: Targets, path: str = BLACKLIST) -> Targets:
 def _split(targets: Targets, good: Callable[[Target], bool], cause: str) -> Targets:
     bad = [target.name for target in targets.found if not good(target)]
     found = [target for target in targets.found if good(target)]
-    if bad and not found:
-        raise PwruError(_causes({cause: bad}))
     return Targets(found, {**targets.skipped, cause: bad} if bad else targets.skipped)
-
-
-def _causes(skipped: dict[str, list[str]]) -> str:
-    causes = (f"{', '.join(names[:3])}{', …' * (len(names) > 3)}: {cause}" for cause, names in skipped.items())
-    return f"no function is left to probe ({'; '.join(causes)})"
 
 
 def matching(filter_func: str, names: Collection[str], what: str) -> list[str]:
     """The names that match as a whole. Raises PwruError, with near names, if none does; `what` says what they name."""
-    pattern = compile_filter_func(filter_func)
-    found = [name for name in names if pattern.fullmatch(name)]
+    matches = compile_filter_func(filter_func).fullmatch
+    found = [name for name in names if matches(name)]
     if not found:
-        from difflib import get_close_matches
-
-        near = [name for name in names if pattern.search(name)][:3] or get_close_matches(filter_func, names, n=3)
-        hint = f" (the whole name has to match); near it: {', '.join(near)}" if near else ""
-        raise PwruError(f"--filter-func {filter_func}: matches no {what} with an skb argument{hint}")
+        raise _no_match(filter_func, names, what)
     return found
+
+
+def _no_match(filter_func: str, names: Collection[str], what: str) -> PwruError:
+    from difflib import get_close_matches
+
+    search = compile_filter_func(filter_func).search
+    near = [name for name in names if search(name)][:3] or get_close_matches(filter_func, names, n=3)
+    hint = f" (the whole name has to match); near it: {', '.join(near)}" if near else ""
+    return PwruError(f"--filter-func {filter_func}: matches no {what} with an skb argument{hint}")

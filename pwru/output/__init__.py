@@ -52,6 +52,10 @@ class Format(ABC):
             )
         return "".join(lines)
 
+    def forget_functions(self) -> None:
+        """What addresses mean has changed: there are other modules."""
+        self._functions.clear()
+
     @abstractmethod
     def process(self, process: Process) -> str: ...
 

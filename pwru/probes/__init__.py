@@ -8,11 +8,14 @@ tries them in the order of BACKENDS and falls through on Refused.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
 from threading import Thread
 from typing import TYPE_CHECKING, ClassVar
+
+from pwru.errors import PwruError
 
 if TYPE_CHECKING:
     from pwru.kernel.btf import Btf, Tracepoint
@@ -34,9 +37,13 @@ class Refused(Exception):
 class Sites:
     """What may be traced on this kernel, found when a backend first asks for it."""
 
-    def __init__(self, btf: Btf, filter_func: str | None) -> None:
+    def __init__(self, btf: Btf, filter_func: str | None, modules: Sequence[str] = ()) -> None:
+        """`modules`: loaded ones with BTF, whose functions are wanted, too."""
         self.btf = btf
         self._filter_func = filter_func
+        self._modules = modules
+        # Of them, those without a function that could be traced; known with the targets.
+        self.empty_modules: list[str] = []
 
     @cached_property
     def kallsyms(self) -> Kallsyms:
@@ -56,9 +63,50 @@ class Sites:
 
     @cached_property
     def _targets(self) -> Targets:
+        from pwru.kernel.functions import nothing_left, select, union
+
+        everything = union([self._of_vmlinux(), self._of_modules(self._modules)])
+        with_targets = {target.module for target in everything.found}
+        self.empty_modules = [module for module in self._modules if module not in with_targets]
+        chosen = select(everything, self._filter_func)
+        if not chosen.found:
+            raise nothing_left(everything, self._filter_func)
+        return chosen
+
+    def _of_vmlinux(self) -> Targets:
+        """Whatever --filter-func says: they depend on the kernel only."""
         from pwru.kernel.functions import drop_notrace, find_targets
 
-        return drop_notrace(find_targets(self.btf.functions("sk_buff"), self.kallsyms, self._filter_func))
+        return drop_notrace(find_targets(self.btf.functions("sk_buff"), self.kallsyms))
+
+    def _of_modules(self, modules: Sequence[str]) -> Targets:
+        """Those of one that has gone meanwhile are not there."""
+        from pwru.kernel.functions import Targets, drop_notrace, find_targets, union
+
+        parts = []
+        for module in modules:
+            with suppress(PwruError):
+                functions = self.module_btf(module).functions("sk_buff")
+                if functions:
+                    parts.append(find_targets(functions, self.kallsyms, module=module))
+        return drop_notrace(union(parts)) if parts else Targets([], {})
+
+    def module_btf(self, module: str) -> Btf:
+        """The BTF that Target.btf_id is of. Raises PwruError if there is none (any more)."""
+        from pwru.kernel.btf import Btf
+        from pwru.kernel.modules import btf_path
+
+        return Btf.from_file(btf_path(module), self.btf)
+
+    def of_new_modules(self, modules: Sequence[str]) -> list[Target]:
+        """Functions of modules that have been loaded since the start; there may be none.
+
+        All symbols are read again for it: the kernel has no list of those of one module.
+        """
+        from pwru.kernel.functions import select
+
+        self.__dict__.pop("kallsyms", None)
+        return select(self._of_modules(modules), self._filter_func).found
 
     @cached_property
     def tracepoints(self) -> list[Tracepoint]:
@@ -105,6 +153,13 @@ class Probes(ABC):
     @abstractmethod
     def attach(self, bpf: Object, progress: Progress) -> None:
         """Attaches to all sites; raises Refused if it could not attach to any."""
+
+    def attach_more(self, bpf: Object, targets: list[Target]) -> int:
+        """Attaches to these, too, while events come; to how many of them. Raises Refused if that is not to be had.
+
+        What running programs use is left as it is: the new ones are attached with a program of their own.
+        """
+        raise Refused(f"{self.name} cannot attach to more while it traces")
 
     def detach(self) -> None:
         """Detaches everything; may be called at any time, more than once.

@@ -29,9 +29,10 @@ from pwru.kernel.btf import FUNC
 from pwru.kernel.features import tracefs
 from pwru.libbpf import Link
 from pwru.probes import Probes, Progress, Refused
-from pwru.probes.positions import fill
+from pwru.probes.positions import fill, load_copy
 
 if TYPE_CHECKING:
+    from pwru.kernel.functions import Target
     from pwru.libbpf import Object
 
 _GROUP = "pwru"
@@ -71,36 +72,50 @@ class Backend(Probes):
 
     def attach(self, bpf: Object, progress: Progress) -> None:
         self._tracefs = tracefs() or Path("/sys/kernel/tracing")
-        group = f"{_GROUP}_{os.getpid()}_{_start_time(os.getpid())}"
-        self._guardian = _guard(self._tracefs, group)
-        self._define(group, progress)
+        self._group = f"{_GROUP}_{os.getpid()}_{_start_time(os.getpid())}"
+        self._guardian = _guard(self._tracefs, self._group)
+        event = f"{self._group}/{_EVENT}"
+        self.by_address.update(self._define(event, self.sites.targets, progress))
+        self.attached = len(self.by_address)
         if not self.attached:
             raise Refused(f"attaching is refused ({self.skipped[0][1]})")
         fill(bpf, self.by_address)
-        self.links.append(Link(self._open(f"{group}/{_EVENT}", bpf.program(self.program).fd)))
+        self.links.append(Link(self._open(event, bpf.program(self.program).fd)))
 
-    def _define(self, group: str, progress: Progress) -> None:
-        """Defines a probe for each target, all of one event.
+    def attach_more(self, bpf: Object, targets: list[Target]) -> int:
+        event = f"{self._group}/{_EVENT}_{len(self.links)}"
+        by_address = self._define(event, targets, lambda _done, _total: None)
+        if by_address:
+            fd = load_copy(bpf, self.program, by_address)
+            try:
+                self.links.append(Link(self._open(event, fd)))
+            finally:
+                os.close(fd)  # the event holds the program
+            self.by_address.update(by_address)
+        return len(by_address)
+
+    def _define(self, event: str, targets: list[Target], progress: Progress) -> dict[int, Target]:
+        """Defines a probe for each target, all of one event; those that could be, by where they will be seen to hit.
 
         By address: a name costs a search through all symbols, and may be that of several functions. The kernel takes
         two probes by address for the same unless their arguments differ (trace_kprobe_has_same_kprobe()), so each gets
         one of its own. It is never fetched: the BPF program runs before that and returns 0.
         """
-        targets = self.sites.targets
+        defined = {}
         fd = os.open(self._tracefs / "kprobe_events", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         fcntl.flock(fd, fcntl.LOCK_SH)  # what other tracers left waits until this is done; closing unlocks
         try:
             for number, target in enumerate(targets):
                 try:
-                    place = _define_probe(fd, f"p:{group}/{_EVENT}", target.address, f"n=+{number}(%sp)")
+                    place = _define_probe(fd, f"p:{event}", target.address, f"n=+{number}(%sp)")
                 except OSError as error:
                     self.skipped.append((target.name, os.strerror(error.errno or 0)))
                 else:
-                    self.by_address[place + _BREAKPOINT] = target
+                    defined[place + _BREAKPOINT] = target
                 progress(number + 1, len(targets))
         finally:
             os.close(fd)
-        self.attached = len(self.by_address)
+        return defined
 
     def _open(self, event: str, prog_fd: int) -> int:
         """Enables the trace event for all CPUs with this program; closing the descriptor disables it."""

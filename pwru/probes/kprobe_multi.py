@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pwru import libbpf
 from pwru.probes import Probes, Progress, Refused
-from pwru.probes.positions import fill
+from pwru.probes.positions import fill, load_copy
 
 if TYPE_CHECKING:
     from pwru.kernel.functions import Target
@@ -57,6 +57,17 @@ class Backend(Probes):
         if not self.links:
             raise Refused(self.skipped[0][1])
         self.attached = len(targets) - len(self.skipped)
+
+    def attach_more(self, bpf: Object, targets: list[Target]) -> int:
+        by_address = {target.address: target for target in targets}
+        refused = len(self.skipped)
+        fd = load_copy(bpf, self.program, by_address, libbpf.BPF_TRACE_KPROBE_MULTI)
+        try:
+            self._attach(fd, targets)
+        finally:
+            os.close(fd)  # the links hold the program
+        self.by_address.update(by_address)
+        return len(targets) - (len(self.skipped) - refused)
 
     def _attach(self, prog_fd: int, targets: list[Target]) -> None:
         """One link; where the kernel refuses one of the functions, two links for the halves, and so on down to it."""

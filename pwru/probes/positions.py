@@ -6,13 +6,18 @@ addresses to slots where they disturb nobody. Addresses may share a slot that sa
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import TYPE_CHECKING
+
+from pwru import libbpf
+from pwru.probes.instructions import replace_map
 
 if TYPE_CHECKING:
     from pwru.kernel.functions import Target
     from pwru.libbpf import Object
 
+_MAP = ".data.positions"
 _BUCKETS = 1 << 11
 _SLOTS = 1 << 14
 _U64 = (1 << 64) - 1
@@ -29,8 +34,24 @@ def position(skb_arg: int, double_pointer: bool) -> int:
 
 def fill(bpf: Object, by_address: dict[int, Target]) -> None:
     """Tells the loaded programs where the skb is in each function, by the address that they see when it is hit."""
-    codes = {address: position(target.skb_arg, target.double_pointer) for address, target in by_address.items()}
-    bpf.map(".data.positions").update(bytes(4), table(codes))
+    bpf.map(_MAP).update(bytes(4), table(_codes(by_address)))
+
+
+def load_copy(bpf: Object, program: str, by_address: dict[int, Target], expected_attach_type: int = 0) -> int:
+    """The loaded kprobe program once more, with a table of these functions only; the descriptor is the caller's.
+
+    A table is never written while programs read it: all addresses may have moved in it.
+    """
+    own = libbpf.map_create_array(table(_codes(by_address)))
+    try:
+        insns = replace_map(bpf.program(program).insns(), bpf.map(_MAP).fd, own)
+        return libbpf.prog_load(libbpf.BPF_PROG_TYPE_KPROBE, insns, expected_attach_type=expected_attach_type)
+    finally:
+        os.close(own)  # the program holds it
+
+
+def _codes(by_address: dict[int, Target]) -> dict[int, int]:
+    return {address: position(target.skb_arg, target.double_pointer) for address, target in by_address.items()}
 
 
 def table(positions: dict[int, int]) -> bytes:

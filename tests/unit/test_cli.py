@@ -52,9 +52,17 @@ def test_a_bare_boolean_leaves_the_filter_alone() -> None:
     assert cli.options(["--", "--debug"]).pcap_filter == "--debug"
 
 
+def test_modules() -> None:
+    chosen = cli.options(["--kmods", "veth, nf-tables", "icmp", "--all-kmods"])
+    assert (chosen.kmods, chosen.all_kmods, chosen.pcap_filter) == (("veth", "nf-tables"), True, "icmp")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--kmods", ""], "'' is not a list of names: a,b,c"),
+        (["--kmods", "veth,,bridge"], "'veth,,bridge' is not a list of names: a,b,c"),
+        (["--kmods", "../vmlinux"], "'../vmlinux' is not a list of names: a,b,c"),
         (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
         (["--output-js"], "unrecognized arguments: --output-js"),
         (["--backend", "magic"], "invalid choice: 'magic'"),

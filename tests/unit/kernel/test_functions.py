@@ -17,6 +17,9 @@ from pwru.kernel.functions import (
     drop_blacklisted,
     drop_notrace,
     find_targets,
+    nothing_left,
+    select,
+    union,
 )
 from pwru.kernel.kallsyms import Kallsyms
 
@@ -99,34 +102,47 @@ def test_functions_of_a_module(symbols: Kallsyms) -> None:
 )
 def test_the_whole_name_has_to_match(symbols: Kallsyms, expression: str, names: set[str]) -> None:
     functions = [function(name) for name in ("ip_rcv", "ip_rcv_core", "ip_rcv_finish", "kfree_skb_reason")]
-    assert {target.name for target in find_targets(functions, symbols, expression).found} == names
+    assert {target.name for target in select(find_targets(functions, symbols), expression).found} == names
 
 
 def test_a_renamed_function_matches_by_its_name_in_the_source(symbols: Kallsyms) -> None:
-    (target,) = find_targets([function("ip6_route_redirect")], symbols, "ip6_route_redirect").found
+    (target,) = select(find_targets([function("ip6_route_redirect")], symbols), "ip6_route_redirect").found
     assert target.name == "ip6_route_redirect.constprop.0.isra.0"
 
 
 def test_no_match_names_what_is_near(symbols: Kallsyms) -> None:
-    functions = [function(name) for name in ("ip_rcv", "ip_rcv_core", "kfree_skb_reason")]
-    for expression, near in (("ip_rvc", "ip_rcv"), ("kfree_skb", "kfree_skb_reason"), ("rcv", "ip_rcv, ip_rcv_core")):
-        with pytest.raises(PwruError) as error:
-            find_targets(functions, symbols, expression)
-        assert f"--filter-func {expression}: matches no function" in str(error.value)
-        assert near in str(error.value)
-    with pytest.raises(PwruError, match=r"argument$"):
-        find_targets(functions, symbols, "QQQQQQQQQQ")
+    everything = find_targets([function(name) for name in ("ip_rcv", "ip_rcv_core", "kfree_skb_reason")], symbols)
+    for expression, near in (("ip_rvc", "ip_rcv"), ("kfree_skb", "kfree_skb_reason"), ("rcv", "ip_rcv_core, ip_rcv")):
+        assert select(everything, expression) == Targets([], {})
+        message = str(nothing_left(everything, expression))
+        assert f"--filter-func {expression}: matches no function" in message
+        assert near in message
+    assert str(nothing_left(everything, "QQQQQQQQQQ")).endswith("argument")
 
 
 def test_all_that_match_cannot_be_probed(symbols: Kallsyms, tmp_path: Path) -> None:
-    functions = [function("ip_rcv"), function("inlined"), function("tcp_fastopen_add_skb", 6)]
-    with pytest.raises(PwruError, match="inlined: the compiler left only parts of it"):
-        find_targets(functions, symbols, "inl.*")
-    with pytest.raises(PwruError, match="tcp_fastopen_add_skb: the skb is behind argument 5"):
-        find_targets(functions, symbols, "tcp.*")
+    everything = find_targets([function("ip_rcv"), function("inlined"), function("tcp_fastopen_add_skb", 6)], symbols)
+    for expression, cause in (
+        ("inl.*", "inlined: the compiler left only parts of it"),
+        ("tcp.*", "tcp_fastopen_add_skb: the skb is behind argument 5"),
+    ):
+        assert not select(everything, expression).found
+        message = str(nothing_left(everything, expression))
+        assert message == f"--filter-func {expression}: no function is left to probe ({cause})"
     write_lists(tmp_path, available_filter_functions="other\n")
-    with pytest.raises(PwruError, match="a, b, c, …: it is notrace"):
-        drop_notrace(targets("a", "b", "c", "d"), tmp_path, "/dev/null")
+    none = drop_notrace(targets("a", "b", "c", "d"), tmp_path, "/dev/null")
+    assert not none.found
+    assert "a, b, c, …: it is notrace" in str(nothing_left(none, None))
+
+
+def test_union(symbols: Kallsyms) -> None:
+    """Of functions that the compiler found equal and made one, the first name is taken."""
+    veth = find_targets([function("veth_xmit"), function("inlined")], symbols, module="veth")
+    twin = veth.found[0]._replace(name="veth_twin")
+    kernel = find_targets([function("ip_rcv"), function("gone")], symbols)
+    assert union([kernel, veth, Targets([twin], {})]) == Targets(
+        [IP_RCV, *veth.found], {"the compiler left only parts of it": ["gone", "inlined"]}
+    )
 
 
 @pytest.mark.parametrize(("expression", "place"), [("ip_(rcv", 4), ("*ip", 1), ("ip[", 3), ("a{2,1}", 3)])

@@ -1,0 +1,243 @@
+"""Functions of modules: named, all, and of those that come and go while a trace runs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pwru.kernel import modules
+from tests.kernel.conftest import Network, Trace, fails, sh
+from tests.kernel.test_stop import (
+    BACKENDS,
+    HAS_FPROBE,
+    nothing_left,  # noqa: F401  (a fixture, for each test here, too)
+)
+
+Start = Callable[..., Trace]
+
+HAVE_BTF = not modules.without_btf(["virtio_blk"])
+needs_btf = pytest.mark.skipif(not HAVE_BTF, reason="this kernel has no BTF of its modules")
+each_function_backend = pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "tracepoint"])
+
+
+@contextmanager
+def loaded(*names: str) -> Iterator[None]:
+    """The modules are there, and have gone afterwards, with all devices that they made."""
+    sh("modprobe", "--all", *names)
+    yield
+    sh("modprobe", "--remove", *reversed(names))
+
+
+def dummy_traffic() -> None:
+    """A packet that a dummy device, made for it, gets to send."""
+    sh("ip", "link", "add", "d0", "type", "dummy")
+    sh("ip", "address", "add", "10.7.0.1/24", "dev", "d0")
+    sh("ip", "link", "set", "d0", "up", "arp", "off")
+    sh("ping", "-n", "-c1", "-W0.1", "10.7.0.2", check=False)
+    sh("ip", "link", "delete", "d0")
+
+
+def pings(trace: Trace, func: str) -> int:
+    return trace.out.count(f" {func}\n")
+
+
+@needs_btf
+@each_function_backend
+def test_a_named_module(network: Network, pwru: Start, backend: str) -> None:
+    with pwru("--backend", backend, "--kmods", "veth", "--filter-func", "veth_xmit|ip_rcv", "icmp") as trace:
+        assert "Attached to 2 functions" in trace.err
+        network.ping()
+        trace.wait_for(lambda: pings(trace, "ip_rcv") == 2)
+        assert trace.stop() == 0
+    assert [row["func"] for row in trace.rows()] == ["veth_xmit", "ip_rcv"] * 2
+    assert trace.totals() == (4, 0)
+
+
+@needs_btf
+def test_all_modules(network: Network, pwru: Start) -> None:
+    """Besides all functions of vmlinux; fewer where each is a probe of its own, and takes its time."""
+    fewer = [] if HAS_FPROBE else ["--filter-func=ip_rcv|(veth|dummy)_.*"]
+    with loaded("dummy"), pwru("--all-kmods", *fewer, "icmp") as trace:
+        network.ping()
+        dummy_traffic()
+        trace.wait_for_func(" ip_rcv\n")
+        trace.wait_for_func(" veth_xmit\n")
+        trace.wait_for_func(" dummy_xmit\n")
+        assert trace.stop() == 0
+    assert trace.totals() == (len(trace.rows()), 0)
+
+
+@needs_btf
+def test_only_an_ambiguous_name_has_its_module(network: Network, pwru: Start) -> None:
+    """gre hands a packet from its gre_rcv() to that of ip_gre."""
+    for netns, here, there, inside in (
+        (network.client, network.source, network.destination, "10.8.0.1/24"),
+        (network.server, network.destination, network.source, "10.8.0.2/24"),
+    ):
+        sh("ip", "-n", netns, "link", "add", "tunnel", "type", "gre", "local", here, "remote", there)
+        sh("ip", "-n", netns, "address", "add", inside, "dev", "tunnel")
+        network.run(netns, "sysctl", "-w", "net.ipv6.conf.tunnel.disable_ipv6=1")  # it would talk
+        sh("ip", "-n", netns, "link", "set", "tunnel", "up")
+    try:
+        network.ping(to="10.8.0.2")
+        functions = "gre_rcv|ip_local_deliver|ipgre_xmit"
+        with (
+            pwru("--kmods", "gre,ip-gre", "--filter-func", functions) as both,
+            pwru("--kmods", "gre", "--filter-func", functions, "--output-json") as one,
+        ):
+            network.ping(to="10.8.0.2")
+            both.wait_for(lambda: pings(both, "ip_local_deliver") == 4)
+            one.wait_for(lambda: one.out.count("ip_local_deliver") == 4)
+            assert both.stop() == one.stop() == 0
+    finally:
+        for netns in (network.client, network.server):
+            sh("ip", "-n", netns, "link", "delete", "tunnel")
+    way = ["ipgre_xmit", "ip_local_deliver", "gre_rcv[gre]", "gre_rcv[ip_gre]", "ip_local_deliver"]
+    assert [row["func"] for row in both.rows()] == way * 2
+    assert [o["func"] for o in one.objects()] == ["ip_local_deliver", "gre_rcv", "ip_local_deliver"] * 2
+
+
+def test_the_place_of_a_drop_in_a_module(network: Network, pwru: Start) -> None:
+    """No tunnel wants the packet."""
+    with (
+        loaded("ip_gre"),
+        pwru("--backend=tracepoint", "--filter-func=kfree_skb", f"ip proto 47 and dst host {network.destination}") as t,
+    ):
+        network.python(
+            network.client,
+            "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 47)\n"
+            f"s.sendto(bytes(40), ('{network.destination}', 0))",
+        )
+        t.wait_for_func(r" tracepoint:kfree_skb\S* gre_rcv\+0x[0-9a-f]+\[ip_gre\]\n")
+        t.stop()
+
+
+@needs_btf
+@each_function_backend
+def test_a_module_that_comes_and_goes(network: Network, pwru: Start, backend: str) -> None:
+    """It is picked up, also when it comes back; single probes let it go, a kprobe-multi link does not (since v6.3)."""
+    functions = "dummy_xmit|veth_xmit|icmp_rcv"
+    with pwru("--backend", backend, "--all-kmods", "--filter-func", functions, "icmp") as trace:
+        assert "Attached to 2 functions" in trace.err
+        for turn in (1, 2):
+            sh("modprobe", "dummy")
+            trace.wait_for(lambda turn=turn: trace.err.count("Attached to 1 function of dummy.\n") == turn)  # type: ignore[misc]
+            dummy_traffic()
+            trace.wait_for(lambda turn=turn: pings(trace, "dummy_xmit") == turn)  # type: ignore[misc]
+            removed = sh("rmmod", "dummy", check=False)
+            if backend == "kprobe-multi":
+                assert "Module dummy is in use" in removed.stderr
+                break
+            assert removed.returncode == 0, removed.stderr
+        network.ping()
+        trace.wait_for(lambda: pings(trace, "icmp_rcv") == 2)
+        assert trace.stop() == 0
+    sh("rmmod", "dummy", check=False)
+    assert [row["func"] for row in trace.rows()] == ["dummy_xmit"] * turn + ["veth_xmit", "icmp_rcv"] * 2
+    assert trace.totals() == (turn + 4, 0)
+    assert len(trace.err.splitlines()) == 3 + turn
+
+
+@needs_btf
+def test_a_module_that_goes_for_good(network: Network, pwru: Start) -> None:
+    """It was there when its probes were defined with all others."""
+    with pwru("--backend=kprobe", "--all-kmods", "--filter-func=veth_xmit|ip_rcv") as without:
+        with loaded("dummy"):
+            without.wait_for(lambda: without.err.count("\n") >= 2)
+            with pwru("--backend=kprobe", "--kmods=dummy", "--filter-func=dummy_xmit|ip_rcv", "icmp") as trace:
+                assert "Attached to 2 functions" in trace.err
+                dummy_traffic()
+                trace.wait_for(lambda: pings(trace, "dummy_xmit") == 1)
+                sh("rmmod", "dummy")
+                network.ping()
+                trace.wait_for(lambda: pings(trace, "ip_rcv") == 2)
+                assert trace.stop() == 0
+            sh("modprobe", "dummy")  # for what removes it
+        assert without.stop() == 0
+    assert trace.totals() == (3, 0)
+    # That of a module without a function that was asked for is no news.
+    assert len(without.err.splitlines()) == 3
+
+
+@needs_btf
+def test_a_trace_in_a_network_namespace_hears_of_modules(network: Network, tmp_path: Path) -> None:
+    out, err = tmp_path / "out", tmp_path / "err"
+    with out.open("wb") as stdout, err.open("wb") as stderr:
+        process = subprocess.Popen(
+            # ip-netns(8) would hide tracefs
+            ["nsenter", f"--net=/run/netns/{network.client}", "pwru", "--all-kmods", "--filter-func=dummy_xmit|ip_rcv"],
+            stdout=stdout,
+            stderr=stderr,
+        )
+    trace = Trace(tmp_path, ())
+    trace.process = process
+    try:
+        trace.wait_for(lambda: "Listening" in trace.err)
+        with loaded("dummy"):
+            trace.wait_for(lambda: "Attached to 1 function of dummy.\n" in trace.err)
+            assert trace.stop() == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+# --- what cannot be had ---
+
+
+def built_in() -> str:
+    """A module that is part of this kernel."""
+    (path,) = Path("/lib/modules").glob("*/modules.builtin")
+    return Path(path.read_text().split()[0]).stem.replace("-", "_")
+
+
+@needs_btf
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--kmods=vteh"], "--kmods vteh: there is no such module; near it: veth"),
+        (["--kmods=veth,dummy"], "--kmods dummy: it is not loaded; load it (modprobe dummy), or take --all-kmods, "),
+        ([f"--kmods={built_in()}"], f"--kmods {built_in()}: it is built into this kernel and traced without this"),
+        (["--filter-func=veth_xmit"], "--filter-func veth_xmit: matches no function with an skb argument"),
+        (
+            ["--kmods=veth", "--filter-func=veth_xmitt"],
+            "--filter-func veth_xmitt: matches no function with an skb argument (the whole name has to match); "
+            "near it: veth_xmit",
+        ),
+    ],
+)
+def test_what_was_typed_is_wrong(arguments: list[str], message: str, network: Network) -> None:
+    assert fails(*arguments)[6:].startswith(message)
+
+
+@needs_btf
+def test_a_module_without_packets(network: Network, pwru: Start) -> None:
+    with pwru("--kmods=overlay,veth", "--filter-func=ip_rcv") as trace:
+        trace.stop()
+    assert "Not traced: functions of overlay: none has an skb argument that can be read.\n" in trace.err
+    assert "Attached to 1 functions" in trace.err
+
+
+@needs_btf
+def test_tracepoints_are_no_functions(network: Network, pwru: Start) -> None:
+    with pwru("--backend=tracepoint", "--all-kmods") as trace:
+        assert "Not traced: functions of modules" in trace.err
+        with loaded("dummy"):
+            network.ping()
+            trace.wait_for_func("tracepoint:netif_receive_skb")
+        trace.stop()
+    assert len(trace.err.splitlines()) == 4
+
+
+@pytest.mark.skipif(HAVE_BTF, reason="this kernel has BTF of its modules")
+def test_no_btf_of_modules(network: Network, pwru: Start) -> None:
+    line = fails("--kmods=veth")
+    assert line.startswith("pwru: --kmods veth: this kernel has no BTF of its modules (Linux 5.11, CONFIG_")
+    with pwru("--all-kmods", "--filter-func=ip_rcv", "icmp") as trace:
+        assert trace.err.startswith("Not traced: functions of modules: this kernel has no BTF of its modules")
+        network.ping()
+        trace.wait_for_func(" ip_rcv\n")
+        assert trace.stop() == 0
