@@ -60,7 +60,7 @@ def _btf(options: Options) -> Btf | PwruError:
 def _backends(options: Options, btf: Btf | PwruError) -> Iterator[Finding]:
     chosen = False
     for name in BACKENDS:
-        reason = str(btf) if isinstance(btf, PwruError) else _not_permitted() or _try(options, name, btf)
+        reason = str(btf) if isinstance(btf, PwruError) else _not_permitted() or _try(options, name)
         detail = reason or ("" if chosen else "taken unless --backend says otherwise")
         chosen = chosen or not reason
         yield Finding(name, not reason, detail)
@@ -73,9 +73,9 @@ def _not_permitted() -> str:
     return f"not permitted: {' and '.join(missing)} missing; run it as root" if missing else ""
 
 
-def _try(options: Options, name: str, btf: Btf) -> str:
+def _try(options: Options, name: str) -> str:
     """Attaches to a few functions, or to all tracepoints, and lets go of them: why that was refused, or nothing."""
-    sites = Sites(btf, None if name == "tracepoint" else _FUNCTIONS)
+    sites = Sites(None if name == "tracepoint" else _FUNCTIONS, kernel_btf=options.kernel_btf)
     probes = backend(name)(sites)
     try:
         if reason := probes.unavailable():

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from pwru.errors import PwruError
 from pwru.event import Decoder, pack
 from pwru.kernel import features, netns
-from pwru.kernel.btf import Btf, vmlinux_btf
+from pwru.kernel.btf import Btf
+from pwru.kernel.memory import Memory
 from pwru.libbpf import BpfError, Object, RingBuffer
 from pwru.output import Format, Writer
 from pwru.probes import BACKENDS, Probes, Refused, Sites, backend
@@ -46,17 +47,19 @@ def trace(options: Options, compiler: Compiler | None = None) -> None:
     _check_capabilities()
     writer = Writer(options.output_file)
     _check_ready_file(options.ready_file)
-    btf = vmlinux_btf(options.kernel_btf)
     config = _config(options)
     modules, watch = _modules(options)
-    sites = Sites(btf, options.filter_func, modules)
+    memory = None if options.kernel_btf else Memory()
+    sites = Sites(options.filter_func, kernel_btf=options.kernel_btf, modules=modules, memory=memory)
     with Stop() as stop:
-        image = cache(lambda: _image(compiler, btf))
+        image = cache(lambda: _image(compiler, sites))
         bpf, probes = _attach(options, image, config, sites, stop, phases)
         try:
             decoder = Decoder(Btf(bpf.btf()))
             output = _format(options, decoder, Symbolizer(probes))
             _ready(options, probes)
+            if memory:
+                memory.keep()
             if probes.name == "tracepoint" and (modules or watch):
                 say("Not traced: functions of modules, since functions cannot be traced at all here.")
                 watch = None
@@ -108,7 +111,7 @@ def _check_capabilities() -> None:
         raise PwruError(f"not permitted: {' and '.join(missing)} missing; run it as root (sudo pwru …)")
 
 
-def _image(compiler: Compiler | None, btf: Btf) -> bytes:
+def _image(compiler: Compiler | None, sites: Sites) -> bytes:
     """The BPF object with the packet filter in it; waits for the filter."""
     try:
         image = OBJECT.read_bytes()
@@ -119,7 +122,7 @@ def _image(compiler: Compiler | None, btf: Btf) -> bytes:
     from pwru.filter.splice import splice
     from pwru.filter.translate import Cast, stubs
 
-    ids = features.rdonly_cast(btf)
+    ids = sites.ask("bpf_rdonly_cast", features.rdonly_cast)
     code = stubs(compiler.programs(), Cast(*ids) if ids else None)
     try:
         return splice(image, code)

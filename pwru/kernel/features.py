@@ -64,32 +64,6 @@ def lockdown(path: str = LOCKDOWN) -> str | None:
     return next((mode[1:-1] for mode in text.split() if mode.startswith("[")), None)
 
 
-def has_kprobe_events(folder: Path) -> bool:
-    """CONFIG_KPROBE_EVENTS; `folder` is tracefs."""
-    return (folder / "kprobe_events").exists()
-
-
-def has_kprobe_multi(btf: Btf) -> bool:
-    """The link type, since v5.18: commit 0dcac2725406 ("bpf: Add multi kprobe link"). It also takes CONFIG_FPROBE."""
-    return "BPF_TRACE_KPROBE_MULTI" in (btf.enum("bpf_attach_type") or {}).values()
-
-
-def has_fprobe(btf: Btf) -> bool:
-    """CONFIG_FPROBE, since v5.18: commit cad9931f64dc ("fprobe: Add ftrace based probe APIs").
-
-    The function kprobe-multi attaches with; it is there on 6.12, 6.18 and 7.2, not on Debian's 6.1, which has
-    `struct fprobe` and bpf_kprobe_multi_link_attach() but not the option.
-    """
-    from pwru.kernel.btf import FUNC
-
-    return btf.find("register_fprobe_ips", FUNC) is not None
-
-
-def has_fentry_multi(btf: Btf) -> bool:
-    """One link for the entries of many functions, since v7.2 (attach type BPF_TRACE_FENTRY_MULTI)."""
-    return "BPF_TRACE_FENTRY_MULTI" in (btf.enum("bpf_attach_type") or {}).values()
-
-
 def charges_memlock(btf: Btf) -> bool:
     """Whether BPF memory counts against RLIMIT_MEMLOCK.
 
@@ -99,12 +73,12 @@ def charges_memlock(btf: Btf) -> bool:
     return "BPF_FUNC_ktime_get_coarse_ns" not in (btf.enum("bpf_func_id") or {}).values()
 
 
-def rdonly_cast(btf: Btf) -> tuple[int, int] | None:
+def rdonly_cast(btf: Btf) -> list[int]:
     """Ids of the kfunc bpf_rdonly_cast() and of `struct in6_addr` where a program can load through such a cast.
 
-    Since v6.2: commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast").
+    Since v6.2: commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast"). Empty where it cannot.
     """
     from pwru.kernel.btf import FUNC, STRUCT
 
     kfunc, in6_addr = btf.find("bpf_rdonly_cast", FUNC), btf.find("in6_addr", STRUCT)
-    return None if kfunc is None or in6_addr is None else (kfunc, in6_addr)
+    return [] if kfunc is None or in6_addr is None else [kfunc, in6_addr]

@@ -44,6 +44,10 @@ class Targets(NamedTuple):
     found: list[Target]
     skipped: dict[str, list[str]]
 
+    def moved(self, by: int) -> Targets:
+        """The same where the code is at other addresses."""
+        return Targets([target._replace(address=target.address + by) for target in self.found], self.skipped)
+
 
 def compile_filter_func(expression: str) -> re.Pattern[str]:
     """The regular expression of --filter-func, to be used with fullmatch().
@@ -135,7 +139,7 @@ def nothing_left(targets: Targets, filter_func: str | None) -> PwruError:
 
 
 def drop_notrace(targets: Targets, tracefs: Path | None = None, kcore: str = ftrace.KCORE) -> Targets:
-    """Without the functions whose entry ftrace cannot patch; all of them if that is not to be found out.
+    """Without the functions whose entry ftrace cannot patch; `targets` itself if that is not to be found out.
 
     Those are marked notrace, as `inline` ones are that were not inlined. No way of attaching takes them: kprobes do
     not since v4.20 (commit 45408c4f9250 ("tracing: kprobes: Prohibit probing on notrace function")).

@@ -21,9 +21,14 @@ from pwru.errors import PwruError
 KALLSYMS = "/proc/kallsyms"
 
 _CHUNK = 1 << 18
+_TEXT = re.compile(rb"^([0-9a-f]+) [tT] _text\n", re.MULTILINE)
 _END = b" T _etext\n"
 _FUNCTION_TYPES = (b"t", b"T", b"w", b"W")
 _WHOLE_FUNCTION = ("isra", "constprop", "llvm")
+_HIDDEN = (
+    "the kernel hides the addresses in it; to be shown them takes CAP_SYSLOG, and the sysctl"
+    " kernel.kptr_restrict at 0 or 1"
+)
 # An address further behind the last known function is in code that has no symbols.
 _LONGEST_FUNCTION = 1 << 20
 
@@ -52,6 +57,27 @@ def source_name(name: str) -> str | None:
     return None
 
 
+def text_start(path: str = KALLSYMS) -> int | None:
+    """Where the code of vmlinux begins: the one thing about its symbols that changes with every boot (KASLR).
+
+    None if nothing says so. Raises PwruError where the kernel has no symbols or hides their addresses.
+    """
+    data = b""
+    try:
+        with FileIO(path) as file:
+            while not (found := _TEXT.search(data)):
+                chunk = file.read(_CHUNK)
+                if not chunk:
+                    return None
+                data += chunk
+    except OSError as error:
+        raise PwruError(f"cannot read {path}: {error.strerror}") from None
+    address = int(found[1], 16)
+    if not address:
+        raise PwruError(f"{path}: {_HIDDEN}")
+    return address
+
+
 class Kallsyms:
     """Functions only: symbols of type t, T, w and W, without what is discarded after boot (.init.text)."""
 
@@ -65,10 +91,7 @@ class Kallsyms:
         except ValueError:
             raise PwruError("it does not hold the kernel's symbols") from None
         if not self._end:
-            raise PwruError(
-                "the kernel hides the addresses in it; to be shown them takes CAP_SYSLOG, and the sysctl"
-                " kernel.kptr_restrict at 0 or 1"
-            )
+            raise PwruError(_HIDDEN)
 
     @classmethod
     def read(cls, path: str = KALLSYMS) -> Kallsyms:

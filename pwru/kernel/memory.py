@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from stat import S_IWGRP, S_IWOTH
-from typing import Any, TypeVar
+from typing import Any
 from zlib import crc32
 
 from pwru import __version__
@@ -25,14 +24,13 @@ NOTES = "/sys/kernel/notes"
 
 _NT_GNU_BUILD_ID = 3
 _KEPT = 8  # kernels
-_T = TypeVar("_T")
 
 
 class Memory:
-    """Answers to questions about the running kernel's image, from earlier runs or found now."""
+    """Answers to questions about the running kernel's image."""
 
     def __init__(self, folder: str = FOLDER, notes: str = NOTES) -> None:
-        """Without a build ID in `notes` nothing is remembered, and nothing kept."""
+        """Without a build ID in `notes` nothing is remembered from run to run."""
         build_id = _build_id(notes)
         self._path = Path(folder, f"{build_id}.json") if build_id else None
         # The first line of the file; only what this code found is this code's answer.
@@ -40,16 +38,14 @@ class Memory:
         self._answers: dict[str, Any] = self._read() if self._path else {}
         self._new = False
 
-    def recall(self, question: str, find: Callable[[], _T]) -> _T:
-        """The answer to this question, by `find` if it is not remembered: what JSON can hold, and None is none."""
-        if question not in self._answers:
-            answer = find()
-            if answer is None:
-                return answer
-            self._answers[question] = answer
-            self._new = True
-        known: _T = self._answers[question]
-        return known
+    def recall(self, question: str) -> Any:
+        """The answer as it was learnt, tuples as lists; None if there is none."""
+        return self._answers.get(question)
+
+    def learn(self, question: str, answer: object) -> None:
+        """`answer` is what JSON can hold."""
+        self._answers[question] = answer
+        self._new = True
 
     def keep(self) -> None:
         """Writes what was found since; to be called when nobody waits."""

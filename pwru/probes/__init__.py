@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
 from threading import Thread
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pwru.errors import PwruError
 
@@ -21,10 +21,16 @@ if TYPE_CHECKING:
     from pwru.kernel.btf import Btf, Tracepoint
     from pwru.kernel.functions import Target, Targets
     from pwru.kernel.kallsyms import Kallsyms
+    from pwru.kernel.memory import Memory
     from pwru.libbpf import Link, Object
 
 # Best first; a module of the same name (with _ for -) holds the class Backend.
 BACKENDS = ("kprobe-multi", "kprobe", "tracepoint")
+
+# The question to a Memory whose answer are all functions of vmlinux that can be traced, from the start of its text.
+_FUNCTIONS = "functions"
+
+_T = TypeVar("_T")
 
 # Called with how many of how many probes are attached.
 Progress = Callable[[int, int], None]
@@ -37,13 +43,41 @@ class Refused(Exception):
 class Sites:
     """What may be traced on this kernel, found when a backend first asks for it."""
 
-    def __init__(self, btf: Btf, filter_func: str | None, modules: Sequence[str] = ()) -> None:
-        """`modules`: loaded ones with BTF, whose functions are wanted, too."""
-        self.btf = btf
+    def __init__(
+        self,
+        filter_func: str | None = None,
+        *,
+        kernel_btf: str | None = None,
+        modules: Sequence[str] = (),
+        memory: Memory | None = None,
+    ) -> None:
+        """`modules`: loaded ones with BTF, whose functions are wanted, too. `memory`: of this kernel by its own BTF."""
+        self._kernel_btf = kernel_btf
+        self._memory = memory
         self._filter_func = filter_func
         self._modules = modules
         # Of them, those without a function that could be traced; known with the targets.
         self.empty_modules: list[str] = []
+
+    @cached_property
+    def btf(self) -> Btf:
+        """Of vmlinux; only what is not remembered is looked up in it."""
+        from pwru.kernel.btf import vmlinux_btf
+
+        return vmlinux_btf(self._kernel_btf)
+
+    def ask(self, question: str, find: Callable[[Btf], _T]) -> _T:
+        """`find(btf)`, remembered from an earlier start if there was one; what JSON can hold, but not None."""
+        answer: _T | None = self._memory.recall(question) if self._memory else None
+        if answer is None:
+            answer = find(self.btf)
+            if self._memory:
+                self._memory.learn(question, answer)
+        return answer
+
+    def has_attach_type(self, name: str) -> bool:
+        """Whether the kernel knows it: enum bpf_attach_type in include/uapi/linux/bpf.h."""
+        return name in self.ask("attach types", lambda btf: list((btf.enum("bpf_attach_type") or {}).values()))
 
     @cached_property
     def kallsyms(self) -> Kallsyms:
@@ -74,14 +108,23 @@ class Sites:
         return chosen
 
     def _of_vmlinux(self) -> Targets:
-        """Whatever --filter-func says: they depend on the kernel only."""
-        from pwru.kernel.functions import drop_notrace, find_targets
+        """Whatever --filter-func says: they depend on the kernel only, and their addresses on where it is this time."""
+        from pwru.kernel.functions import Target, Targets, drop_notrace, find_targets
+        from pwru.kernel.kallsyms import text_start
 
-        return drop_notrace(find_targets(self.btf.functions("sk_buff"), self.kallsyms))
+        memory, start = self._memory, text_start()
+        if memory and start and (known := memory.recall(_FUNCTIONS)):
+            found, skipped = known
+            return Targets([Target(*fields) for fields in found], skipped).moved(start)
+        everything = find_targets(self.btf.functions("sk_buff"), self.kallsyms)
+        traceable = drop_notrace(everything)
+        if memory and start and traceable is not everything:
+            memory.learn(_FUNCTIONS, traceable.moved(-start))
+        return traceable
 
     def _of_modules(self, modules: Sequence[str]) -> Targets:
         """Those of one that has gone meanwhile are not there."""
-        from pwru.kernel.functions import Targets, drop_notrace, find_targets, union
+        from pwru.kernel.functions import drop_notrace, find_targets, union
 
         parts = []
         for module in modules:
@@ -89,7 +132,7 @@ class Sites:
                 functions = self.module_btf(module).functions("sk_buff")
                 if functions:
                     parts.append(find_targets(functions, self.kallsyms, module=module))
-        return drop_notrace(union(parts)) if parts else Targets([], {})
+        return drop_notrace(union(parts)) if parts else union([])
 
     def module_btf(self, module: str) -> Btf:
         """The BTF that Target.btf_id is of. Raises PwruError if there is none (any more)."""

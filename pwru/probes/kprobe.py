@@ -56,7 +56,7 @@ class Backend(Probes):
     program = "on_kprobe"
 
     def unavailable(self) -> str | None:
-        if self.sites.btf.find("register_kprobe", FUNC) is None:
+        if not self.sites.ask("register_kprobe", lambda btf: btf.find("register_kprobe", FUNC) is not None):
             return "this kernel is built without CONFIG_KPROBES"
         folder = tracefs()
         if folder is None:

@@ -29,7 +29,7 @@ class Backend(Probes):
     program = "on_kprobe_multi"
 
     def unavailable(self) -> str | None:
-        if "BPF_TRACE_KPROBE_MULTI" not in (self.sites.btf.enum("bpf_attach_type") or {}).values():
+        if not self.sites.has_attach_type("BPF_TRACE_KPROBE_MULTI"):
             return "this kernel is older than kprobe-multi links (Linux 5.18)"
         try:
             fd = libbpf.prog_load(

@@ -12,7 +12,7 @@ from pwru.errors import PwruError
 from pwru.kernel import features, ftrace, netns
 from pwru.kernel.btf import Btf, vmlinux_btf
 from pwru.kernel.functions import Targets, drop_blacklisted, drop_notrace, find_targets
-from pwru.kernel.kallsyms import Kallsyms
+from pwru.kernel.kallsyms import Kallsyms, text_start
 from tests.kernel.conftest import Network, sh
 
 if Path("/sys/kernel/btf/vmlinux").exists():
@@ -112,16 +112,15 @@ def test_hidden_addresses() -> None:
 def test_what_the_kernel_has() -> None:
     """Presence, as seen in BTF, against what the kernel was built with."""
     btf = vmlinux_btf()
-    tracefs = features.tracefs()
-    assert tracefs == Path("/sys/kernel/tracing")
-    assert features.has_kprobe_events(tracefs)
+    assert features.tracefs() == Path("/sys/kernel/tracing")
     assert features.missing_capabilities() == []
     assert not features.in_user_namespace()
-    assert features.has_fprobe(btf) == bool(Kallsyms.read().addresses("register_fprobe_ips"))
-    if features.has_fprobe(btf):
-        assert features.has_kprobe_multi(btf)
-    cast = features.rdonly_cast(btf)
-    assert (cast is not None) == bool(Kallsyms.read().addresses("bpf_rdonly_cast"))
+    assert bool(features.rdonly_cast(btf)) == bool(Kallsyms.read().addresses("bpf_rdonly_cast"))
+    assert features.charges_memlock(btf) == (not Kallsyms.read().addresses("bpf_ktime_get_coarse_ns"))
+
+
+def test_where_the_code_begins() -> None:
+    assert text_start() == Kallsyms.read().addresses("_text")[0]
 
 
 def test_capabilities_that_are_not_there() -> None:

@@ -10,12 +10,8 @@ from pathlib import Path
 import pytest
 
 from pwru.kernel import modules
-from tests.kernel.conftest import Network, Trace, fails, sh
-from tests.kernel.test_stop import (
-    BACKENDS,
-    HAS_FPROBE,
-    nothing_left,  # noqa: F401  (a fixture, for each test here, too)
-)
+from tests.kernel.conftest import BACKENDS, Network, Trace, fails, sh
+from tests.kernel.test_stop import nothing_left  # noqa: F401  (a fixture, for each test here, too)
 
 Start = Callable[..., Trace]
 
@@ -60,7 +56,7 @@ def test_a_named_module(network: Network, pwru: Start, backend: str) -> None:
 @needs_btf
 def test_all_modules(network: Network, pwru: Start) -> None:
     """Besides all functions of vmlinux; fewer where each is a probe of its own, and takes its time."""
-    fewer = [] if HAS_FPROBE else ["--filter-func=ip_rcv|(veth|dummy)_.*"]
+    fewer = [] if "kprobe-multi" in BACKENDS else ["--filter-func=ip_rcv|(veth|dummy)_.*"]
     with loaded("dummy"), pwru("--all-kmods", *fewer, "icmp") as trace:
         network.ping()
         dummy_traffic()

@@ -21,8 +21,9 @@ from pwru import cli, tracer
 from pwru.errors import PwruError
 from pwru.filter.pcap import Compiler
 from pwru.kernel import netns
-from pwru.kernel.btf import Btf, vmlinux_btf
+from pwru.kernel.btf import vmlinux_btf
 from pwru.output import Writer
+from pwru.probes import Sites
 from tests.unit.filter import harness
 from tests.unit.kernel.test_btf import DATA
 
@@ -160,7 +161,7 @@ def test_a_damaged_object(damage: str, image: bytes, tmp_path: Path, monkeypatch
     )
     monkeypatch.setattr(tracer, "OBJECT", path)
     with pytest.raises(PwruError) as error:
-        tracer._image(Compiler("tcp"), Btf.from_file(DATA / "sample.elf"))
+        tracer._image(Compiler("tcp"), Sites(kernel_btf=str(DATA / "sample.elf")))
     assert str(path) in str(error.value)
     assert str(error.value).isprintable()
 

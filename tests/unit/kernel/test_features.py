@@ -60,9 +60,6 @@ def test_tracefs(tmp_path: Path) -> None:
     assert features.tracefs((str(first), str(second))) is None
     (second / "events").mkdir(parents=True)
     assert features.tracefs((str(first), str(second))) == second
-    assert not features.has_kprobe_events(second)
-    (second / "kprobe_events").write_text("")
-    assert features.has_kprobe_events(second)
 
 
 def test_lockdown(tmp_path: Path) -> None:
@@ -75,15 +72,12 @@ def test_lockdown(tmp_path: Path) -> None:
 
 def test_btf_of_an_old_and_a_new_kernel() -> None:
     old, new = Writer(), Writer()
-    old.enum("bpf_attach_type", ("BPF_CGROUP_INET_INGRESS", 0))
+    old.enum("bpf_func_id", ("BPF_FUNC_map_lookup_elem", 1))
     old.struct("in6_addr", 16)
-    new.enum("bpf_attach_type", ("BPF_TRACE_KPROBE_MULTI", 42), ("BPF_TRACE_FENTRY_MULTI", 59))
+    new.enum("bpf_func_id", ("BPF_FUNC_map_lookup_elem", 1), ("BPF_FUNC_ktime_get_coarse_ns", 160))
     kfunc = new.func("bpf_rdonly_cast", 0)
     in6_addr = new.struct("in6_addr", 16)
-    new.func("register_fprobe_ips", 0)
-    for made, has in ((old, False), (new, True)):
-        btf = Btf(made.data())
-        assert features.has_kprobe_multi(btf) is has
-        assert features.has_fentry_multi(btf) is has
-        assert features.has_fprobe(btf) is has
-        assert features.rdonly_cast(btf) == ((kfunc, in6_addr) if has else None)
+    assert features.charges_memlock(Btf(old.data()))
+    assert not features.charges_memlock(Btf(new.data()))
+    assert features.rdonly_cast(Btf(old.data())) == []
+    assert features.rdonly_cast(Btf(new.data())) == [kfunc, in6_addr]

@@ -8,7 +8,7 @@ import pytest
 
 from pwru.errors import PwruError
 from pwru.kernel import kallsyms
-from pwru.kernel.kallsyms import Kallsyms, Symbol, source_name
+from pwru.kernel.kallsyms import Kallsyms, Symbol, source_name, text_start
 
 SAMPLE = Path(__file__).with_name("data") / "kallsyms"
 
@@ -182,3 +182,15 @@ def test_this_machine() -> None:
     assert symbols.find(wanted) == wanted
     for start in list(first_at)[:-1:97]:
         assert symbols.lookup(start) == Symbol(first_at[start], None, 0)
+
+
+def test_where_the_code_begins(symbols: Kallsyms, tmp_path: Path) -> None:
+    assert text_start(str(SAMPLE)) == symbols.find(["_text"])["_text"][0]
+    path = tmp_path / "kallsyms"
+    path.write_text("0000000000000000 A fixed_percpu_data\n0000000000000000 T _text\n0000000000000000 T _etext\n")
+    with pytest.raises(PwruError, match="hides the addresses"):
+        text_start(str(path))
+    path.write_text("ffffffff81000000 T my_text\nffffffff81000000 D _text\n")
+    assert text_start(str(path)) is None
+    with pytest.raises(PwruError, match="cannot read"):
+        text_start(str(tmp_path / "absent"))

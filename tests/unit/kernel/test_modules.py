@@ -83,5 +83,5 @@ def test_no_btf_of_any_module(files: Path) -> None:
 def test_nothing_is_known_of_what_could_be_loaded(files: Path) -> None:
     for name in ("modules.dep", "modules.builtin"):
         (files / name).unlink()
-    with pytest.raises(PwruError, match="there is no such module$"):
+    with pytest.raises(PwruError, match=r"there is no such module$"):
         resolve(files, "vxlan")

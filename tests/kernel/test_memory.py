@@ -1,0 +1,104 @@
+"""The second start on a kernel: what it remembers is what it would find, and what it does is the same."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pwru.kernel.memory import FOLDER, Memory
+from pwru.probes import Sites
+
+from .conftest import BACKENDS, Network, Trace, funcs
+
+Start = Callable[..., Trace]
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    def forget() -> None:
+        for path in Path(FOLDER).glob("*"):
+            path.unlink()
+
+    forget()
+    yield
+    forget()
+
+
+def file() -> Path:
+    (path,) = Path(FOLDER).iterdir()
+    return path
+
+
+def ping(start: Start, network: Network, *flags: str) -> tuple[list[str], str]:
+    """The functions that one ping was seen in, and how many were attached to."""
+    with start("--filter-func=(ip|icmp)_.*", *flags, "icmp") as trace:
+        network.ping()
+        trace.wait_for_func(r"\bicmp_rcv\b")
+        trace.stop()
+    return funcs(trace), next(line for line in trace.err.splitlines() if line.startswith("Attached"))
+
+
+@pytest.mark.skipif(BACKENDS == ("tracepoint",), reason="no functions can be traced here")
+def test_remembered_or_found_is_the_same(pwru: Start, network: Network) -> None:
+    first = ping(pwru, network)
+    written = file().stat().st_mtime_ns
+    assert ping(pwru, network) == first
+    assert file().stat().st_mtime_ns == written, "it was found again"
+    found = Sites()
+    remembering = Sites(memory=Memory())
+    assert remembering.targets == found.targets
+    assert remembering.left_out == found.left_out
+    assert "btf" not in remembering.__dict__, "it was found again"
+    assert "kallsyms" not in remembering.__dict__, "it was found again"
+
+
+@pytest.mark.skipif(BACKENDS == ("tracepoint",), reason="no functions can be traced here")
+def test_it_was_really_remembered(pwru: Start, network: Network) -> None:
+    """With a function less in it, that function is not attached to."""
+    seen, _ = ping(pwru, network)
+    assert "icmp_rcv" in seen
+    memory = Memory()
+    targets, skipped = memory.recall("functions")
+    memory.learn("functions", [[target for target in targets if target[0] != "ip_rcv"], skipped])
+    memory.keep()
+    seen_then, _ = ping(pwru, network)
+    assert seen_then == [name for name in seen if name != "ip_rcv"]
+
+
+@pytest.mark.skipif(BACKENDS == ("tracepoint",), reason="no functions can be traced here")
+@pytest.mark.parametrize("damage", ["a bit", "cut off", "writable by others", "nothing"])
+def test_a_file_that_is_not_to_be_trusted(damage: str, pwru: Start, network: Network) -> None:
+    first = ping(pwru, network)
+    path = file()
+    data = path.read_bytes()
+    if damage == "a bit":
+        path.write_bytes(data.replace(b"ip_rcv", b"ip_rcx", 1))
+    elif damage == "cut off":
+        path.write_bytes(data[:-1000])
+    elif damage == "writable by others":
+        path.chmod(0o666)
+    else:
+        path.write_bytes(b"")
+    assert ping(pwru, network) == first
+    assert path.read_bytes() == data, "it was not replaced"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_another_kernels_btf_is_not_remembered(pwru: Start, tmp_path: Path) -> None:
+    """What --kernel-btf says holds for that run."""
+    copy = tmp_path / "btf"
+    copy.write_bytes(Path("/sys/kernel/btf/vmlinux").read_bytes())
+    with pwru(f"--kernel-btf={copy}") as trace:
+        trace.stop()
+    assert not os.path.exists(FOLDER) or not os.listdir(FOLDER)
+
+
+def test_it_is_small(pwru: Start) -> None:
+    with pwru() as trace:
+        trace.stop()
+    assert file().stat().st_size < 1 << 20
+    json.loads(file().read_bytes().split(b"\n", 2)[2])
