@@ -15,6 +15,7 @@ help:
 	@echo "make test-unit     the tests that need no guest"
 	@echo "make test-native   tracepoints of this machine, if it lets them be traced"
 	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …', all by default"
+	@echo "make test-arm64    a smoke test in an arm64 guest (make test only checks the object for arm64)"
 	@echo "make lint          style and types: ruff, mypy"
 	@echo "make build         the BPF object and a Python environment in .venv"
 	@echo "make wheel         dist/: a wheel for this machine and the source distribution"
@@ -28,13 +29,22 @@ demo: root build guest-packages
 	@scripts/packages "for the demo's network" iproute2 nftables
 	@$(VENV)/python demo/demo.py
 
-test: test-unit test-native test-kernel
+test: test-unit test-arm64-object test-native test-kernel
 
 test-unit: test-objects
 	$(VENV)/python -m pytest tests/unit $(ARGS)
 
 test-kernel: test-objects guest-packages
 	@$(VENV)/python -m vmtest --tests $(KERNELS) $(if $(ARGS),-- $(ARGS))
+
+test-arm64-object: test-objects guest-packages
+	@$(MAKE) -s -C bpf ARCH=arm64
+	$(VENV)/python -m pytest -q tests/arm64
+
+test-arm64: build guest-packages
+	@scripts/packages "to run guests of arm64" qemu-system-arm
+	@$(VENV)/python -m vmtest --tests 6.12-arm64 -- \
+	  tests/kernel/test_backends.py $(or $(ARGS),-k 'best or refused or ping or dropped')
 
 test-native: build
 	@scripts/packages "for the network that is traced" iproute2 nftables iputils-ping
@@ -87,5 +97,6 @@ guest-packages:
 	@echo "Python environment: $$(du -sh .venv | cut -f1) ready"
 	@touch $@
 
-.PHONY: help root demo test test-unit test-native test-kernel lint build test-objects support wheel bench clean \
+.PHONY: help root demo test test-unit test-native test-kernel \
+	test-arm64 test-arm64-object lint build test-objects support wheel bench clean \
 	build-packages guest-packages

@@ -1,5 +1,9 @@
-"""Build hook: the wheel carries `pwru/pwru.bpf.o`, made by bpf/Makefile for the machine that builds it."""
+"""Build hook: the wheel carries `pwru/pwru.bpf.o`, made by bpf/Makefile for the machine that builds it.
 
+Or for that in PWRU_MACHINE: all else in the wheel is Python, so an aarch64 wheel can be built on x86_64.
+"""
+
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -14,7 +18,7 @@ class BpfObject(BuildHookInterface[Any]):
     """Makes the object where it is missing or older than its sources, and names the platform in the wheel's tag."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        machine = platform.machine()
+        machine = os.environ.get("PWRU_MACHINE") or platform.machine()
         if machine not in ARCH:
             self.app.abort(f"pwru is built for {' and '.join(ARCH)} only, not for {machine}")
         bpf = Path(self.root, "bpf")

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from pwru.errors import PwruError
 from vmtest import fetch, product, rootfs
@@ -28,14 +28,29 @@ LOGS = CHECKOUT / "build/vmtest"
 TIMED_OUT, FAILED = 124, 125  # exit statuses, as those of timeout(1) and env(1)
 TAIL = 1 << 16  # bytes that are kept of a stream that is echoed
 
+
+class Machine(NamedTuple):
+    """What QEMU emulates: its program, the Debian package with it, -M, -cpu, and what the kernel calls the console."""
+
+    program: str
+    package: str
+    name: str
+    cpu: str
+    console: str
+
+
 # Software emulation: /dev/kvm is not everywhere, and where it is may not boot these kernels. EPYC-v3 is the best CPU
 # that QEMU 7.2 (Debian 12) knows and that all the kernels boot on; without cmpxchg16b (cx16), since a fault in it
 # corrupts the flags there: one boot of 6.12 in six panicked. QEMU 10 has neither problem, nor a gain from it.
-MACHINE = ("-M", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "EPYC-v3,-cx16")
+# On arm64 a CPU without pointer authentication, which is slow to emulate.
+MACHINES = {
+    "amd64": Machine("qemu-system-x86_64", "qemu-system-x86", "q35", "EPYC-v3,-cx16", "ttyS0"),
+    "arm64": Machine("qemu-system-aarch64", "qemu-system-arm", "virt", "neoverse-n1", "ttyAMA0"),
+}
 # loglevel=5 shows warnings, which the log is scanned for; a busy host must not look like a stuck
 # kernel, so no watchdogs.
 KERNEL_COMMAND_LINE = (
-    "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off random.trust_cpu=on "
+    "console={} loglevel=5 panic=-1 oops=panic mitigations=off random.trust_cpu=on "
     "nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
 )
 COMPLAINT = re.compile(r"WARNING:|BUG:|Oops|Kernel panic")
@@ -93,14 +108,15 @@ def run(
     guest has the checkout but not the installed product, which then need not be buildable.
     Raises PwruError when the guest cannot be prepared or started, BrokenPipeError when nobody reads the echo.
     """
-    qemu = shutil.which("qemu-system-x86_64")
+    machine = MACHINES[kernel.arch]
+    qemu = shutil.which(machine.program)
     if not qemu:
-        raise PwruError("qemu-system-x86_64 is missing: apt-get install qemu-system-x86")
+        raise PwruError(f"{machine.program} is missing: apt-get install {machine.package}")
     linux, root, packages, wheel = prepare(kernel, bare)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vmtest-") as tmp:
         initramfs, log = Path(tmp, "initramfs"), Path(tmp, "console")
-        initramfs.write_bytes(b"".join(_initramfs(kernel, linux, wheel, command)))
+        initramfs.write_bytes(b"".join(_initramfs(kernel, linux, root, wheel, command)))
         log.touch()
         streams = {
             "stdout": _Stream(sys.stdout if echo else None, each_line),
@@ -109,10 +125,11 @@ def run(
             "files": _Stream(None),
         }
         arguments = [
-            *(qemu, *MACHINE, "-smp", str(smp), "-m", str(memory_mb)),
+            *(qemu, "-M", machine.name, "-accel", "tcg,thread=multi,tb-size=512", "-cpu", machine.cpu),
+            *("-smp", str(smp), "-m", str(memory_mb)),
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-kernel", str(linux / "vmlinuz"), "-initrd", str(initramfs)),
-            *("-append", KERNEL_COMMAND_LINE, "-serial", f"file:{log}"),
+            *("-append", KERNEL_COMMAND_LINE.format(machine.console), "-serial", f"file:{log}"),
             *("-device", "virtio-serial-pci"),
         ]
         for image in (root / "root.img", linux / "modules.img", packages / "packages.img"):
@@ -155,7 +172,8 @@ def run(
 
 def prepare(kernel: Kernel, bare: bool = False) -> tuple[Path, Path, Path, Path | None]:
     """The folders of what a guest is made of, fetched and built if need be: see the modules that they come from."""
-    return fetch.linux(kernel), rootfs.root(), product.packages(), None if bare else product.wheel()
+    arch = kernel.arch
+    return fetch.linux(kernel), rootfs.root(arch), product.packages(arch), None if bare else product.wheel(arch)
 
 
 def _unpack(archive: bytearray, to: Path) -> None:
@@ -252,12 +270,12 @@ def _qemu(
         return f"QEMU failed: {lines[-1] if lines else process.returncode}" if process.returncode else None
 
 
-def _initramfs(kernel: Kernel, linux: Path, wheel: Path | None, command: str | None) -> Iterator[bytes]:
+def _initramfs(kernel: Kernel, linux: Path, root: Path, wheel: Path | None, command: str | None) -> Iterator[bytes]:
     """The pieces of a cpio archive: `init`, early modules, and under job/ what is laid over the root."""
     here = Path(__file__).parent
     yield from _directories("bin", "early", "job/opt", "job/pwru", "job/usr/local/bin", "job/vmtest")
     yield _cpio("init", 0o100755, (here / "init").read_bytes())
-    yield _cpio("bin/busybox", 0o100755, _busybox())
+    yield _cpio("bin/busybox", 0o100755, _busybox(root))
     for module in (linux / "early").iterdir():
         yield _cpio(f"early/{module.name}", 0o100644, module.read_bytes())
     yield _cpio("job/vmtest/start", 0o100644, (here / "start").read_bytes())
@@ -279,16 +297,17 @@ def _environment(kernel: Kernel) -> str:
         # the product before the checkout, which is there for the tests and tools in it
         "PYTHONPATH": "/opt/pwru:/opt/packages:/pwru",
         "PYTHONSAFEPATH": "1",  # else `python -m` in /pwru takes the checkout instead of the product
-        "PYTEST_ADDOPTS": "--import-mode=importlib -p no:cacheprovider",  # so would pytest
-        "CI": "true",  # has pytest cut nothing off
+        "PYTEST_ADDOPTS": "--import-mode=importlib -p no:cacheprovider "  # so would pytest
+        "-o verbosity_assertions=2",  # cuts nothing off
         "TERM": os.environ.get("TERM", "dumb"),
         "VMTEST_SIZE": f"rows {size.lines} cols {size.columns}",
     }
     return "".join(f"export {name}='{value}'\n" for name, value in values.items())
 
 
-def _busybox() -> bytes:
-    busybox = shutil.which("busybox")
+def _busybox(root: Path) -> bytes:
+    other = root / "busybox"  # of another architecture
+    busybox = other if other.exists() else shutil.which("busybox")
     content = Path(busybox).read_bytes() if busybox else b"/ld-linux"
     if b"/ld-linux" in content[:4096]:  # asks for a dynamic loader, which the initramfs lacks
         raise PwruError("a static busybox is missing: apt-get install busybox-static")

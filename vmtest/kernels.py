@@ -68,6 +68,14 @@ KERNELS = (
         ),
         ("kprobe-multi", "fentry-multi", *EVERYWHERE),
     ),
+    Kernel(
+        "6.12-arm64",
+        "Debian 13",
+        ("trixie",),
+        (r"linux-image-6\.12\.[0-9]+\+deb13-cloud-arm64",),
+        EVERYWHERE,
+        arch="arm64",
+    ),
 )
 
 

@@ -1,6 +1,7 @@
 """What a user would have installed, for the guest: the wheel of this checkout and its Python packages."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,36 +19,40 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 # what the wheel is made from
 SOURCES = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "bpf", "pwru", "vendor")
 TEST_PACKAGES = ("pytest", "hypothesis")
+MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}  # as uname(2) has it
 SCRIPT = "#!/usr/bin/python3\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
 
 
-def packages() -> Path:
+def packages(arch: str = rootfs.NATIVE) -> Path:
     """The cache folder with `packages.img`: pwru's dependencies and those of its tests, installed by pip."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     wanted = (*project["dependencies"], *TEST_PACKAGES)
-    return cache.entry("packages", (2, wanted, rootfs.PYTHON), lambda to: _install(wanted, to), 200)
+    if arch == rootfs.NATIVE:
+        return cache.entry("packages", (2, wanted, rootfs.PYTHON), lambda to: _install(wanted, arch, to), 200)
+    recipe = (2, wanted, rootfs.PYTHON, arch)
+    return cache.entry(f"packages-{arch}", recipe, lambda to: _install(wanted, arch, to), 200)
 
 
-def _install(wanted: tuple[str, ...], to: Path) -> None:
+def _install(wanted: tuple[str, ...], arch: str, to: Path) -> None:
     cache.say(f"installing Python packages for the guest: {', '.join(wanted)} …")
     with tempfile.TemporaryDirectory(dir=to) as tmp:
         command.run(
             *(sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", tmp),
             # for the guest's Python, not the one that runs pip
             *("--python-version", rootfs.PYTHON.removeprefix("python"), "--only-binary=:all:"),
-            *(f"--platform={tag}_x86_64" for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")),
+            *(f"--platform={tag}_{MACHINE[arch]}" for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")),
             *wanted,
         )
         rootfs.byte_compile(Path(tmp), "/opt/packages")
         ext4(Path(tmp), to / "packages.img")
 
 
-def wheel() -> Path:
+def wheel(arch: str = rootfs.NATIVE) -> Path:
     """The cache folder with the checkout's wheel, installed: `site/` and the command `bin/pwru`.
 
     Raises PwruError when the wheel cannot be built.
     """
-    return cache.entry("wheel", (1, rootfs.PYTHON, _digest()), _build, 20, quiet=True)
+    return cache.entry("wheel", (2, rootfs.PYTHON, arch, _digest()), lambda to: _build(arch, to), 20, quiet=True)
 
 
 def _digest() -> str:
@@ -60,13 +65,14 @@ def _digest() -> str:
     return digest.hexdigest()
 
 
-def _build(to: Path) -> None:
+def _build(arch: str, to: Path) -> None:
     if not find_spec("hatchling"):
         raise PwruError("hatchling is missing: use the Python that `make build` sets up, .venv/bin/python")
     with tempfile.TemporaryDirectory(dir=to) as tmp:
         build = subprocess.run(
             [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp],
             cwd=CHECKOUT,
+            env={**os.environ, "PWRU_MACHINE": MACHINE[arch]},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,15 +1,17 @@
-"""The guest's root: a small Debian trixie in an ext4 image, the same for all kernels."""
+"""The guest's root: a small Debian trixie in an ext4 image, the same for all kernels of an architecture."""
 
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pwru.errors import PwruError
 from vmtest import apt, cache, command
 from vmtest.fetch import ext4
 
-SUITE, ARCH = "trixie", "amd64"
+SUITE, NATIVE = "trixie", "amd64"
 PYTHON = "python3.13"
 PACKAGES = (
     *("python3", "libbpf1", "libpcap0.8t64"),  # what pwru needs
@@ -18,40 +20,61 @@ PACKAGES = (
     *("iputils-ping", "netcat-openbsd", "socat", "iperf3"),
     *("busybox-static", "kmod", "mount", "procps", "strace", "time", "tmux"),
 )
+# Of another architecture: what a trace needs.
+FEW_PACKAGES = (
+    *("python3", "libbpf1", "libpcap0.8t64"),
+    *("iproute2", "nftables", "iputils-ping", "busybox-static", "kmod", "mount", "procps"),
+)
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 
 
-def root() -> Path:
+def root(arch: str = NATIVE) -> Path:
     """The cache folder of the root, built if need be; building takes root's rights.
 
-    It holds `root.img`, and under `python` the guest's own Python, to be run on the host by
-    `byte_compile`.
+    It holds `root.img`; the native one also, under `python`, the guest's own Python, to be run on the host by
+    `byte_compile`, and that of another architecture a `busybox` of it.
     """
-    recipe = (1, SUITE, ARCH, PACKAGES, LEFT_OUT)
-    return cache.entry("root", recipe, _build, 1500)
+    if arch == NATIVE:
+        return cache.entry("root", (1, SUITE, NATIVE, PACKAGES, LEFT_OUT), _build, 1500)
+    return cache.entry(f"root-{arch}", (1, SUITE, arch, FEW_PACKAGES), lambda to: _extract(arch, to), 600)
 
 
 def _build(to: Path) -> None:
+    with _debian(to, NATIVE, PACKAGES, "--variant=essential") as tree:
+        _take_python(tree, to / "python")
+
+
+def _extract(arch: str, to: Path) -> None:
+    """Packages unpacked, but not configured: their scripts do not run on this machine."""
+    with _debian(to, arch, FEW_PACKAGES, "--variant=extract", "--include=?essential") as tree:
+        for name in ("passwd", "group"):
+            shutil.copy(tree / f"usr/share/base-passwd/{name}.master", tree / "etc" / name)
+        shutil.copy(tree / "usr/bin/busybox", to / "busybox")
+
+
+@contextmanager
+def _debian(to: Path, arch: str, packages: tuple[str, ...], *options: str) -> Iterator[Path]:
+    """A tree with these packages, to be changed; afterwards it is an image."""
     if os.geteuid() != 0:
         raise PwruError("the guest's root is not built yet, which takes root: run this as root once")
-    cache.say(f"building the guest's root, Debian {SUITE} with {len(PACKAGES)} packages …")
+    cache.say(f"building the guest's root, Debian {SUITE} ({arch}) with {len(packages)} packages …")
     with tempfile.TemporaryDirectory(dir=to) as tmp:
         tree = Path(tmp, "tree")
         proxies = Path(tmp, "proxies")  # mmdebstrap does not read the machine's apt.conf
         proxies.write_text(command.run("apt-config", "dump", "Acquire::http", "Acquire::https"))
         command.run(
-            *("mmdebstrap", "--variant=essential", f"--architectures={ARCH}"),
+            *("mmdebstrap", f"--architectures={arch}", *options),
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
-            f"--include={','.join(PACKAGES)}",
+            f"--include={','.join(packages)}",
             *('--aptopt=APT::Install-Recommends "false"', f"--aptopt={proxies}"),
             *(SUITE, tree, "-"),
-            input=apt.source(SUITE, ARCH),
+            input=apt.source(SUITE, arch),
         )
         for leftover in ("var/lib/apt/lists", "var/cache"):
             shutil.rmtree(tree / leftover)
             (tree / leftover).mkdir()
+        yield tree
         ext4(tree, to / "root.img")
-        _take_python(tree, to / "python")
 
 
 def _take_python(tree: Path, to: Path) -> None:

@@ -78,7 +78,7 @@ def test_the_initramfs_is_one_that_cpio_reads(tmp_path: Path, monkeypatch: pytes
     (linux / "early/00-virtio.ko").write_bytes(b"module")
     monkeypatch.setattr(guest, "CHECKOUT", checkout)
 
-    archive = b"".join(guest._initramfs(find(["6.12"])[0], linux, None, "echo 'a b'"))
+    archive = b"".join(guest._initramfs(find(["6.12"])[0], linux, tmp_path, None, "echo 'a b'"))
     to = tmp_path / "to"
     to.mkdir()
     subprocess.run([busybox, "cpio", "-i", "-d"], input=archive, cwd=to, check=True, stderr=subprocess.PIPE)
