@@ -35,7 +35,7 @@ test-unit: test-objects
 	$(VENV)/python -m pytest tests/unit $(ARGS)
 
 test-kernel: test-objects guest-packages
-	@$(VENV)/python -m vmtest --tests $(KERNELS) $(if $(ARGS),-- $(ARGS))
+	@$(VENV)/python -m vmtest --tests $(KERNELS) -- --durations=10 $(ARGS)
 
 test-arm64-object: test-objects guest-packages
 	@$(MAKE) -s -C bpf ARCH=arm64

@@ -90,3 +90,16 @@ def test_the_initramfs_is_one_that_cpio_reads(tmp_path: Path, monkeypatch: pytes
     assert [p.name for p in (to / "job/pwru/pwru").iterdir()] == ["cli.py"]
     assert os.access(to / "job/pwru/run", os.X_OK)
     assert (to / "job/pwru/link").readlink() == Path("run")
+
+
+def test_each_line_of_a_stream_is_told_when_it_is_complete() -> None:
+    lines: list[str] = []
+    stream = guest._Stream(None, lines.append)
+    writer = os.dup(stream.writer)  # the one that QEMU has
+    stream.start()
+    for part in ("a", "b\nc\nd"):
+        os.write(writer, part.encode())
+    os.close(writer)
+    stream.join()
+    assert lines == ["ab", "c"]
+    assert stream.text() == "ab\nc\nd"
