@@ -57,12 +57,12 @@ def trace(options: Options, compiler: Compiler | None = None) -> None:
         try:
             decoder = Decoder(Btf(bpf.btf()))
             output = _format(options, decoder, Symbolizer(probes))
+            if probes.name == "tracepoint" and (modules or watch):
+                say("Not traced: functions of modules, since this backend traces none.")
+                watch = None
             _ready(options, probes)
             if memory:
                 memory.keep()
-            if probes.name == "tracepoint" and (modules or watch):
-                say("Not traced: functions of modules, since functions cannot be traced at all here.")
-                watch = None
             lines = _pump(options, bpf, decoder, output, writer, stop, probes, watch)
             probes.detach()
             phases.done("trace and detach")
