@@ -65,6 +65,24 @@ int on_kprobe_multi(struct pt_regs *ctx)
 	return trace_function(ctx, bpf_get_func_ip(ctx));
 }
 
+/* Since v7.2. The verifier knows no argument's type, as the functions have nothing in common. */
+SEC("fentry.multi")
+int on_fentry_multi(__u64 *ctx)
+{
+	__u64 addr = bpf_get_func_ip(ctx), arg = 0, reason = 0;
+	__u32 where = find_skb_arg(addr);
+	struct sk_buff *skb;
+
+	bpf_get_func_arg(ctx, where & SKB_ARG, &arg);
+	skb = (void *)arg;
+	if (where & SKB_ARG_POINTER)
+		bpf_probe_read_kernel(&skb, sizeof(skb), skb);
+	if (!skb || !matches(skb))
+		return 0;
+	bpf_get_func_arg(ctx, (where & SKB_ARG) + 1, &reason);
+	return emit(skb, addr, reason, 0);
+}
+
 /*
  * The template for tracepoints: user space loads a copy of it for each, with the constant below replaced. Bits 0-3 say
  * which argument is the skb, 4-7 the drop reason, 8-11 the location (15: none), 32-63 the number of the tracepoint.

@@ -231,7 +231,7 @@ def attach_with(
     probes: Probes, options: Options, image: bytes, config: dict[str, int], stop: Stop, phases: Phases
 ) -> Object:
     """The object, loaded and attached by this backend; raises Refused or PwruError, and then nothing is left of it."""
-    bpf = _load(options, image, config, probes.program)
+    bpf = _load(options, image, config, probes)
     phases.done(f"{probes.name}: load")
     try:
         with Progress("Attaching") as progress:
@@ -249,13 +249,15 @@ def attach_with(
     return bpf
 
 
-def _load(options: Options, image: bytes, config: dict[str, int], wanted: str) -> Object:
-    """The object in the kernel, with only this program."""
+def _load(options: Options, image: bytes, config: dict[str, int], probes: Probes) -> Object:
+    """The object in the kernel, with only the program of this backend."""
     try:
         bpf = Object(image, "pwru", btf_custom_path=options.kernel_btf)
-        bpf.program(wanted)
+        wanted = bpf.program(probes.program)
+        if probes.kind:
+            wanted.set_type(*probes.kind)
         for program in bpf.programs():
-            program.set_autoload(program.name == wanted)
+            program.set_autoload(program.name == probes.program)
         bpf.map(".rodata.config").set_initial_value(pack(Btf(bpf.btf()), "config", config))
         bpf.map("events").set_max_entries(_RING_BUFFER_SIZE)
     except (BpfError, PwruError) as error:
@@ -289,7 +291,7 @@ def _ready(options: Options, probes: Probes) -> None:
         say(f"Not traced: functions of {some(empty)}: none has an skb argument that can be read.")
     say(f"Attached to {probes.attached} {what} ({probes.name})" + _skipped(probes) + ".")
     if options.debug:
-        for cause, names in probes.sites.left_out.items():
+        for cause, names in (probes.sites.left_out | probes.left_out).items():
             say(f"debug: {len(names)} functions are left out: {cause}")
         for name, reason in probes.skipped:
             say(f"debug: not attached: {name}: {reason}")

@@ -41,6 +41,9 @@ _HEADER = struct.Struct("=HBBIIIII")
 _MAX_DEPTH = 32
 _MAX_MEMBERS = 1 << 16  # of one struct with its anonymous members; vlen has 16 bits
 _INT_SIGNED = 1
+# MAX_BPF_FUNC_ARGS, and the bytes that two registers hold.
+_TRAMPOLINE_ARGS = 12
+_TRAMPOLINE_STRUCT = 16
 
 
 class BtfError(PwruError):
@@ -215,6 +218,24 @@ class Btf:
             reason = reason_arg - 2 if reason_arg > 1 else None
             found.setdefault(name, Tracepoint(name, skb_arg - 2, reason, self._location_arg(prototype)))
         return [found[name] for name in sorted(found)]
+
+    def no_trampoline(self, btf_id: int) -> str | None:
+        """Why no BPF trampoline (fentry) can be made for a function with such a prototype; None if one can.
+
+        As btf_distill_func_proto() in kernel/bpf/btf.c decides.
+        """
+        prototype = self._record(self._record(btf_id)[2])
+        nargs = prototype[1] & 0xFFFF
+        if nargs > _TRAMPOLINE_ARGS:
+            return f"it has more than {_TRAMPOLINE_ARGS} arguments"
+        if self._struct_size(prototype[2]):
+            return "it returns a struct"
+        arguments = [prototype[4 + 2 * index] for index in range(nargs)]
+        if arguments and not arguments[-1]:
+            return "it is variadic"
+        if any(self._struct_size(argument) > _TRAMPOLINE_STRUCT for argument in arguments):
+            return "it takes a large struct by value"
+        return None
 
     def find(self, name: str, *kinds: int) -> int | None:
         """The lowest id of a type with this name and one of these kinds."""
@@ -472,6 +493,12 @@ class Btf:
             size, elements = self._size(type_id)
             place = bit_offset // 8, size * elements, bit_offset, bit_size
             members.append(Member(self._string(name), *place, kind, type_id, signed, elements, size))
+
+    def _struct_size(self, type_id: int) -> int:
+        """Bytes of a struct or union; 0 for any other type."""
+        if self._kind(type_id) not in (PTR, INT):
+            type_id = self._strip(type_id)
+        return self._record(type_id)[2] if self._kind(type_id) in (STRUCT, UNION) else 0
 
     def _size(self, type_id: int) -> tuple[int, int]:
         """Bytes of one element, and how many elements, of a type without qualifiers around it."""

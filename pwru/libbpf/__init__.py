@@ -6,17 +6,21 @@ Names and meanings are libbpf's own (libbpf.h, bpf.h). A failed call raises BpfE
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from types import TracebackType
 from typing import Self
 
-from ._api import BpfError, LinkCreateOpts, ObjectOpenOpts, ProgLoadOpts, TestRunOpts, api
+from ._api import BpfError, BtfInfo, LinkCreateOpts, ObjectOpenOpts, ProgLoadOpts, TestRunOpts, api
 from .ringbuf import RingBuffer
 
 __all__ = [
     "BPF_PROG_TYPE_KPROBE",
     "BPF_PROG_TYPE_RAW_TRACEPOINT",
+    "BPF_PROG_TYPE_TRACING",
+    "BPF_TRACE_FENTRY",
+    "BPF_TRACE_FENTRY_MULTI",
     "BPF_TRACE_KPROBE_MULTI",
     "BpfError",
     "Link",
@@ -24,9 +28,12 @@ __all__ = [
     "Object",
     "Program",
     "RingBuffer",
+    "link_fentry",
+    "link_fentry_multi",
     "link_kprobe_multi",
     "link_raw_tracepoint",
     "map_create_array",
+    "module_btf",
     "possible_cpus",
     "prog_load",
     "prog_test_run",
@@ -37,7 +44,13 @@ __all__ = [
 BPF_MAP_TYPE_ARRAY = 2
 BPF_PROG_TYPE_KPROBE = 2
 BPF_PROG_TYPE_RAW_TRACEPOINT = 17
+BPF_PROG_TYPE_TRACING = 26
+BPF_TRACE_FENTRY = 24
 BPF_TRACE_KPROBE_MULTI = 42
+BPF_TRACE_FENTRY_MULTI = 59
+
+_BPF_LINK_CREATE = 28  # enum bpf_cmd
+_NR_BPF = {"x86_64": 321, "aarch64": 280}
 
 
 class _Closing:
@@ -86,6 +99,11 @@ class Program:
 
     def set_autoload(self, autoload: bool) -> None:
         api().bpf_program__set_autoload(self._pointer, autoload)
+
+    def set_type(self, prog_type: int, expected_attach_type: int) -> None:
+        """Before the load: what libbpf would tell from the name of the section, if it knows it."""
+        api().bpf_program__set_type(self._pointer, prog_type)
+        api().bpf_program__set_expected_attach_type(self._pointer, expected_attach_type)
 
     def insns(self) -> bytes:
         """The instructions, 8 bytes each: after the load they are what the kernel got, relocations done."""
@@ -243,3 +261,51 @@ def link_kprobe_multi(prog_fd: int, addresses: list[int]) -> Link:
     buffer = ctypes.create_string_buffer(packed, len(packed))
     opts.addrs = ctypes.addressof(buffer)
     return Link(api().bpf_link_create(prog_fd, 0, BPF_TRACE_KPROBE_MULTI, ctypes.byref(opts)))
+
+
+def link_fentry(prog_fd: int) -> Link:
+    """Attaches a program of type TRACING to the function that it was loaded for."""
+    return Link(api().bpf_raw_tracepoint_open(None, prog_fd))
+
+
+def link_fentry_multi(prog_fd: int, btf_ids: list[int]) -> Link:
+    """Attaches to the entries of functions by their ids in the BTF that the program was loaded with (since v7.2)."""
+    ids = (ctypes.c_uint32 * len(btf_ids))(*btf_ids)
+    # union bpf_attr, link_create: prog_fd, target_fd, attach_type, flags, and of tracing_multi ids, cookies, cnt
+    attr = struct.pack("=IIIIQQI4x", prog_fd, 0, BPF_TRACE_FENTRY_MULTI, 0, ctypes.addressof(ids), 0, len(btf_ids))
+    return Link(_bpf(_BPF_LINK_CREATE, attr))
+
+
+def module_btf(name: str) -> int:
+    """A descriptor of this module's BTF, the caller's to close; ENOENT if it has none. It takes CAP_SYS_ADMIN."""
+    btf_id = ctypes.c_uint32(0)
+    while True:
+        api().bpf_btf_get_next_id(btf_id.value, ctypes.byref(btf_id))
+        try:
+            fd = int(api().bpf_btf_get_fd_by_id(btf_id.value))
+        except BpfError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            continue  # gone since
+        if _kernel_btf_name(fd) == name:
+            return fd
+        os.close(fd)
+
+
+def _kernel_btf_name(fd: int) -> str | None:
+    """The module's name, `vmlinux`, or None for BTF of a program."""
+    name = ctypes.create_string_buffer(64)
+    info = BtfInfo(name=ctypes.addressof(name), name_len=len(name))
+    api().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(ctypes.c_uint32(ctypes.sizeof(info))))
+    return name.value.decode() if info.kernel_btf else None
+
+
+def _bpf(command: int, attr: bytes) -> int:
+    """bpf(2), for what the oldest libbpf cannot do."""
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    syscall.restype = ctypes.c_long
+    number = ctypes.c_long(_NR_BPF[os.uname().machine])
+    result = int(syscall(number, ctypes.c_int(command), attr, ctypes.c_uint(len(attr))))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result

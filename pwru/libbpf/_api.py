@@ -90,6 +90,19 @@ class LinkCreateOpts(_Opts):
     )
 
 
+class BtfInfo(ctypes.Structure):
+    """struct bpf_btf_info, include/uapi/linux/bpf.h; `name` is a buffer of the caller's."""
+
+    _fields_ = (
+        ("btf", c_uint64),
+        ("btf_size", c_uint32),
+        ("id", c_uint32),
+        ("name", c_uint64),
+        ("name_len", c_uint32),
+        ("kernel_btf", c_uint32),
+    )
+
+
 class TestRunOpts(_Opts):
     __test__ = False  # not a test, whatever pytest thinks of the name
     _fields_ = (
@@ -138,6 +151,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "btf__raw_data": (_Ptr, (c_void_p, POINTER(c_uint32))),
     "bpf_program__name": (c_char_p, (c_void_p,)),
     "bpf_program__set_autoload": (_Err, (c_void_p, c_bool)),
+    "bpf_program__set_type": (_Err, (c_void_p, c_int)),
+    "bpf_program__set_expected_attach_type": (_Err, (c_void_p, c_int)),
     "bpf_program__fd": (_Err, (c_void_p,)),
     "bpf_program__insns": (_Ptr, (c_void_p,)),
     "bpf_program__insn_cnt": (c_size_t, (c_void_p,)),
@@ -155,6 +170,9 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "bpf_prog_test_run_opts": (_Err, (c_int, POINTER(TestRunOpts))),
     "bpf_raw_tracepoint_open": (_Err, (c_char_p, c_int)),
+    "bpf_btf_get_next_id": (_Err, (c_uint32, POINTER(c_uint32))),
+    "bpf_btf_get_fd_by_id": (_Err, (c_uint32,)),
+    "bpf_obj_get_info_by_fd": (_Err, (c_int, c_void_p, POINTER(c_uint32))),
     "bpf_link_create": (_Err, (c_int, c_int, c_int, POINTER(LinkCreateOpts))),
     "libbpf_num_possible_cpus": (_Err, ()),
 }

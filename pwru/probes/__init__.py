@@ -7,6 +7,8 @@ tries them in the order of BACKENDS and falls through on Refused.
 
 from __future__ import annotations
 
+import errno
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,7 +27,14 @@ if TYPE_CHECKING:
     from pwru.libbpf import Link, Object
 
 # Best first; a module of the same name (with _ for -) holds the class Backend.
-BACKENDS = ("kprobe-multi", "kprobe", "tracepoint")
+BACKENDS = ("kprobe-multi", "fentry-multi", "kprobe", "tracepoint")
+
+_ENOTSUPP = 524  # include/linux/errno.h: meant to stay in the kernel, but does not
+# What the kernel answers when one function of a link cannot be traced: other errors are not about a function.
+_BAD_FUNCTION = {
+    *(errno.EINVAL, errno.ENOENT, errno.EBUSY, errno.EADDRNOTAVAIL, errno.ESRCH, errno.E2BIG, errno.EOPNOTSUPP),
+    _ENOTSUPP,
+}
 
 # The question to a Memory whose answer are all functions of vmlinux that can be traced, from the start of its text.
 _FUNCTIONS = "functions"
@@ -179,8 +188,10 @@ class Probes(ABC):
         self.attached = 0
         # What was attached, by the address that the BPF program reports.
         self.by_address: dict[int, Target] = {}
-        # Names that could not be attached, with the reason in words.
+        # Names that the kernel refused, with the reason in words.
         self.skipped: list[tuple[str, str]] = []
+        # Names of targets that this backend does not try, by cause.
+        self.left_out: dict[str, list[str]] = {}
 
     @abstractmethod
     def unavailable(self) -> str | None:
@@ -192,6 +203,9 @@ class Probes(ABC):
 
     # The entry point in bpf/pwru.bpf.c.
     program: ClassVar[str]
+
+    # Its type and attach type, where the section does not say them.
+    kind: ClassVar[tuple[int, int] | None] = None
 
     @abstractmethod
     def attach(self, bpf: Object, progress: Progress) -> None:
@@ -215,6 +229,27 @@ class Probes(ABC):
         for thread in closing:
             thread.join()
         self.links = []
+
+
+def link_many(link: Callable[[list[Target]], Link], targets: list[Target], probes: Probes) -> None:
+    """One link for all; where the kernel refuses one of the functions, two for the halves, and so on down to it."""
+    try:
+        probes.links.append(link(targets))
+    except OSError as error:
+        reason = why(error)
+        if error.errno not in _BAD_FUNCTION:
+            raise Refused(f"attaching is refused ({reason})") from None
+        if len(targets) == 1:
+            probes.skipped.append((targets[0].name, reason))
+            return
+        half = len(targets) // 2
+        link_many(link, targets[:half], probes)
+        link_many(link, targets[half:], probes)
+
+
+def why(error: OSError) -> str:
+    """The kernel's reason in words."""
+    return "not supported" if error.errno == _ENOTSUPP else os.strerror(error.errno or 0)
 
 
 def backend(name: str) -> type[Probes]:

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pwru import libbpf
-from pwru.probes import Probes, Progress, Refused
+from pwru.probes import Probes, Progress, Refused, link_many
 from pwru.probes.positions import fill, load_copy
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 # r0 = 0; exit
 _NOTHING = bytes((0xB7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0))
-# What the kernel answers when one address of a link cannot be traced: other errors are not about a function.
-_BAD_FUNCTION = {errno.EINVAL, errno.ENOENT, errno.EBUSY, errno.EADDRNOTAVAIL, errno.ESRCH}
 
 
 class Backend(Probes):
@@ -53,7 +51,7 @@ class Backend(Probes):
         targets = self.sites.targets
         self.by_address = {target.address: target for target in targets}
         fill(bpf, self.by_address)
-        self._attach(bpf.program(self.program).fd, targets)
+        self._link(bpf.program(self.program).fd, targets)
         if not self.links:
             raise Refused(self.skipped[0][1])
         self.attached = len(targets) - len(self.skipped)
@@ -63,23 +61,11 @@ class Backend(Probes):
         refused = len(self.skipped)
         fd = load_copy(bpf, self.program, by_address, libbpf.BPF_TRACE_KPROBE_MULTI)
         try:
-            self._attach(fd, targets)
+            self._link(fd, targets)
         finally:
             os.close(fd)  # the links hold the program
         self.by_address.update(by_address)
         return len(targets) - (len(self.skipped) - refused)
 
-    def _attach(self, prog_fd: int, targets: list[Target]) -> None:
-        """One link; where the kernel refuses one of the functions, two links for the halves, and so on down to it."""
-        try:
-            self.links.append(libbpf.link_kprobe_multi(prog_fd, [target.address for target in targets]))
-        except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            if error.errno not in _BAD_FUNCTION:
-                raise Refused(f"attaching is refused ({reason})") from None
-            if len(targets) == 1:
-                self.skipped.append((targets[0].name, reason))
-                return
-            half = len(targets) // 2
-            self._attach(prog_fd, targets[:half])
-            self._attach(prog_fd, targets[half:])
+    def _link(self, prog_fd: int, targets: list[Target]) -> None:
+        link_many(lambda some: libbpf.link_kprobe_multi(prog_fd, [target.address for target in some]), targets, self)

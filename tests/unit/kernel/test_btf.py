@@ -136,6 +136,25 @@ def test_far_argument_and_ellipsis(sample: Sample) -> None:
     assert [function[2:] for function in sample.functions()] == [(9, False, 0, 9, False), (1, False, 0, 2, True)]
 
 
+def test_functions_without_a_trampoline(sample: Sample) -> None:
+    """test_trampolines.py in tests/kernel asks a kernel whether it says the same."""
+    pair = sample.ref("TYPEDEF", sample.struct("pair", 16, ("a", sample.u32, 0)), "pair_t")
+    large = sample.ref("CONST", sample.struct("large", 24, ("a", sample.u32, 0)))
+    number = sample.ref("TYPEDEF", sample.u32, "number_t")
+    arguments = {
+        None: [[], [sample.pskb], [sample.pskb, pair, number], [sample.pskb, *[sample.u32] * 11]],
+        "it has more than 12 arguments": [[sample.pskb, *[sample.u32] * 12]],
+        "it is variadic": [[sample.pskb, 0]],
+        "it takes a large struct by value": [[sample.pskb, large]],
+    }
+    ids = {sample.func("f", *types): cause for cause, several in arguments.items() for types in several}
+    for returned, cause in ((0, None), (number, None), (sample.pskb, None), (pair, "it returns a struct")):
+        prototype = sample.add("FUNC_PROTO", "", returned, 0, sample.pskb, vlen=1)
+        ids[sample.add("FUNC", "f", prototype)] = cause
+    found = Btf(sample.data())
+    assert {btf_id: found.no_trampoline(btf_id) for btf_id in ids} == ids
+
+
 def test_drop_reason(sample: Sample) -> None:
     sample.func("kfree_skb_reason", sample.pskb, sample.reason)
     sample.func("sk_skb_reason_drop", sample.pvoid, sample.pskb, sample.reason)
