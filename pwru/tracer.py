@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from pwru import memlock
 from pwru.errors import PwruError
 from pwru.event import Decoder, pack
 from pwru.kernel import features, netns
@@ -251,6 +252,25 @@ def attach_with(
 
 def _load(options: Options, image: bytes, config: dict[str, int], probes: Probes) -> Object:
     """The object in the kernel, with only the program of this backend."""
+    while True:
+        bpf = _open(options, image, config, probes)
+        try:
+            memlock.make_room(bpf, probes.sites.btf)
+            bpf.load()
+            return bpf
+        except BpfError as error:
+            bpf.close()
+            if error.errno == errno.EPERM and memlock.grow(probes.sites.btf):
+                continue
+            if options.debug:
+                say("\n".join(error.log.splitlines()[-_VERIFIER_LINES:]))
+            if error.errno == errno.EPERM:
+                raise Refused("loading BPF programs is not permitted") from None
+            hint = "" if options.debug else "; --debug shows why"
+            raise PwruError(f"the kernel refused the BPF programs: {os.strerror(error.errno or 0)}{hint}") from None
+
+
+def _open(options: Options, image: bytes, config: dict[str, int], probes: Probes) -> Object:
     try:
         bpf = Object(image, "pwru", btf_custom_path=options.kernel_btf)
         wanted = bpf.program(probes.program)
@@ -262,16 +282,6 @@ def _load(options: Options, image: bytes, config: dict[str, int], probes: Probes
         bpf.map("events").set_max_entries(_RING_BUFFER_SIZE)
     except (BpfError, PwruError) as error:
         raise _damaged(error) from None
-    try:
-        bpf.load()
-    except BpfError as error:
-        bpf.close()
-        if options.debug:
-            say("\n".join(error.log.splitlines()[-_VERIFIER_LINES:]))
-        if error.errno == errno.EPERM:
-            raise Refused("loading BPF programs is not permitted") from None
-        hint = "" if options.debug else "; --debug shows why"
-        raise PwruError(f"the kernel refused the BPF programs: {os.strerror(error.errno or 0)}{hint}") from None
     return bpf
 
 

@@ -192,6 +192,13 @@ class Object(_Closing):
     def map(self, name: str) -> Map:
         return Map(api().bpf_object__find_map_by_name(self._pointer, name.encode()))
 
+    def maps(self) -> list[Map]:
+        found = []
+        pointer = None
+        while pointer := api().bpf_object__next_map(self._pointer, pointer):
+            found.append(Map(pointer))
+        return found
+
     def btf(self) -> bytes:
         """The object's own BTF, as it stands in its .BTF section."""
         size = ctypes.c_uint32()

@@ -148,6 +148,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_object__find_program_by_name": (_Ptr, (c_void_p, c_char_p)),
     "bpf_object__next_program": (c_void_p, (c_void_p, c_void_p)),
     "bpf_object__find_map_by_name": (_Ptr, (c_void_p, c_char_p)),
+    "bpf_object__next_map": (c_void_p, (c_void_p, c_void_p)),
     "btf__raw_data": (_Ptr, (c_void_p, POINTER(c_uint32))),
     "bpf_program__name": (c_char_p, (c_void_p,)),
     "bpf_program__set_autoload": (_Err, (c_void_p, c_bool)),

@@ -31,7 +31,7 @@ BACKENDS = ("kprobe-multi", "fentry-multi", "kprobe", "tracepoint")
 
 _ENOTSUPP = 524  # include/linux/errno.h: meant to stay in the kernel, but does not
 # What the kernel answers when one function of a link cannot be traced: other errors are not about a function.
-_BAD_FUNCTION = {
+BAD_FUNCTION = {
     *(errno.EINVAL, errno.ENOENT, errno.EBUSY, errno.EADDRNOTAVAIL, errno.ESRCH, errno.E2BIG, errno.EOPNOTSUPP),
     _ENOTSUPP,
 }
@@ -207,6 +207,27 @@ class Probes(ABC):
     # Its type and attach type, where the section does not say them.
     kind: ClassVar[tuple[int, int] | None] = None
 
+    def _load_copy(
+        self, prog_type: int, insns: bytes, *, expected_attach_type: int = 0, btf_id: int = 0, btf_fd: int = 0
+    ) -> int:
+        """libbpf.prog_load() for the instructions of a loaded program; PwruError if there may not be so many."""
+        from pwru import libbpf
+
+        while True:
+            try:
+                return libbpf.prog_load(
+                    prog_type,
+                    insns,
+                    expected_attach_type=expected_attach_type,
+                    attach_btf_id=btf_id,
+                    attach_btf_obj_fd=btf_fd,
+                )
+            except OSError as error:
+                from pwru import memlock
+
+                if error.errno != errno.EPERM or not memlock.grow(self.sites.btf):
+                    raise
+
     @abstractmethod
     def attach(self, bpf: Object, progress: Progress) -> None:
         """Attaches to all sites; raises Refused if it could not attach to any."""
@@ -237,7 +258,7 @@ def link_many(link: Callable[[list[Target]], Link], targets: list[Target], probe
         probes.links.append(link(targets))
     except OSError as error:
         reason = why(error)
-        if error.errno not in _BAD_FUNCTION:
+        if error.errno not in BAD_FUNCTION:
             raise Refused(f"attaching is refused ({reason})") from None
         if len(targets) == 1:
             probes.skipped.append((targets[0].name, reason))

@@ -36,7 +36,7 @@ class Backend(Probes):
         insns = bpf.program(self.program).insns()
         for number, tracepoint in enumerate(self.sites.tracepoints):
             try:
-                self.links.append(_attach(insns, number, tracepoint))
+                self.links.append(self._attach(insns, number, tracepoint))
             except OSError as error:
                 self.skipped.append((tracepoint.name, os.strerror(error.errno or 0)))
             progress(number + 1, len(self.sites.tracepoints))
@@ -44,13 +44,12 @@ class Backend(Probes):
         if not self.attached:
             raise Refused(f"attaching is refused ({self.skipped[0][1]})")
 
-
-def _attach(template: bytes, number: int, tracepoint: Tracepoint) -> Link:
-    fd = libbpf.prog_load(libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, specialize(template, number, tracepoint))
-    try:
-        return libbpf.link_raw_tracepoint(fd, tracepoint.name)
-    finally:
-        os.close(fd)  # the link holds the program
+    def _attach(self, template: bytes, number: int, tracepoint: Tracepoint) -> Link:
+        fd = self._load_copy(libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, specialize(template, number, tracepoint))
+        try:
+            return libbpf.link_raw_tracepoint(fd, tracepoint.name)
+        finally:
+            os.close(fd)  # the link holds the program
 
 
 def specialize(template: bytes, number: int, tracepoint: Tracepoint) -> bytes:
