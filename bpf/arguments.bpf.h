@@ -47,6 +47,20 @@ static __always_inline __u64 function_arg(struct pt_regs *ctx, __u32 index)
 	return value;
 }
 
+/* fentry, one program a function: without bpf_get_func_arg(), which is there since v5.17. */
+static __always_inline __u64 fentry_arg(__u64 *ctx, __u32 index)
+{
+	__u64 value = 0;
+
+	ARG(0, ctx[0]);
+	ARG(1, ctx[1]);
+	ARG(2, ctx[2]);
+	ARG(3, ctx[3]);
+	ARG(4, ctx[4]);
+	ARG(5, ctx[5]);
+	return value;
+}
+
 static __always_inline __u64 tracepoint_arg(struct bpf_raw_tracepoint_args *ctx, __u32 index)
 {
 	__u64 value = 0;

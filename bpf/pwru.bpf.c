@@ -84,6 +84,40 @@ int on_fentry_multi(__u64 *ctx)
 }
 
 /*
+ * The template for fentry: user space loads a copy of it for each function, with both constants replaced. Bits 0-3 of
+ * the first say which argument is the skb, 4-7 the drop reason (15: none), 8 that it is a struct sk_buff **; the second
+ * is the address to report. It takes no function that it could be loaded for itself to be loaded as a raw_tp program.
+ */
+#define FENTRY_TEMPLATE 0x70777275000000f0
+#define FENTRY_ADDRESS 0x7077727600000000
+
+/* The trace has ended: set before the programs go, which takes the kernel a while (pwru/probes/fentry.py). */
+volatile __u32 stopped SEC(".data.stopped") = 0;
+
+SEC("raw_tp")
+int on_fentry(__u64 *ctx)
+{
+	__u64 what, addr;
+	struct sk_buff *skb;
+
+	if (stopped)
+		return 0;
+	asm volatile("%0 = %1 ll" : "=r"(what) : "i"(FENTRY_TEMPLATE));
+	asm volatile("%0 = %1 ll" : "=r"(addr) : "i"(FENTRY_ADDRESS));
+	if (what & 0x100) {
+		/* The verifier lets no such pointer be loaded from the context: it knows its type and has no use for it. */
+		if (bpf_probe_read_kernel(&skb, sizeof(skb), &ctx[what & 15]) ||
+		    bpf_probe_read_kernel(&skb, sizeof(skb), skb))
+			return 0;
+	} else {
+		skb = (void *)fentry_arg(ctx, what & 15);
+	}
+	if (!skb || !matches(skb))
+		return 0;
+	return emit(skb, addr, fentry_arg(ctx, what >> 4 & 15), 0);
+}
+
+/*
  * The template for tracepoints: user space loads a copy of it for each, with the constant below replaced. Bits 0-3 say
  * which argument is the skb, 4-7 the drop reason, 8-11 the location (15: none), 32-63 the number of the tracepoint.
  */

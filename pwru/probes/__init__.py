@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pwru.libbpf import Link, Object
 
 # Best first; a module of the same name (with _ for -) holds the class Backend.
-BACKENDS = ("kprobe-multi", "fentry-multi", "kprobe", "tracepoint")
+BACKENDS = ("kprobe-multi", "fentry-multi", "kprobe", "fentry", "tracepoint")
 
 _ENOTSUPP = 524  # include/linux/errno.h: meant to stay in the kernel, but does not
 # What the kernel answers when one function of a link cannot be traced: other errors are not about a function.

@@ -48,7 +48,7 @@ def test_untouched_where_it_does_not_count(network: Network, tmp_path: Path) -> 
 
 
 @charged
-@pytest.mark.parametrize("backend", ["kprobe", "tracepoint"])
+@pytest.mark.parametrize("backend", ["kprobe", "fentry", "tracepoint"])
 def test_within_the_hard_limit_nothing_is_needed(backend: str, network: Network, tmp_path: Path) -> None:
     before = under(64, "unlimited", WITHOUT_CAPABILITY)
     with working(tmp_path, *narrow(backend), "icmp", before=before) as trace:

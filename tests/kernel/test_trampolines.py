@@ -13,13 +13,13 @@ from pwru.event import Decoder
 from pwru.kernel.btf import Btf, vmlinux_btf
 from pwru.kernel.functions import drop_notrace, find_targets
 from pwru.options import Options
-from pwru.probes import Probes, Sites, backend
+from pwru.probes import Probes, Refused, Sites, backend
 from pwru.probes.trampoline import split
-from tests.kernel.conftest import Network
+from tests.kernel.conftest import Network, Trace
 from tests.kernel.test_errors import OBJECT
+from tests.kernel.test_stop import HAS_FENTRY_MULTI, ids, nothing_left, wait_for  # noqa: F401  (one is a fixture)
 
-VMLINUX = Path("/sys/kernel/btf/vmlinux").read_bytes()
-BACKENDS = [*["fentry-multi"] * (b"\0BPF_TRACE_FENTRY_MULTI\0" in VMLINUX)]
+BACKENDS = [*["fentry-multi"] * HAS_FENTRY_MULTI, "fentry"]
 MODULE_BTF = Path("/sys/kernel/btf/veth")
 
 
@@ -61,7 +61,7 @@ def test_functions_of_a_module(name: str, network: Network) -> None:
     assert functions.count("veth_xmit") >= 2, "the request and the answer"
 
 
-@pytest.mark.skipif("fentry-multi" not in BACKENDS, reason="this kernel has no fentry-multi links")
+@pytest.mark.skipif(not HAS_FENTRY_MULTI, reason="this kernel has no fentry-multi links")
 def test_what_is_left_out_is_what_the_kernel_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given everything, it refuses just that, without a word about which: the same is found by bisection."""
     sites = Sites(vmlinux_btf(), None)
@@ -75,3 +75,29 @@ def test_what_is_left_out_is_what_the_kernel_refuses(monkeypatch: pytest.MonkeyP
     with attached(probes):
         assert {name for name, _ in probes.skipped} == expected - {t.name for t in sites.targets if t.ambiguous}
         assert probes.attached == len(found)
+
+
+def test_a_double_pointer(network: Network, pwru: Callable[..., Trace]) -> None:
+    """The verifier knows no such argument of fentry programs."""
+    function = "__netif_receive_skb_core"
+    try:
+        split(Sites(vmlinux_btf(), function))
+    except Refused:
+        pytest.skip("the compiler gave the one on the way of a ping another name")
+    with pwru("--backend", "fentry", "--filter-func", function, "icmp") as trace:
+        network.ping()
+        assert trace.stop() == 0
+    assert [row["tuple"] for row in trace.rows()] == ["10.9.0.1:0->10.9.0.2:0(icmp)", "10.9.0.2:0->10.9.0.1:0(icmp)"]
+
+
+def test_the_prompt_is_back_before_the_trampolines_are_gone(network: Network, pwru: Callable[..., Trace]) -> None:
+    """Each takes the kernel long; meanwhile the programs do nothing, and nobody waits for the end of the output."""
+    with pwru("--backend", "fentry", "--filter-func", "ip_.*", "icmp") as trace:
+        many = len(ids("link"))
+        assert many > 40
+        network.ping()
+        trace.wait_for_func("ip_rcv")
+        assert trace.stop() == 0
+        left = len(ids("link"))
+    assert left > many / 2, "closed one by one before the end"
+    assert trace.totals() == (len(trace.rows()), 0)

@@ -1,0 +1,63 @@
+"""Every backend of this kernel sees the same packets in the same functions, in the same order.
+
+They trace the same pings at the same time, so a packet has the same address for all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from pwru.kernel.btf import vmlinux_btf
+from pwru.kernel.functions import drop_blacklisted
+from pwru.probes import Sites
+from pwru.probes.trampoline import split
+from tests.kernel.conftest import Network, Trace
+from tests.kernel.test_stop import BACKENDS, nothing_left  # noqa: F401  (a fixture)
+
+# Enough for a way from end to end, few enough for backends that attach to one at a time.
+FUNCTIONS = (
+    r"ip_.*|__ip_local_out|icmp_.*|dev_hard_start_xmit|netif_rx.*|__netif_receive_skb.*|kfree_skb.*|sk_skb_reason_drop"
+    r"|consume_skb|skb_release_data|raw_rcv"
+)
+SIZES = (100, 200, 300)
+
+
+def test_backends_agree(network: Network, pwru: Callable[..., Trace]) -> None:
+    names = [name for name in BACKENDS if name != "tracepoint"]
+    with ExitStack() as stack:
+        traces = {
+            name: stack.enter_context(pwru("--debug", "--backend", name, "--filter-func", FUNCTIONS, "icmp"))
+            for name in names
+        }
+        for size in SIZES:
+            network.ping("-s", str(size))
+        for trace in traces.values():
+            assert trace.stop() == 0
+            assert trace.totals()[1] == 0
+    not_everywhere = excused(traces)
+    ways = {size: {name: way(trace, size, not_everywhere) for name, trace in traces.items()} for size in SIZES}
+    # Where an interrupt comes while a program runs, what it hits is not seen: not by the one, that is, but by others.
+    agreed = [of[names[0]] for of in ways.values() if all(of[name] == of[names[0]] for name in names)]
+    assert agreed, ways
+    functions = {function for packet in agreed[0].values() for function in packet}
+    assert {"ip_output", "ip_rcv", "icmp_rcv", "icmp_echo"} <= functions
+
+
+def excused(traces: dict[str, Trace]) -> set[str]:
+    """The functions that not all backends can be on: what trampolines and kprobes do not take, and what was refused."""
+    sites = Sites(vmlinux_btf(), FUNCTIONS)
+    _, left_out = split(sites)
+    blacklisted = drop_blacklisted(sites._targets).skipped
+    refused = re.findall(r"^debug: not attached: (\S+):", "".join(trace.err for trace in traces.values()), re.MULTILINE)
+    return {name for causes in (left_out, blacklisted) for names in causes.values() for name in names} | set(refused)
+
+
+def way(trace: Trace, size: int, without: set[str]) -> dict[str, list[str]]:
+    """Of each packet of the ping of this size, by its address: its functions, with a reason where there is one."""
+    found: dict[str, list[str]] = {}
+    for row in trace.rows():
+        if size <= int(row["len"]) < size + 50 and row["func"].partition("(")[0] not in without:
+            found.setdefault(row["skb"], []).append(row["func"])
+    return found
