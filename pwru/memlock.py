@@ -18,8 +18,8 @@ from pwru.kernel import limits
 from pwru.kernel.features import charges_memlock
 
 if TYPE_CHECKING:
-    from pwru.kernel.btf import Btf
     from pwru.libbpf import Object
+    from pwru.probes import Sites
 
 _PAGE = resource.getpagesize()
 _MAP_PAGES = 3  # of a map, besides its values
@@ -29,9 +29,9 @@ _OTHER = 1 << 20
 _PROBES = 1 << 16
 
 
-def make_room(bpf: Object, btf: Btf) -> None:
+def make_room(bpf: Object, sites: Sites) -> None:
     """Before the object's load, on any kernel. PwruError if the limit is too low and cannot be raised."""
-    if not charges_memlock(btf):
+    if not _is_charged(sites):
         return
     before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     _has_room()
@@ -40,17 +40,21 @@ def make_room(bpf: Object, btf: Btf) -> None:
     resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
     maps = sum(_pages(m.max_entries * max(m.value_size, 1)) + _MAP_PAGES * _PAGE for m in bpf.maps())
     _raise_to(maps + _OTHER)
-    while not _has_room() and grow(btf):
+    while not _has_room() and grow(sites):
         pass
 
 
-def grow(btf: Btf) -> bool:
+def grow(sites: Sites) -> bool:
     """After EPERM: whether it may have been the limit, which is twice as high now. PwruError if it cannot be."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if soft == resource.RLIM_INFINITY or soft > os.sysconf("SC_PHYS_PAGES") * _PAGE or not charges_memlock(btf):
+    if soft == resource.RLIM_INFINITY or soft > os.sysconf("SC_PHYS_PAGES") * _PAGE or not _is_charged(sites):
         return False
     _raise_to(2 * soft)
     return True
+
+
+def _is_charged(sites: Sites) -> bool:
+    return sites.ask("memory is locked", charges_memlock)
 
 
 def _raise_to(needed: int) -> None:

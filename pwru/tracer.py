@@ -212,8 +212,8 @@ def _attach(
         except Refused as error:
             refused.append(f"{name}: {error}")
             continue
-        for line in refused:
-            say(f"Not available: {line}")
+        if refused:
+            say(f"Not available: {'; '.join(refused)}.")
         return bpf, probes
     raise PwruError(f"this kernel cannot be traced: {'; '.join(refused)}")
 
@@ -255,12 +255,12 @@ def _load(options: Options, image: bytes, config: dict[str, int], probes: Probes
     while True:
         bpf = _open(options, image, config, probes)
         try:
-            memlock.make_room(bpf, probes.sites.btf)
+            memlock.make_room(bpf, probes.sites)
             bpf.load()
             return bpf
         except BpfError as error:
             bpf.close()
-            if error.errno == errno.EPERM and memlock.grow(probes.sites.btf):
+            if error.errno == errno.EPERM and memlock.grow(probes.sites):
                 continue
             if options.debug:
                 say("\n".join(error.log.splitlines()[-_VERIFIER_LINES:]))
@@ -274,7 +274,7 @@ def _open(options: Options, image: bytes, config: dict[str, int], probes: Probes
     try:
         bpf = Object(image, "pwru", btf_custom_path=options.kernel_btf)
         wanted = bpf.program(probes.program)
-        if probes.kind:
+        if not probes.section_tells:
             wanted.set_type(*probes.kind)
         for program in bpf.programs():
             program.set_autoload(program.name == probes.program)

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pwru.errors import PwruError
-from pwru.probes import BACKENDS
 
 # What every kernel here has: they are built with CONFIG_KPROBE_EVENTS, with ftrace and with BTF.
 EVERYWHERE = ("kprobe", "fentry", "tracepoint")
@@ -18,7 +17,7 @@ class Kernel:
     """One kernel of Debian's archive. The cloud flavour: small, and with BTF, kprobes and ftrace.
 
     `suites` are tried in order until one has all the `packages`: regular expressions for whole
-    package names, of which the newest version is taken. `has` are the backends that work on it,
+    package names, of which the newest version is taken. `backends` are those that work on it,
     best first; every other one has to be refused.
     """
 
@@ -26,18 +25,13 @@ class Kernel:
     release: str
     suites: tuple[str, ...]
     packages: tuple[str, ...]
-    has: tuple[str, ...]
+    backends: tuple[str, ...]
     arch: str = "amd64"
 
     @property
     def title(self) -> str:
         """With the kernel's own name for the architecture."""
         return f"{self.name.partition('-')[0]}, {'x86-64' if self.arch == 'amd64' else self.arch}"
-
-    @property
-    def backends(self) -> tuple[str, ...]:
-        """Of those that it has the ones that pwru knows."""
-        return tuple(name for name in self.has if name in BACKENDS)
 
 
 KERNELS = (

@@ -201,31 +201,33 @@ class Probes(ABC):
         """What it is going to attach to. Raises PwruError if there is nothing."""
         return self.sites.targets
 
-    # The entry point in bpf/pwru.bpf.c.
+    # The entry point in bpf/pwru.bpf.c, and whether libbpf knows its type by its section.
     program: ClassVar[str]
+    section_tells: ClassVar[bool] = True
 
-    # Its type and attach type, where the section does not say them.
-    kind: ClassVar[tuple[int, int] | None] = None
+    # What is attached is of this type and attach type: enum bpf_prog_type and bpf_attach_type.
+    kind: ClassVar[tuple[int, int]]
 
-    def _load_copy(
-        self, prog_type: int, insns: bytes, *, expected_attach_type: int = 0, btf_id: int = 0, btf_fd: int = 0
-    ) -> int:
-        """libbpf.prog_load() for the instructions of a loaded program; PwruError if there may not be so many."""
+    def _load_copy(self, insns: bytes, *, btf_id: int = 0, btf_fd: int = 0) -> int:
+        """The instructions of a loaded program, changed, as another one; the file descriptor is the caller's to close.
+
+        `btf_id` and `btf_fd` as in libbpf.prog_load(). PwruError if there may not be so many.
+        """
         from pwru import libbpf
 
         while True:
             try:
                 return libbpf.prog_load(
-                    prog_type,
+                    self.kind[0],
                     insns,
-                    expected_attach_type=expected_attach_type,
+                    expected_attach_type=self.kind[1],
                     attach_btf_id=btf_id,
                     attach_btf_obj_fd=btf_fd,
                 )
             except OSError as error:
                 from pwru import memlock
 
-                if error.errno != errno.EPERM or not memlock.grow(self.sites.btf):
+                if error.errno != errno.EPERM or not memlock.grow(self.sites):
                     raise
 
     @abstractmethod

@@ -43,15 +43,28 @@ _NR_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 class Backend(Probes):
     name = "fentry"
     program = "on_fentry"
+    kind = libbpf.BPF_PROG_TYPE_TRACING, libbpf.BPF_TRACE_FENTRY
 
     def unavailable(self) -> str | None:
-        if "BPF_TRACE_FENTRY" not in (self.sites.btf.enum("bpf_attach_type") or {}).values():
+        if not self.sites.has_attach_type("BPF_TRACE_FENTRY"):
             return "this kernel is older than BPF trampolines (Linux 5.5)"
         return None
 
     def attach(self, bpf: Object, progress: Progress) -> None:
-        targets, self.left_out = split(self.sites)
+        targets, self.left_out = split(self.sites, self.sites.targets)
         self._stopped = bpf.map(".data.stopped")
+        self._attach(bpf, targets, progress)
+        self.attached = len(self.links)
+        if not self.links:
+            raise Refused(f"attaching is refused ({self.skipped[0][1]})")
+
+    def attach_more(self, bpf: Object, targets: list[Target]) -> int:
+        targets, _ = split(self.sites, targets)
+        before = len(self.links)
+        self._attach(bpf, targets, lambda _done, _total: None)
+        return len(self.links) - before
+
+    def _attach(self, bpf: Object, targets: list[Target], progress: Progress) -> None:
         files = len(os.listdir("/proc/self/fd")) + len(targets) + _OTHER_FILES
         if not limits.at_least(resource.RLIMIT_NOFILE, files):
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -66,26 +79,17 @@ class Backend(Probes):
                 try:
                     if target.module not in btfs:
                         btfs[target.module] = opened.enter_context(module_btf(target.module))
-                    self.links.append(self._attach(template, target, btfs[target.module]))
+                    # Before its first event.
+                    self.by_address[target.address] = target
+                    self.links.append(self._link(template, target, btfs[target.module]))
                 except OSError as error:
                     self.skipped.append((target.name, why(error)))
                     if error.errno == errno.EPERM or (not self.links and number == _PATIENCE):
                         raise Refused(f"attaching is refused ({why(error)})") from None
-                else:
-                    self.by_address[target.address] = target
                 progress(number + 1, len(targets))
-        self.attached = len(self.links)
-        if not self.links:
-            raise Refused(f"attaching is refused ({self.skipped[0][1]})")
 
-    def _attach(self, template: bytes, target: Target, btf_fd: int) -> Link:
-        fd = self._load_copy(
-            libbpf.BPF_PROG_TYPE_TRACING,
-            specialize(template, target),
-            expected_attach_type=libbpf.BPF_TRACE_FENTRY,
-            btf_id=target.btf_id,
-            btf_fd=btf_fd,
-        )
+    def _link(self, template: bytes, target: Target, btf_fd: int) -> Link:
+        fd = self._load_copy(specialize(template, target), btf_id=target.btf_id, btf_fd=btf_fd)
         try:
             return libbpf.link_fentry(fd)
         finally:

@@ -13,27 +13,26 @@ from typing import TYPE_CHECKING
 
 from pwru import libbpf
 from pwru.probes import Probes, Progress, Refused, link_many, why
-from pwru.probes.positions import fill
+from pwru.probes.instructions import NOTHING
+from pwru.probes.positions import copy, fill
 from pwru.probes.trampoline import module_btf, split
 
 if TYPE_CHECKING:
     from pwru.kernel.functions import Target
     from pwru.libbpf import Object
 
-# r0 = 0; exit
-_NOTHING = bytes((0xB7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0))
-
 
 class Backend(Probes):
     name = "fentry-multi"
     program = "on_fentry_multi"
+    section_tells = False
     kind = libbpf.BPF_PROG_TYPE_TRACING, libbpf.BPF_TRACE_FENTRY_MULTI
 
     def unavailable(self) -> str | None:
         if not self.sites.has_attach_type("BPF_TRACE_FENTRY_MULTI"):
             return "this kernel is older than fentry-multi links (Linux 7.2)"
         try:
-            fd = self._load(_NOTHING)
+            fd = self._load_copy(NOTHING)
         except OSError as error:
             return f"loading a tracing program is refused ({why(error)})"
         try:
@@ -46,29 +45,37 @@ class Backend(Probes):
         return None
 
     def attach(self, bpf: Object, progress: Progress) -> None:
-        targets, self.left_out = split(self.sites)
+        targets, self.left_out = split(self.sites, self.sites.targets)
         self.by_address = {target.address: target for target in targets}
         fill(bpf, self.by_address)
         program = bpf.program(self.program)
-        self._attach(program.fd, [target for target in targets if target.module is None])
-        for module in sorted({target.module for target in targets if target.module is not None}):
-            of_module = [target for target in targets if target.module == module]
-            try:
-                with module_btf(module) as btf_fd:
-                    fd = self._load(program.insns(), btf_fd)
-            except OSError as error:
-                self.skipped += [(target.name, f"its module: {why(error)}") for target in of_module]
-                continue
-            self._attach(fd, of_module)
-            os.close(fd)
+        self._link(program.fd, [target for target in targets if target.module is None])
+        self._link_modules(program.insns(), [target for target in targets if target.module is not None])
         if not self.links:
             raise Refused(self.skipped[0][1])
         self.attached = len(targets) - len(self.skipped)
 
-    def _load(self, insns: bytes, btf_fd: int = 0) -> int:
-        program_type, attach_type = self.kind
-        return libbpf.prog_load(program_type, insns, expected_attach_type=attach_type, attach_btf_obj_fd=btf_fd)
+    def attach_more(self, bpf: Object, targets: list[Target]) -> int:
+        targets, _ = split(self.sites, targets)
+        by_address = {target.address: target for target in targets}
+        refused = len(self.skipped)
+        with copy(bpf, self.program, by_address) as insns:
+            self._link_modules(insns, targets)
+        self.by_address.update(by_address)
+        return len(targets) - (len(self.skipped) - refused)
 
-    def _attach(self, prog_fd: int, targets: list[Target]) -> None:
+    def _link_modules(self, insns: bytes, targets: list[Target]) -> None:
+        for module in sorted({target.module or "" for target in targets}):
+            of_module = [target for target in targets if target.module == module]
+            try:
+                with module_btf(module) as btf_fd:
+                    fd = self._load_copy(insns, btf_fd=btf_fd)
+            except OSError as error:
+                self.skipped += [(target.name, f"its module: {why(error)}") for target in of_module]
+                continue
+            self._link(fd, of_module)
+            os.close(fd)
+
+    def _link(self, prog_fd: int, targets: list[Target]) -> None:
         if targets:
             link_many(lambda some: libbpf.link_fentry_multi(prog_fd, [target.btf_id for target in some]), targets, self)

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 
 from pwru.errors import PwruError
 
+# r0 = 0; exit: a program to see with what is permitted.
+NOTHING = bytes((0xB7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0))
+
 # The instruction that loads 64 bits takes two slots of 8 bytes: opcode, registers, offset, immediate.
 _SLOT = struct.Struct("<BBhI")
 _LD_IMM64 = 0x18

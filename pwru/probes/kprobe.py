@@ -25,11 +25,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pwru import libbpf
 from pwru.kernel.btf import FUNC
 from pwru.kernel.features import tracefs
 from pwru.libbpf import Link
 from pwru.probes import Probes, Progress, Refused
-from pwru.probes.positions import fill, load_copy
+from pwru.probes.positions import copy, fill
 
 if TYPE_CHECKING:
     from pwru.kernel.functions import Target
@@ -54,6 +55,7 @@ _NR_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 class Backend(Probes):
     name = "kprobe"
     program = "on_kprobe"
+    kind = libbpf.BPF_PROG_TYPE_KPROBE, 0
 
     def unavailable(self) -> str | None:
         if not self.sites.ask("register_kprobe", lambda btf: btf.find("register_kprobe", FUNC) is not None):
@@ -86,7 +88,8 @@ class Backend(Probes):
         event = f"{self._group}/{_EVENT}_{len(self.links)}"
         by_address = self._define(event, targets, lambda _done, _total: None)
         if by_address:
-            fd = load_copy(bpf, self.program, by_address)
+            with copy(bpf, self.program, by_address) as insns:
+                fd = self._load_copy(insns)
             try:
                 self.links.append(Link(self._open(event, fd)))
             finally:

@@ -12,27 +12,24 @@ from typing import TYPE_CHECKING
 
 from pwru import libbpf
 from pwru.probes import Probes, Progress, Refused, link_many
-from pwru.probes.positions import fill, load_copy
+from pwru.probes.instructions import NOTHING
+from pwru.probes.positions import copy, fill
 
 if TYPE_CHECKING:
     from pwru.kernel.functions import Target
     from pwru.libbpf import Object
 
-# r0 = 0; exit
-_NOTHING = bytes((0xB7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0))
-
 
 class Backend(Probes):
     name = "kprobe-multi"
     program = "on_kprobe_multi"
+    kind = libbpf.BPF_PROG_TYPE_KPROBE, libbpf.BPF_TRACE_KPROBE_MULTI
 
     def unavailable(self) -> str | None:
         if not self.sites.has_attach_type("BPF_TRACE_KPROBE_MULTI"):
             return "this kernel is older than kprobe-multi links (Linux 5.18)"
         try:
-            fd = libbpf.prog_load(
-                libbpf.BPF_PROG_TYPE_KPROBE, _NOTHING, expected_attach_type=libbpf.BPF_TRACE_KPROBE_MULTI
-            )
+            fd = self._load_copy(NOTHING)
         except OSError as error:
             return f"loading a kprobe program is refused ({os.strerror(error.errno or 0)})"
         try:
@@ -59,7 +56,8 @@ class Backend(Probes):
     def attach_more(self, bpf: Object, targets: list[Target]) -> int:
         by_address = {target.address: target for target in targets}
         refused = len(self.skipped)
-        fd = load_copy(bpf, self.program, by_address, libbpf.BPF_TRACE_KPROBE_MULTI)
+        with copy(bpf, self.program, by_address) as insns:
+            fd = self._load_copy(insns)
         try:
             self._link(fd, targets)
         finally:

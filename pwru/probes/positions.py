@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pwru import libbpf
@@ -37,15 +39,15 @@ def fill(bpf: Object, by_address: dict[int, Target]) -> None:
     bpf.map(_MAP).update(bytes(4), table(_codes(by_address)))
 
 
-def load_copy(bpf: Object, program: str, by_address: dict[int, Target], expected_attach_type: int = 0) -> int:
-    """The loaded kprobe program once more, with a table of these functions only; the descriptor is the caller's.
+@contextmanager
+def copy(bpf: Object, program: str, by_address: dict[int, Target]) -> Iterator[bytes]:
+    """Instructions of the loaded program with a table of these functions only, which is there until it has been loaded.
 
     A table is never written while programs read it: all addresses may have moved in it.
     """
     own = libbpf.map_create_array(table(_codes(by_address)))
     try:
-        insns = replace_map(bpf.program(program).insns(), bpf.map(_MAP).fd, own)
-        return libbpf.prog_load(libbpf.BPF_PROG_TYPE_KPROBE, insns, expected_attach_type=expected_attach_type)
+        yield replace_map(bpf.program(program).insns(), bpf.map(_MAP).fd, own)
     finally:
         os.close(own)  # the program holds it
 

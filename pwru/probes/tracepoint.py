@@ -25,6 +25,7 @@ _NO_ARG = 15
 class Backend(Probes):
     name = "tracepoint"
     program = "on_tracepoint"
+    kind = libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, 0
 
     def unavailable(self) -> str | None:
         return None if self.sites.tracepoints else "this kernel's BTF has no tracepoint with an skb"
@@ -45,7 +46,7 @@ class Backend(Probes):
             raise Refused(f"attaching is refused ({self.skipped[0][1]})")
 
     def _attach(self, template: bytes, number: int, tracepoint: Tracepoint) -> Link:
-        fd = self._load_copy(libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, specialize(template, number, tracepoint))
+        fd = self._load_copy(specialize(template, number, tracepoint))
         try:
             return libbpf.link_raw_tracepoint(fd, tracepoint.name)
         finally:

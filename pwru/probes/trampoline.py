@@ -9,29 +9,27 @@ from typing import TYPE_CHECKING
 
 from pwru import libbpf
 from pwru.errors import PwruError
-from pwru.kernel.btf import Btf
 from pwru.probes import Refused, Sites
 
 if TYPE_CHECKING:
+    from pwru.kernel.btf import Btf
     from pwru.kernel.functions import Target
 
-MODULE_BTF = "/sys/kernel/btf"
 
-
-def split(sites: Sites) -> tuple[list[Target], dict[str, list[str]]]:
-    """The targets that a trampoline can be made for, and the names of the others by cause.
+def split(sites: Sites, targets: list[Target]) -> tuple[list[Target], dict[str, list[str]]]:
+    """Those of the targets that a trampoline can be made for, and the names of the others by cause.
 
     The kernel is given a function's id in BTF and looks up its name there to find where it is.
     """
     btfs: dict[str | None, Btf | None] = {None: sites.btf}
-    modules = [target for target in sites.targets if target.module is not None]
+    modules = [target for target in targets if target.module is not None]
     hidden = sites.kallsyms.find({target.name for target in modules}) if modules else {}
     found: list[Target] = []
     left_out: dict[str, list[str]] = {}
-    for target in sites.targets:
-        if target.module not in btfs:
+    for target in targets:
+        if target.module is not None and target.module not in btfs:
             try:
-                btfs[target.module] = Btf.from_file(f"{MODULE_BTF}/{target.module}", sites.btf)
+                btfs[target.module] = sites.module_btf(target.module)
             except PwruError:
                 btfs[target.module] = None
         btf = btfs[target.module]

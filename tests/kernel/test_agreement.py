@@ -9,12 +9,11 @@ import re
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from pwru.kernel.btf import vmlinux_btf
 from pwru.kernel.functions import drop_blacklisted
 from pwru.probes import Sites
 from pwru.probes.trampoline import split
-from tests.kernel.conftest import Network, Trace
-from tests.kernel.test_stop import BACKENDS, nothing_left  # noqa: F401  (a fixture)
+from tests.kernel.conftest import BACKENDS, Network, Trace
+from tests.kernel.test_stop import nothing_left  # noqa: F401  (a fixture)
 
 # Enough for a way from end to end, few enough for backends that attach to one at a time.
 FUNCTIONS = (
@@ -47,8 +46,8 @@ def test_backends_agree(network: Network, pwru: Callable[..., Trace]) -> None:
 
 def excused(traces: dict[str, Trace]) -> set[str]:
     """The functions that not all backends can be on: what trampolines and kprobes do not take, and what was refused."""
-    sites = Sites(vmlinux_btf(), FUNCTIONS)
-    _, left_out = split(sites)
+    sites = Sites(FUNCTIONS)
+    _, left_out = split(sites, sites.targets)
     blacklisted = drop_blacklisted(sites._targets).skipped
     refused = re.findall(r"^debug: not attached: (\S+):", "".join(trace.err for trace in traces.values()), re.MULTILINE)
     return {name for causes in (left_out, blacklisted) for names in causes.values() for name in names} | set(refused)

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from pwru import libbpf, tracer
 from pwru.event import Decoder
-from pwru.kernel.btf import Btf, vmlinux_btf
-from pwru.kernel.functions import drop_notrace, find_targets
+from pwru.kernel.btf import Btf
 from pwru.options import Options
 from pwru.probes import Probes, Refused, Sites, backend
 from pwru.probes.trampoline import split
-from tests.kernel.conftest import Network, Trace
+from tests.kernel.conftest import BACKENDS, Network, Trace
 from tests.kernel.test_errors import OBJECT
-from tests.kernel.test_stop import HAS_FENTRY_MULTI, ids, nothing_left, wait_for  # noqa: F401  (one is a fixture)
-
-BACKENDS = [*["fentry-multi"] * HAS_FENTRY_MULTI, "fentry"]
-MODULE_BTF = Path("/sys/kernel/btf/veth")
-
-
-def of_veth(btf: Btf) -> Sites:
-    """Sites of this module and none of vmlinux."""
-    sites = Sites(btf, None)
-    functions = Btf.from_file(MODULE_BTF, btf).functions()
-    sites.__dict__["_targets"] = drop_notrace(find_targets(functions, sites.kallsyms, module="veth"))
-    return sites
+from tests.kernel.test_stop import ids, nothing_left  # noqa: F401  (one is a fixture)
 
 
 @contextmanager
@@ -50,27 +37,16 @@ def attached(probes: Probes) -> Iterator[Callable[[], list[str]]]:
             probes.detach()
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_functions_of_a_module(name: str, network: Network) -> None:
-    """The network is made of veth devices: a module in these kernels."""
-    if not MODULE_BTF.exists():
-        pytest.skip("this kernel has no BTF of its modules")
-    with attached(backend(name)(of_veth(vmlinux_btf()))) as seen:
-        network.ping()
-        functions = seen()
-    assert functions.count("veth_xmit") >= 2, "the request and the answer"
-
-
-@pytest.mark.skipif(not HAS_FENTRY_MULTI, reason="this kernel has no fentry-multi links")
+@pytest.mark.skipif("fentry-multi" not in BACKENDS, reason="this kernel has no fentry-multi links")
 def test_what_is_left_out_is_what_the_kernel_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given everything, it refuses just that, without a word about which: the same is found by bisection."""
-    sites = Sites(vmlinux_btf(), None)
-    found, left_out = split(sites)
+    sites = Sites()
+    found, left_out = split(sites, sites.targets)
     expected = {name for names in left_out.values() for name in names}
     assert len(expected) > 10
     # One of each pair with the same id and name is attached to whichever function the kernel finds.
     everything = [target for target in sites.targets if not target.ambiguous]
-    monkeypatch.setattr("pwru.probes.fentry_multi.split", lambda _: (everything, {}))
+    monkeypatch.setattr("pwru.probes.fentry_multi.split", lambda *_: (everything, {}))
     probes = backend("fentry-multi")(sites)
     with attached(probes):
         assert {name for name, _ in probes.skipped} == expected - {t.name for t in sites.targets if t.ambiguous}
@@ -81,7 +57,8 @@ def test_a_double_pointer(network: Network, pwru: Callable[..., Trace]) -> None:
     """The verifier knows no such argument of fentry programs."""
     function = "__netif_receive_skb_core"
     try:
-        split(Sites(vmlinux_btf(), function))
+        sites = Sites(function)
+        split(sites, sites.targets)
     except Refused:
         pytest.skip("the compiler gave the one on the way of a ping another name")
     with pwru("--backend", "fentry", "--filter-func", function, "icmp") as trace:

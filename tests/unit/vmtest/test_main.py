@@ -40,7 +40,7 @@ def test_kernels_are_found_once_and_in_order() -> None:
 def test_backends_are_listed_best_first() -> None:
     for kernel in KERNELS:
         assert list(kernel.backends) == sorted(kernel.backends, key=BACKENDS.index)
-        assert len({*kernel.has}) == len(kernel.has)
+        assert len({*kernel.backends}) == len(kernel.backends)
 
 
 def test_an_unknown_kernel_is_answered_with_near_names() -> None:
