@@ -35,6 +35,14 @@ def test_reason_and_location() -> None:
     assert lines(record(addr=1, reason=2), record(addr=1, reason=3))[1].endswith(" f1(R3)")
 
 
+def test_names_of_functions_are_looked_up_anew_once_modules_have_come() -> None:
+    names = iter(("before", "after"))
+    text = Text(decoder(), lambda addr, reason, location: Function(next(names), ""))
+    assert [lines(record(), text=text)[0].split()[-1] for _ in range(2)] == ["before"] * 2
+    text.forget_functions()
+    assert lines(record(), text=text)[0].endswith(" after")
+
+
 def test_mark_is_hexadecimal() -> None:
     assert " ab       " in lines(record(packet_run=packet(mark=0xAB)))[0]
 
