@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pwru import __version__
 from pwru.errors import PwruError, printable
-from pwru.kernel import features
+from pwru.kernel import features, modules
 from pwru.kernel.btf import VMLINUX, Btf, vmlinux_btf
 from pwru.options import Options
 from pwru.probes import BACKENDS, Refused, Sites, backend
@@ -102,6 +102,7 @@ def _flags(btf: Btf | PwruError) -> Iterator[Finding]:
         yield Finding("PCAP-FILTER", True, "")
     except PwruError as error:
         yield Finding("PCAP-FILTER", False, str(error))
+    yield Finding("--kmods, --all-kmods", *_modules())
     if isinstance(btf, PwruError):
         return
     reasons = btf.enum("skb_drop_reason")
@@ -110,6 +111,16 @@ def _flags(btf: Btf | PwruError) -> Iterator[Finding]:
         reasons is not None,
         f"{len(reasons)} are known" if reasons else "this kernel has none (since Linux 5.17)",
     )
+
+
+def _modules() -> tuple[bool | None, str]:
+    there = list(modules.loaded())
+    unknown = modules.without_btf(there)
+    if not there:
+        return None, "no module is loaded"
+    if len(unknown) == len(there):
+        return False, modules.NO_BTF
+    return True, f"{len(there) - len(unknown)} of {len(there)} loaded modules have BTF"
 
 
 # --- the machine ---
