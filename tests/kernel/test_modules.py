@@ -115,7 +115,7 @@ def test_the_place_of_a_drop_in_a_module(network: Network, pwru: Start) -> None:
 @needs_btf
 @each_function_backend
 def test_a_module_that_comes_and_goes(network: Network, pwru: Start, backend: str) -> None:
-    """It is picked up, also when it comes back; single probes let it go, a kprobe-multi link does not (since v6.3)."""
+    """It is picked up, also when it comes back; single probes let it go, links do not (kprobe-multi since v6.3)."""
     functions = "dummy_xmit|veth_xmit|icmp_rcv"
     with pwru("--backend", backend, "--all-kmods", "--filter-func", functions, "icmp") as trace:
         assert "Attached to 2 functions" in trace.err
