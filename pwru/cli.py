@@ -45,6 +45,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _size(text: str) -> int:
+    if not (value := _count(text)):
+        raise argparse.ArgumentTypeError("it must be 1 or more")
+    return value
+
+
 def _u32(text: str) -> int:
     try:
         value = int(text, 0)
@@ -115,6 +121,13 @@ def parser() -> argparse.ArgumentParser:
     how = p.add_argument_group("how to trace")
     how.add_argument(
         "--backend", choices=BACKENDS, help="how to attach to the kernel; default: the best one that works here"
+    )
+    how.add_argument(
+        "--filter-kprobe-batch",
+        metavar="N",
+        type=_size,
+        default=10,
+        help="how many single kprobes to define in one write(2); default: 10",
     )
     how.add_argument(
         "--kernel-btf", metavar="FILE", help="BTF of this kernel: raw, or an ELF vmlinux with a .BTF section"

@@ -17,6 +17,7 @@ class Options(NamedTuple):
     filter_ifname: str | None = None
     filter_mark: int = 0
     filter_mark_mask: int = 0
+    filter_kprobe_batch: int = 10
     output_json: bool = False
     output_file: str | None = None
     output_limit_lines: int = 0

@@ -199,7 +199,7 @@ def _attach(
     """The first backend that this kernel lets attach, at work; says what was refused on the way to it."""
     refused: list[str] = []
     for name in (options.backend,) if options.backend else BACKENDS:
-        probes = backend(name)(sites)
+        probes = backend(name)(sites, options.filter_kprobe_batch)
         try:
             _find(probes, refused)
             phases.done(f"{name}: what to attach to")

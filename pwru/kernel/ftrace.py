@@ -21,8 +21,10 @@ KCORE = "/proc/kcore"
 _NOPS = (b"\x0f\x1f\x44\x00\x00", b"\x66\x66\x66\x66\x90")
 # endbr64, and what FineIBT (v6.2) leaves of it, are 4 bytes before it: arch/x86/include/asm/ibt.h.
 _PLACES = (0, 4)
+_NOP_SIZE = 5
 _ENTRY_SIZE = 9
-_CALL, _BREAKPOINT = 0xE8, 0xCC
+# What is there while somebody does: a call, and for a moment a breakpoint.
+_TRACED = (0xE8, 0xCC)
 
 _ELF_HEADER = struct.Struct("<16x16xQ14xHH")  # e_phoff, e_phentsize, e_phnum
 _PROGRAM_HEADER = struct.Struct("<8xQQ16xQ8x")  # p_offset, p_vaddr, p_memsz; notes have no address and no memory
@@ -41,6 +43,18 @@ def traceable(functions: Collection[tuple[str, int]], tracefs: Path | None, kcor
         enabled = _names(tracefs, "enabled_functions") or set()
         found |= {address for name, address in calls if name in enabled}
     return found
+
+
+def nop_ends(addresses: Collection[int], kcore: str = KCORE) -> dict[int, int] | None:
+    """Where the nop ends in those of these functions that ftrace can patch; None if the code cannot be read."""
+    entries = _entries(list(addresses), kcore) if os.uname().machine == "x86_64" else None
+    if entries is None:
+        return None
+    return {
+        address: address + place + _NOP_SIZE
+        for address, entry in entries.items()
+        for place in [place for place in _PLACES if entry.startswith(_NOPS, place) or entry[place] in _TRACED][:1]
+    }
 
 
 def available_functions(tracefs: Path | None) -> set[str] | None:
@@ -64,7 +78,7 @@ def _is_patchable(entry: bytes) -> bool:
 
 
 def _is_call(entry: bytes) -> bool:
-    return any(entry[place] in (_CALL, _BREAKPOINT) for place in _PLACES)
+    return any(entry[place] in _TRACED for place in _PLACES)
 
 
 def _entries(addresses: list[int], kcore: str) -> dict[int, bytes] | None:

@@ -182,8 +182,10 @@ class Probes(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, sites: Sites) -> None:
+    def __init__(self, sites: Sites, batch: int = 10) -> None:
+        """`batch`: how many probes the kernel gets at a time, if it does not get all at once."""
         self.sites = sites
+        self.batch = batch
         self.links: list[Link] = []
         self.attached = 0
         # What was attached, by the address that the BPF program reports.

@@ -6,6 +6,11 @@ disabled in one go. On x86-64 a probe stands just behind the ftrace nop at the f
 still in their registers: arming one there is a patch of the text, while at the nop itself it is an update of all of
 ftrace, a hundred times slower to enable and disable.
 
+What is left is the kernel's own: it asks whether the place is a jump label, once for the probe and once for the jump
+that it prepares in place of the breakpoint, and since v5.14 (commit ab3257042c26 ("jump_label, x86: Allow short NOPs"))
+decodes the instructions at some 5000 labels each time, under a lock. Nobody who registers a kprobe gets around the
+first time; without the second a hit would be an exception, at three times the price.
+
 Defined probes belong to nobody, so they would outlive a tracer that is killed. Therefore a child process waits from
 before the first definition until this process is gone, whatever ended it, and then removes them; this also takes the
 removal (an RCU grace period for each probe) out of the user's way. Disabling needs no help: the perf events are closed
@@ -23,11 +28,13 @@ import signal
 import struct
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pwru import libbpf
 from pwru.kernel.btf import FUNC
 from pwru.kernel.features import tracefs
+from pwru.kernel.ftrace import nop_ends
+from pwru.kernel.functions import Targets, drop_blacklisted
 from pwru.libbpf import Link
 from pwru.probes import Probes, Progress, Refused
 from pwru.probes.positions import copy, fill
@@ -38,7 +45,8 @@ if TYPE_CHECKING:
 
 _GROUP = "pwru"
 _EVENT = "skb"
-# Where the ftrace nop ends: without and with an endbr64 before it. The kernel refuses an offset inside an instruction.
+# Where the ftrace nop ends, if the code cannot be read: without and with an endbr64 before it. The kernel refuses an
+# offset inside an instruction.
 _BEHIND_NOP = {"x86_64": (5, 9)}.get(os.uname().machine, ())
 # What the instruction pointer is behind the probe when it hits: the breakpoint, on all paths (int3, jump, ftrace).
 _BREAKPOINT = {"x86_64": 1}.get(os.uname().machine, 0)
@@ -104,18 +112,26 @@ class Backend(Probes):
         two probes by address for the same unless their arguments differ (trace_kprobe_has_same_kprobe()), so each gets
         one of its own. It is never fetched: the BPF program runs before that and returns 0.
         """
+        found = drop_blacklisted(Targets(targets, {}))
+        self.skipped += [(name, cause) for cause, names in found.skipped.items() for name in names]
+        ends = nop_ends([target.address for target in found.found])
+        probes = []
         defined = {}
+        for number, target in enumerate(found.found):
+            entry = target.address
+            behind = [entry + offset for offset in _BEHIND_NOP] if ends is None else [ends.get(entry, entry)]
+            probes.append(_Probe(target, f"n=+{number}(%sp)", list(dict.fromkeys([*behind, entry]))))
         fd = os.open(self._tracefs / "kprobe_events", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         fcntl.flock(fd, fcntl.LOCK_SH)  # what other tracers left waits until this is done; closing unlocks
         try:
-            for number, target in enumerate(targets):
-                try:
-                    place = _define_probe(fd, f"p:{event}", target.address, f"n=+{number}(%sp)")
-                except OSError as error:
-                    self.skipped.append((target.name, os.strerror(error.errno or 0)))
-                else:
-                    defined[place + _BREAKPOINT] = target
-                progress(number + 1, len(targets))
+            for first in range(0, len(probes), self.batch):
+                some = probes[first : first + self.batch]
+                for probe, place in zip(some, _define_probes(fd, f"p:{event}", some), strict=True):
+                    if isinstance(place, OSError):
+                        self.skipped.append((probe.target.name, os.strerror(place.errno or 0)))
+                    else:
+                        defined[place + _BREAKPOINT] = probe.target
+                progress(first + len(some), len(probes))
         finally:
             os.close(fd)
         return defined
@@ -135,14 +151,43 @@ class Backend(Probes):
         return fd
 
 
-def _define_probe(fd: int, event: str, address: int, argument: str) -> int:
-    """Tries just behind the ftrace nop, then the entry itself; where it is now. OSError of the last try."""
-    for place in (address + offset for offset in _BEHIND_NOP):
-        with contextlib.suppress(OSError):
-            os.write(fd, f"{event} 0x{place:x} {argument}\n".encode())
+class _Probe(NamedTuple):
+    """What is to be defined: `argument` is unlike that of any other, `places` are addresses, the best one first."""
+
+    target: Target
+    argument: str
+    places: list[int]
+
+
+def _define_probes(fd: int, event: str, probes: list[_Probe]) -> list[int | OSError]:
+    """Defines all of them; where each one is now, or the error of the last place that was tried.
+
+    The kernel stops at the first line that it refuses, and does not tell which that was. Then they are written one by
+    one: one that is there already is known by its place and argument (EEXIST).
+    """
+    try:
+        os.write(fd, b"".join(_line(event, probe, probe.places[0]) for probe in probes))
+    except OSError:
+        return [_define_probe(fd, event, probe) for probe in probes]
+    return [probe.places[0] for probe in probes]
+
+
+def _define_probe(fd: int, event: str, probe: _Probe) -> int | OSError:
+    refused = OSError()
+    for place in probe.places:
+        try:
+            os.write(fd, _line(event, probe, place))
+        except FileExistsError:
             return place
-    os.write(fd, f"{event} 0x{address:x} {argument}\n".encode())
-    return address
+        except OSError as error:
+            refused = error
+        else:
+            return place
+    return refused
+
+
+def _line(event: str, probe: _Probe, place: int) -> bytes:
+    return f"{event} 0x{place:x} {probe.argument}\n".encode()
 
 
 def _perf_event_open(attr: bytes, pid: int, cpu: int) -> int:

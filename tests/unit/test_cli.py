@@ -38,6 +38,10 @@ def test_mark(argument: str, mark: int, mask: int) -> None:
     assert (chosen.filter_mark, chosen.filter_mark_mask) == (mark, mask)
 
 
+def test_kprobe_batch() -> None:
+    assert cli.options(["--filter-kprobe-batch", "250"]).filter_kprobe_batch == 250
+
+
 @pytest.mark.parametrize(
     ("argument", "value"),
     [("--output-json", True), ("--output-json=true", True), ("--output-json=false", False), ("--output-json=0", False)],
@@ -71,6 +75,8 @@ def test_modules() -> None:
         (["--filter-mark=-1"], "'-1' is not a number of 32 bits"),
         (["--output-limit-lines", "-5"], "'-5' is not a number of 0 or more"),
         (["--output-limit-lines", "many"], "'many' is not a number"),
+        (["--filter-kprobe-batch", "0"], "argument --filter-kprobe-batch: it must be 1 or more"),
+        (["--filter-kprobe-batch=-1"], "'-1' is not a number of 0 or more"),
         (["--output-json=maybe"], "'maybe' is neither true nor false"),
     ],
 )

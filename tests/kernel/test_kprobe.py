@@ -1,0 +1,76 @@
+"""Single kprobes: where they are put, and what becomes of a batch of which the kernel refuses one."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pwru.kernel.ftrace import nop_ends
+from pwru.kernel.functions import Target, Targets
+from pwru.probes import Sites
+from pwru.probes.kprobe import Backend, _dead_groups, _define_probes, _Probe, _remove
+from tests.kernel.test_stop import TRACEFS, probes
+
+GROUP = "pwru_0_0"  # of a tracer that is dead: no process has this number
+
+
+@pytest.fixture
+def targets() -> list[Target]:
+    return Sites("ip_rcv|icmp_rcv|__ip_local_out|udp_rcv").targets
+
+
+@pytest.fixture
+def events() -> Iterator[int]:
+    fd = os.open(TRACEFS / "kprobe_events", os.O_WRONLY | os.O_APPEND)
+    yield fd
+    os.close(fd)
+    _remove(TRACEFS, GROUP)
+    assert not probes()
+
+
+def test_every_function_has_a_nop_and_a_probe_fits_behind_it(targets: list[Target], events: int) -> None:
+    ends = nop_ends([target.address for target in targets])
+    assert ends is not None
+    assert {end - address for address, end in ends.items()} <= {5, 9}
+    wanted = [_Probe(target, f"n=+{n}(%sp)", [ends[target.address]]) for n, target in enumerate(targets)]
+    assert _define_probes(events, f"p:{GROUP}/skb", wanted) == list(ends.values())
+    assert len(probes()) == len(targets) == 4
+
+
+def test_of_a_batch_only_what_is_refused_is_missing(targets: list[Target], events: int) -> None:
+    one, two, three, four = targets
+    ends = nop_ends([target.address for target in targets])
+    assert ends is not None
+    wanted = [
+        _Probe(one, "n=+1(%sp)", [ends[one.address], one.address]),
+        _Probe(two, "n=+2(%sp)", [two.address + 1]),  # inside an instruction
+        _Probe(three, "n=+3(%sp)", [three.address + 1, three.address]),
+        _Probe(four, "n=+4(%sp)", [ends[four.address]]),
+    ]
+    first, refused, third, last = _define_probes(events, f"p:{GROUP}/skb", wanted)
+    assert (first, third, last) == (ends[one.address], three.address, ends[four.address])
+    assert isinstance(refused, OSError)
+    assert refused.errno == errno.EILSEQ
+    assert len(probes()) == 3
+    assert GROUP in _dead_groups(TRACEFS)
+
+
+def test_what_the_kernel_forbids_is_skipped_and_named(targets: list[Target], events: int) -> None:
+    """No function with an skb is forbidden in these kernels: one of the others is given out for it."""
+    line, *_ = Path("/sys/kernel/debug/kprobes/blacklist").read_text().splitlines()
+    span, name = line.split()
+    forbidden = targets[0]._replace(name=name, address=int(span.partition("-")[0], 16))
+    sites = Sites()
+    vars(sites)["_targets"] = Targets([forbidden, *targets[1:]], {})
+    backend = Backend(sites, batch=2)
+    vars(backend)["_tracefs"] = TRACEFS
+    seen = []
+    defined = backend._define(f"{GROUP}/skb", sites.targets, lambda done, total: seen.append((done, total)))
+    assert backend.skipped == [(name, "kprobes are not allowed in it")]
+    assert list(defined.values()) == targets[1:]
+    assert seen == [(2, 3), (3, 3)]
+    assert len(probes()) == 3
