@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import json
 import os
 import re
 import signal
@@ -10,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
@@ -245,27 +247,78 @@ def test_the_next_start_removes_what_a_killed_guardian_left(pwru: Callable[..., 
     [("kprobe", "kprobe"), *[("kprobe", "kprobe-multi"), ("kprobe-multi", "kprobe")] * ("kprobe-multi" in BACKENDS)],
 )
 def test_two_at_once(first: str, second: str, network: Network, pwru: Callable[..., Trace]) -> None:
-    """They see the same, and when one has ended, with all that it had in the kernel, the other goes on."""
+    """They see the same, whatever the other does: starting, tracing, ending with all that it had in the kernel."""
 
     def functions(trace: Trace, size: int) -> list[str]:
-        """Where the ping of this size was seen; of an event that is being written there is no whole line."""
+        """Where the pings of this size were seen; of an event that is being written there is no whole line."""
         lines = [line for line in trace.out.splitlines(keepends=True) if line.endswith("\n")]
         return [line.split()[-1] for line in lines if re.search(rf" {size + 28} +10\.9\.0\.", line)]
 
-    def complete(trace: Trace, size: int) -> bool:
-        # Request and answer, each sent and received; icmp_rcv sees them without the IP header.
-        return functions(trace, size) == ["__ip_local_out", "ip_rcv"] * 2
-
-    with pwru(*narrow(first), "icmp") as one, pwru(*narrow(second), "icmp") as two:
-        network.ping("-s", "100")
-        for trace in (one, two):
-            trace.wait_for(partial(complete, trace, 100))
+    # Request and answer, each sent and received; icmp_rcv sees them without the IP header.
+    way = ["__ip_local_out", "ip_rcv"] * 2
+    sent = 0
+    with pwru(*narrow(first), "icmp") as one, ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
+        starting = pool.submit(stack.enter_context, pwru(*narrow(second), "icmp"))
+        while not starting.done():
+            network.ping("-s", "100")
+            sent += 1
+        two = starting.result()
+        network.ping("-s", "200")
+        one.wait_for(lambda: functions(one, 200) == way)
+        two.wait_for(lambda: functions(two, 200) == way)
+        assert functions(one, 100) == way * sent
         mine = len(probes())
-        assert one.stop() == 0
+        one.process.send_signal(signal.SIGINT)
+        sent = 0
+        while one.process.poll() is None or (first == "kprobe" and len(probes()) == mine):
+            network.ping("-s", "300")
+            sent += 1
         if first == "kprobe":
             wait_for(lambda: len(probes()) == mine - 3)
-        network.ping("-s", "200")
-        two.wait_for(partial(complete, two, 200))
+        network.ping("-s", "400")
+        two.wait_for(lambda: functions(two, 400) == way)
         assert two.stop() == 0
-    assert functions(one, 200) == []
-    assert two.totals() == (len(two.rows()), 0)
+    assert one.process.returncode == 0
+    assert functions(one, 400) == []
+    assert functions(two, 300) == way * sent
+    for trace in (one, two):
+        assert trace.totals() == (len(trace.rows()), 0)
+
+
+# --- a network that changes ---
+
+
+def hits() -> int:
+    """What the program of the tracer that runs has counted so far."""
+    (element,) = json.loads(sh("bpftool", "--json", "map", "dump", "name", "counters").stdout)
+    return sum(int(of_cpu["value"]["hits"]) for of_cpu in element["formatted"]["values"])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_namespaces_and_interfaces_come_and_go(backend: str, pwru: Callable[..., Trace]) -> None:
+    """Everything that packets do while their networks are made and deleted is accounted for, and no error."""
+    with pwru("--backend", backend) as trace:
+        for number in range(30):  # of each its own: a namespace's devices go some time after it
+            netns, here, there, net = f"n{number}", f"a{number}", f"b{number}", f"10.99.{number}"
+            sh("ip", "netns", "add", netns)
+            sh("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", netns)
+            sh("ip", "address", "add", f"{net}.1/24", "dev", here)
+            sh("ip", "-n", netns, "address", "add", f"{net}.2/24", "dev", there)
+            sh("ip", "link", "set", here, "up")
+            sh("ip", "-n", netns, "link", "set", there, "up")
+            sh("ping", "-n", "-c1", "-W5", f"{net}.2")
+            sh("ip", "netns", "delete", netns)
+        counted = hits()
+        assert trace.stop() == 0
+    lines, lost = trace.totals()
+    assert len(trace.rows()) == lines
+    assert lines + lost >= counted > 1000
+    assert [line.partition(" ")[0] for line in trace.err.splitlines() if not line.startswith("Attaching")] == [
+        "Attached",
+        "Listening",
+        str(lines),
+    ]
+    pinged = {
+        match[1] for row in trace.rows() if (match := re.match(r"10\.99\.(\d+)\.1:0->.*icmp", row["tuple"] or ""))
+    }
+    assert len(pinged) == 30
