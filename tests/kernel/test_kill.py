@@ -1,0 +1,135 @@
+"""Killed with SIGKILL at any moment of attach, trace and detach, a tracer leaves nothing in the kernel for long."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import NamedTuple
+
+import pytest
+
+from tests.kernel.conftest import PATIENCE, Network
+from tests.kernel.test_stop import BACKENDS, TRACEFS, narrow, probes, traces
+
+# To repeat a run that failed: python -m vmtest KERNEL -- SEED=N python3 -m pytest tests/kernel/test_kill.py
+SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))
+KILLS = 100
+ROUND = 20
+AT_ONCE = 2
+PROBES = 1000  # what a tracer of all functions has at least
+
+
+class Victim(NamedTuple):
+    """A tracer, and when it is killed: at `moment`, from 0 to 1, of a phase of its life."""
+
+    arguments: tuple[str, ...]
+    phase: str
+    moment: float
+    with_guardian: bool
+
+    def run(self, took: dict[str, float]) -> None:
+        """Starts it and kills it; `took`: how long a phase takes, in seconds."""
+        process = subprocess.Popen(["pwru", *self.arguments], stdout=DEVNULL, stderr=PIPE, text=True)
+        try:
+            if self.phase == "define":
+                wanted, group = self.moment * PROBES, f"pwru_{process.pid}_"
+                while sum(probe.startswith(group) for probe in probes()) < wanted:
+                    assert process.poll() is None
+                    time.sleep(0.1)
+            elif self.phase != "attach":
+                until_listening(process)
+            if self.phase == "detach":
+                process.send_signal(signal.SIGINT)
+            time.sleep(self.moment * took[self.phase])
+        finally:
+            for pid in [*children(process.pid), process.pid] if self.with_guardian else [process.pid]:
+                with contextlib.suppress(ProcessLookupError):  # it was quicker, and is still to be waited for
+                    os.kill(pid, signal.SIGKILL)
+            process.communicate()
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def until_listening(process: subprocess.Popen[str]) -> None:
+    assert process.stderr
+    said = []
+    for line in process.stderr:
+        if line == "Listening for events..\n":
+            return
+        said.append(line)
+    raise AssertionError(f"it ended: {said}")
+
+
+def life(*arguments: str) -> dict[str, float]:
+    """Of a tracer that nobody kills: how long each phase takes, in seconds."""
+    began = time.monotonic()
+    process = subprocess.Popen(["pwru", *arguments], stdout=DEVNULL, stderr=PIPE, text=True)
+    until_listening(process)
+    ready = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    return {"attach": ready - began, "define": 0, "trace": 0.2, "detach": time.monotonic() - ready}
+
+
+def in_kernel() -> dict[str, object]:
+    """What tracers have in the kernel and what of it is enabled, by the kernel's own lists."""
+    return {
+        **traces(),
+        "kprobes": sorted(Path("/sys/kernel/debug/kprobes/list").read_text().splitlines()),
+        "enabled_functions": sorted((TRACEFS / "enabled_functions").read_text().splitlines()),
+    }
+
+
+@pytest.fixture
+def noise(network: Network) -> Iterator[None]:
+    """Packets all the time, so that what is enabled is hit."""
+    command = ["ip", "netns", "exec", network.client, "ping", "-q", "-i0.05", network.destination]
+    process = subprocess.Popen(command, stdout=DEVNULL)
+    yield
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.usefixtures("noise")
+@pytest.mark.parametrize("all_functions", [False, True])
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "tracepoint"])
+def test_killed_at_random_moments(backend: str, *, all_functions: bool) -> None:
+    chance = random.Random(f"{SEED} {backend} {all_functions}")
+    print(f"SEED={SEED}")  # shown if this fails
+    before = in_kernel()
+    if all_functions:
+        arguments: tuple[str, ...] = ("--backend", backend)
+        phases, kills = (("define",), 2) if backend == "kprobe" else (("attach", "attach", "trace", "detach"), 5)
+    else:
+        arguments = narrow(backend)
+        phases, kills = ("attach", "attach", "trace", "detach"), KILLS // (len(BACKENDS) - 1)
+    took = life(*(narrow(backend) if phases == ("define",) else arguments))
+    victims = [
+        Victim(arguments, chance.choice(phases), chance.random(), with_guardian=chance.random() < 0.2)
+        for _ in range(kills)
+    ]
+    for first in range(0, kills, ROUND):
+        some = victims[first : first + ROUND]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for _ in pool.map(lambda victim: victim.run(took), some):
+                pass
+        if any(victim.with_guardian for victim in some):
+            life(*narrow("kprobe"))  # a start cleans up after those of which nobody is left
+        deadline = time.monotonic() + PATIENCE
+        while (after := in_kernel()) != before and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert after == before, some
