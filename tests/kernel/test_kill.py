@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.kernel.conftest import PATIENCE, Network
-from tests.kernel.test_stop import BACKENDS, TRACEFS, narrow, probes, traces
+from tests.kernel.conftest import BACKENDS, PATIENCE, Network
+from tests.kernel.test_stop import TRACEFS, narrow, probes, traces
 
 # To repeat a run that failed: python -m vmtest KERNEL -- SEED=N python3 -m pytest tests/kernel/test_kill.py
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))
