@@ -9,7 +9,7 @@ import sys
 from ctypes import byref
 from itertools import pairwise
 from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pwru.errors import PwruError
 
@@ -137,11 +137,17 @@ def _place(pcap: ModuleType, expression: str, dlt: int) -> str:
 
 
 def _libpcap() -> ModuleType:
-    # At its import libpcap asks pkg_about for its own version and authors, which takes twice the time of the rest: an
-    # answer that costs nothing leaves only those out.
-    about = ModuleType("pkg_about")
-    about.about = lambda *_: None  # type: ignore[attr-defined]
-    absent = sys.modules.setdefault("pkg_about", about) is about
+    # Its import brings what it does not need here and what takes most of the time: pkg_about for its own version and
+    # authors, chardet to guess the encoding of files, typing_extensions for what Python has. Stand-ins do.
+    stand_ins: dict[str, dict[str, object]] = {
+        "pkg_about": {"about": lambda *_: None},
+        "chardet": {},
+        "typing_extensions": {"Self": Self},
+    }
+    absent = stand_ins.keys() - sys.modules.keys()
+    for name in absent:
+        sys.modules[name] = ModuleType(name)
+        vars(sys.modules[name]).update(stand_ins[name])
     try:
         import libpcap
     except OSError as error:
@@ -151,6 +157,6 @@ def _libpcap() -> ModuleType:
     except ImportError as error:
         raise PwruError(f"a pcap filter needs the Python package libpcap: pip install libpcap ({error})") from error
     finally:
-        if absent:
-            del sys.modules["pkg_about"]
+        for name in absent:
+            del sys.modules[name]
     return libpcap  # type: ignore[no-any-return, unused-ignore]

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
+from elftools.elf.elffile import ELFFile
+
 from .ebpf import INSN_SIZE
 
 _SHDR_OFFSET = 24  # of sh_offset, sh_size in Elf64_Shdr
@@ -25,8 +27,6 @@ def splice(image: bytes, code: Mapping[str, bytes]) -> bytes:
 
     Raises KeyError for a function that the object does not have: not an error that a user can make.
     """
-    from elftools.elf.elffile import ELFFile
-
     elf = ELFFile(BytesIO(image))
     names = {section.name: index for index, section in enumerate(elf.iter_sections())}
     table: Any = elf.get_section(names[".symtab"])
