@@ -14,7 +14,7 @@ from typing import Any
 import vmtest
 from pwru.errors import PwruError
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+RESULTS = {"all": Path(__file__).with_name("RESULTS.md"), "starts": Path(__file__).with_name("STARTS.md")}
 HOURS_2 = 7200.0
 INTRODUCTION = """\
 # pwru against the Go tool of the same name
@@ -35,8 +35,10 @@ def main(arguments: list[str]) -> int:
         "--runs", type=int, metavar="N", help="how often each is measured (default: 3, and 1 for what takes a minute)"
     )
     parser.add_argument("--packets", type=int, default=500, metavar="N", help="packets of a burst (default: 500)")
-    parser.add_argument("--write", action="store_true", help=f"also write bench/{RESULTS.name}")
+    parser.add_argument("--starts", action="store_true", help="measure only how they start, end and take memory")
+    parser.add_argument("--write", action="store_true", help="also write bench/RESULTS.md, or bench/STARTS.md")
     options = parser.parse_args(arguments)
+    which = "starts" if options.starts else "all"
 
     report = INTRODUCTION.format(
         command=shlex.join(["python", "-m", "bench", *arguments]),
@@ -46,19 +48,19 @@ def main(arguments: list[str]) -> int:
     )
     print(report, flush=True)
     for kernel in vmtest.find(options.kernels or ["all"]):
-        section = measure(kernel, options.runs, options.packets)
+        section = measure(kernel, which, options.runs, options.packets)
         print(section, flush=True)
         report += f"\n{section}"
     if options.write:
-        RESULTS.write_text(report)
+        RESULTS[which].write_text(report)
     return 0
 
 
-def measure(kernel: vmtest.Kernel, runs: int | None, packets: int) -> str:
+def measure(kernel: vmtest.Kernel, which: str, runs: int | None, packets: int) -> str:
     """The section of one kernel. Raises PwruError when something failed in the guest."""
     load = os.getloadavg()[0]
     print(f"bench: Linux {kernel.name}", file=sys.stderr)
-    command = ["python3", "-m", "bench.measure", str(packets), *([str(runs)] if runs else [])]
+    command = ["python3", "-m", "bench.measure", which, str(packets), *([str(runs)] if runs else [])]
     with tempfile.TemporaryDirectory() as out:
         vmtest.run(kernel, shlex.join(command), out=Path(out), timeout=HOURS_2, echo=True).check()
         found = json.loads(Path(out, "measured.json").read_text())
