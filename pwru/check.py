@@ -6,6 +6,8 @@ import os
 import platform
 import resource
 from collections.abc import Iterator
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import NamedTuple
 
 from pwru import __version__
@@ -36,11 +38,8 @@ Report = dict[str, list[Finding]]
 def check(options: Options) -> bool:
     """Prints the report to standard output; whether at least one backend works."""
     btf = _btf(options)
-    report: Report = {
-        "backends": list(_backends(options, btf)),
-        "flags": list(_flags(btf)),
-        "machine": list(_machine(options, btf)),
-    }
+    machine = list(_machine(options, btf))  # first: to try a backend may raise limits
+    report: Report = {"backends": list(_backends(options, btf)), "flags": list(_flags(btf)), "machine": machine}
     print(_json(report) if options.output_json else _text(report))
     return any(found.works for found in report["backends"])
 
@@ -179,11 +178,15 @@ def _versions() -> dict[str, str]:
 
 def _text(report: Report) -> str:
     lines = ["  ".join(f"{name} {value}" for name, value in _versions().items())]
+    words: dict[bool | None, str] = {True: "yes", False: "no", None: "-"}
+    columns = get_terminal_size().columns
     for section, findings in report.items():
         lines += ["", section]
         width = max(len(finding.name) for finding in findings)
-        words: dict[bool | None, str] = {True: "yes", False: "no", None: "-"}
-        lines += [f"  {f.name:<{width}}  {words[f.works]:<3}  {printable(f.detail)}".rstrip() for f in findings]
+        for name, works, detail in findings:
+            start = f"  {name:<{width}}  {words[works]:<3}  "
+            rest = " " * len(start)
+            lines += wrap(start + printable(detail), columns, subsequent_indent=rest, break_on_hyphens=False)
     return "\n".join(lines)
 
 

@@ -69,7 +69,7 @@ def test_text_says_the_same_and_fits_the_terminal(report: dict[str, Any]) -> Non
         for name, found in report[section].items():
             word = {True: "yes", False: "no", None: "-"}[found["works"]]
             assert re.search(rf"^  {re.escape(name)} +{word}\b|^  {re.escape(name)} +-", done.stdout, re.MULTILINE)
-    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_without_privileges() -> None:

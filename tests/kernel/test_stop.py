@@ -84,6 +84,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """After each test the kernel has what it had before it. Probes go one by one, after the tracer (kprobe.py)."""
+    wait_for(lambda: not processes())  # those of tests without this fixture, too
     before = traces()
     yield
     deadline = time.monotonic() + PATIENCE
