@@ -19,7 +19,7 @@ from pwru import memlock
 from pwru.errors import PwruError
 from pwru.event import Decoder, pack
 from pwru.kernel import features, netns
-from pwru.kernel.btf import Btf
+from pwru.kernel.btf import VMLINUX, Btf
 from pwru.kernel.memory import Memory
 from pwru.libbpf import BpfError, Object, RingBuffer
 from pwru.output import Format, Writer
@@ -50,7 +50,7 @@ def trace(options: Options, compiler: Compiler | None = None) -> None:
     _check_ready_file(options.ready_file)
     config = _config(options)
     modules, watch = _modules(options)
-    memory = None if options.kernel_btf else Memory()
+    memory = None if options.kernel_btf or not os.path.exists(VMLINUX) else Memory()
     sites = Sites(options.filter_func, kernel_btf=options.kernel_btf, modules=modules, memory=memory)
     with Stop() as stop:
         image = cache(lambda: _image(compiler, sites))
