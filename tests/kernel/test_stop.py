@@ -86,7 +86,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """After each test the kernel has what it had before it. Probes go one by one, after the tracer (kprobe.py)."""
-    wait_for(lambda: not processes())  # those of tests without this fixture, too
+    wait_for(lambda: not any(traces().values()))  # of tests without this fixture; nobody else traces in a guest
     before = traces()
     yield
     deadline = time.monotonic() + PATIENCE
