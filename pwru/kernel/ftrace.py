@@ -37,11 +37,12 @@ def traceable(functions: Collection[tuple[str, int]], tracefs: Path | None, kcor
         names = available_functions(tracefs)
         return None if names is None else {address for name, address in functions if name in names}
     found = {address for address, entry in entries.items() if _is_patchable(entry)}
-    # Somebody is tracing these, or they merely begin with a call.
+    # Somebody is tracing these, has just begun or is about to have ended, or they merely begin with a call. The list of
+    # what is traced (enabled_functions) is ahead of the code or behind it; this one stays the same.
     calls = [(name, address) for name, address in functions if address not in found and _is_call(entries[address])]
     if calls:
-        enabled = _names(tracefs, "enabled_functions") or set()
-        found |= {address for name, address in calls if name in enabled}
+        names = available_functions(tracefs) or set()
+        found |= {address for name, address in calls if name in names}
     return found
 
 

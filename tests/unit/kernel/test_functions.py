@@ -211,12 +211,13 @@ def test_functions_begin_with_the_nop_of_ftrace(tmp_path: Path) -> None:
 
 @x86_64
 def test_a_function_that_is_being_traced_begins_with_a_call(tmp_path: Path) -> None:
-    call = b"\xe8\0\1\2\3"
-    wanted = targets("free", "traced", "traced_ibt", "begins_with_a_call")
-    code = (NOP + PUSH, call + PUSH, ENDBR + call, call + PUSH)
+    call, changing = b"\xe8\0\1\2\3", b"\xcc" + NOP[1:]
+    wanted = targets("free", "traced", "traced_ibt", "changing", "begins_with_a_call")
+    code = (NOP + PUSH, call + PUSH, ENDBR + call, changing + PUSH, call + PUSH)
     kcore = core(tmp_path / "kcore", {target.address: text for target, text in zip(wanted.found, code, strict=True)})
-    write_lists(tmp_path, enabled_functions="traced (1) R   \ttramp: 0xffffffffc0400000\ntraced_ibt (2) R\n")
-    assert [target.name for target in drop_notrace(wanted, tmp_path, kcore).found] == ["free", "traced", "traced_ibt"]
+    write_lists(tmp_path, available_filter_functions="traced\ntraced_ibt\nchanging\nother\n", enabled_functions="")
+    found = [target.name for target in drop_notrace(wanted, tmp_path, kcore).found]
+    assert found == ["free", "traced", "traced_ibt", "changing"]
 
 
 def test_the_list_where_the_code_cannot_be_read(tmp_path: Path) -> None:
