@@ -50,23 +50,37 @@ _X = 0x08
 _RET_A = 0x10
 _TXA = 0x80
 
-# Nothing has to be saved around calls: they keep r6 to r9.
+# Nothing has to be saved around calls: they keep r6 to r9. With a cast, _DATA is what it made of the address, which
+# then is at _ADDRESS on the stack for loads from further behind.
 _A, _X_REG, _DATA, _CAPLEN = R6, R7, R8, R9
+_ADDRESS = -8
 
 _WINDOW_MAX = 128
 _MAX_OFFSET = 0x7FFFFFFF  # no packet is that long (skb->len is less than 2 GB), and immediates are signed
 
 
 class Cast(NamedTuple):
-    """Where the kernel has bpf_rdonly_cast(): ids in vmlinux BTF of that function and of `struct in6_addr`."""
+    """Where the kernel has bpf_rdonly_cast(): ids in vmlinux BTF of that function and of a struct to cast to.
+
+    That is `struct __kernel_sockaddr_storage`: an array of 126 bytes after the first two. Inside an array of integers
+    the verifier takes loads of any size at any place (btf_struct_walk() in kernel/bpf/btf.c).
+    """
 
     kfunc_id: int
     struct_id: int
 
 
+_ARRAY_AT, _ARRAY_SIZE = 2, 126
+
+
 def stubs(programs: Programs, cast: Cast | None) -> dict[str, bytes]:
     """The bodies of the stubs of bpf/filter.bpf.h, by name. Raises PwruError as translate()."""
     return {"filter_l2": translate(programs.l2, cast), "filter_l3": translate(programs.l3, cast)}
+
+
+def loads_len(programs: Programs) -> bool:
+    """Whether the filter looks at the packet's length, which is a load more for every packet."""
+    return any(_mode(insn) is _Mode.LEN for program in programs for insn in program)
 
 
 def translate(insns: Sequence[Insn], cast: Cast | None) -> bytes:
@@ -75,7 +89,7 @@ def translate(insns: Sequence[Insn], cast: Cast | None) -> bytes:
     Without `cast`: the loads at constant offsets are served from the stack, where one bpf_probe_read_kernel() puts the
     stretch of the packet that they need; each other load is a call of its own. Runs since v5.5.
     With `cast`: each load is direct, after bpf_rdonly_cast(), which the verifier inlines (since v6.2, commit
-    a35b9af4ec2c ("bpf: Add a kfunc for generic type cast")). in6_addr is a struct with room for 4 bytes at its start.
+    a35b9af4ec2c ("bpf: Add a kfunc for generic type cast")); one cast serves all loads from the first 126 bytes.
 
     Raises PwruError for a program with a loop or one too long.
     """
@@ -85,6 +99,21 @@ def translate(insns: Sequence[Insn], cast: Cast | None) -> bytes:
 def _mode(insn: Insn) -> _Mode | None:
     """How LD or LDX finds its operand; None for other instructions."""
     return _Mode(insn.code & 0xE0) if insn.code & 7 in (_Class.LD, _Class.LDX) else None
+
+
+def _uses_x(insn: Insn) -> bool:
+    match _Class(insn.code & 7):
+        case _Class.LD:
+            return _mode(insn) is _Mode.IND
+        case _Class.ALU | _Class.JMP:
+            return bool(insn.code & _X)
+        case kind:
+            return kind in (_Class.LDX, _Class.STX, _Class.MISC)
+
+
+def _is_far(insn: Insn) -> bool:
+    """A load that is not inside what one cast gives access to."""
+    return _mode(insn) in (_Mode.ABS, _Mode.MSH) and insn.k + Size(insn.code & 0x18).nbytes > _ARRAY_SIZE
 
 
 class _Window:
@@ -111,6 +140,7 @@ class _Translator:
     def __init__(self, insns: Sequence[Insn], cast: Cast | None) -> None:
         self._insns = insns
         self._cast = cast
+        self._array_at = _ARRAY_AT if cast else 0
         self._asm = Assembler()
         self._labels = [Label() for _ in insns]
         self._reject = Label()
@@ -142,8 +172,9 @@ class _Translator:
 
     def _prologue(self) -> None:
         asm = self._asm
-        asm.alu64(Alu.MOV, _DATA, R1)
         asm.alu32(Alu.MOV, _CAPLEN, R2)
+        if not self._cast:
+            asm.alu64(Alu.MOV, _DATA, R1)
         if any(_mode(insn) is _Mode.LEN for insn in self._insns):
             asm.store(Size.W, R10, -16, R3)
         for insn in self._insns:
@@ -151,10 +182,29 @@ class _Translator:
                 self._top += 4
                 self._memory[insn.k] = -self._top
                 asm.store(Size.W, R10, -self._top, 0)
-        if not self._cast:
+        if self._cast:
+            self._cast_data(self._cast)
+        else:
             self._read_window()
+        # A register that is not used need not be saved.
         asm.alu32(Alu.MOV, _A, 0)
-        asm.alu32(Alu.MOV, _X_REG, 0)
+        if any(_uses_x(insn) for insn in self._insns):
+            asm.alu32(Alu.MOV, _X_REG, 0)
+
+    def _cast_data(self, cast: Cast) -> None:
+        modes = {_mode(insn): insn for insn in self._insns}
+        asm = self._asm
+        if _Mode.IND in modes or any(_is_far(insn) for insn in self._insns):
+            asm.store(Size.DW, R10, _ADDRESS, R1)
+        if _Mode.ABS in modes or _Mode.MSH in modes:
+            asm.alu64(Alu.ADD, R1, -_ARRAY_AT)
+            self._call_cast(cast)
+            asm.alu64(Alu.MOV, _DATA, R0)
+
+    def _call_cast(self, cast: Cast) -> None:
+        """Of the address in r1; to r0."""
+        self._asm.alu32(Alu.MOV, R2, cast.struct_id)
+        self._asm.call_kfunc(cast.kfunc_id)
 
     def _read_window(self) -> None:
         loads = [
@@ -306,46 +356,57 @@ class _Translator:
             self._checked[index] = end
         if self._window and self._window.covers(k, size):
             self._load_stack(size, register, self._window.base + k - self._window.start, R1)
-            return
-        address = R1 if self._cast else R3
-        asm.alu64(Alu.MOV, address, _DATA)
-        asm.alu64(Alu.ADD, address, k)
-        self._load_address(size, register)
+        elif self._cast and end <= _ARRAY_SIZE:
+            self._asm.load(size, register, _DATA, _ARRAY_AT + k)
+            self._to_host(size, register)
+        else:
+            address = self._address()
+            asm.alu64(Alu.ADD, address, k - self._array_at)
+            self._load_address(size, register)
+
+    def _address(self) -> Reg:
+        """The register for _load_address(), with the address of the packet in it."""
+        if self._cast:
+            self._asm.load(Size.DW, R1, R10, _ADDRESS)
+            return R1
+        self._asm.alu64(Alu.MOV, R3, _DATA)
+        return R3
 
     def _load_indirect(self, size: Size, register: Reg, k: int) -> None:
         # X + k in 64 bits: bpf_filter() does not let it wrap around.
         asm = self._asm
-        address = R1 if self._cast else R3
-        asm.alu64(Alu.MOV, address, _X_REG)
-        asm.alu64(Alu.ADD, address, k + size.nbytes)
-        asm.jump64(Jump.GT, address, _CAPLEN, self._reject)
-        asm.alu64(Alu.ADD, address, _DATA)
-        asm.alu64(Alu.SUB, address, size.nbytes)
+        asm.alu64(Alu.MOV, R2, _X_REG)
+        asm.alu64(Alu.ADD, R2, k + size.nbytes)
+        asm.jump64(Jump.GT, R2, _CAPLEN, self._reject)
+        address = self._address()
+        asm.alu64(Alu.ADD, address, R2)
+        asm.alu64(Alu.SUB, address, size.nbytes + self._array_at)
         self._load_address(size, register)
 
     def _load_address(self, size: Size, register: Reg) -> None:
-        """From the kernel address that is in r1 (with a cast) or r3."""
+        """From the kernel address that is in r3, or with a cast, less _ARRAY_AT, in r1."""
         asm = self._asm
         if self._cast:
-            asm.alu32(Alu.MOV, R2, self._cast.struct_id)
-            asm.call_kfunc(self._cast.kfunc_id)
-            asm.load(size, register, R0, 0)
+            self._call_cast(self._cast)
+            asm.load(size, register, R0, _ARRAY_AT)
         else:
             asm.alu64(Alu.MOV, R1, R10)
             asm.alu64(Alu.ADD, R1, -8)
             asm.alu32(Alu.MOV, R2, size.nbytes)
             asm.call(BPF_FUNC_probe_read_kernel)
             asm.load(size, register, R10, -8)
+        self._to_host(size, register)
+
+    def _to_host(self, size: Size, register: Reg) -> None:
         if size is not Size.B:
-            asm.to_be(size, register)
+            self._asm.to_be(size, register)
 
     def _load_stack(self, size: Size, register: Reg, offset: int, spare: Reg) -> None:
         """From r10 + offset, in pieces where that is not aligned; `spare` and those after it are free."""
         asm = self._asm
         if offset % size.nbytes == 0:
             asm.load(size, register, R10, offset)
-            if size is not Size.B:
-                asm.to_be(size, register)
+            self._to_host(size, register)
             return
         half = {Size.W: Size.H, Size.H: Size.B}[size]
         self._load_stack(half, register, offset, Reg(spare + 1))

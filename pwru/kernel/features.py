@@ -74,11 +74,11 @@ def charges_memlock(btf: Btf) -> bool:
 
 
 def rdonly_cast(btf: Btf) -> list[int]:
-    """Ids of the kfunc bpf_rdonly_cast() and of `struct in6_addr` where a program can load through such a cast.
+    """Ids of the kfunc bpf_rdonly_cast() and of the struct that filter.translate.Cast names, where the kernel has both.
 
     Since v6.2: commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast"). Empty where it cannot.
     """
     from pwru.kernel.btf import FUNC, STRUCT
 
-    kfunc, in6_addr = btf.find("bpf_rdonly_cast", FUNC), btf.find("in6_addr", STRUCT)
-    return [] if kfunc is None or in6_addr is None else [kfunc, in6_addr]
+    kfunc, struct = btf.find("bpf_rdonly_cast", FUNC), btf.find("__kernel_sockaddr_storage", STRUCT)
+    return [] if kfunc is None or struct is None else [kfunc, struct]

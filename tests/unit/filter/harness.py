@@ -65,7 +65,7 @@ def cast_of_this_kernel() -> Cast | None:
     libbpf.btf__free.argtypes = (ctypes.c_void_p,)
     btf = libbpf.btf__load_vmlinux_btf()
     kfunc = libbpf.btf__find_by_name_kind(btf, b"bpf_rdonly_cast", 12)  # BTF_KIND_FUNC
-    struct_ = libbpf.btf__find_by_name_kind(btf, b"in6_addr", 4)  # BTF_KIND_STRUCT
+    struct_ = libbpf.btf__find_by_name_kind(btf, b"__kernel_sockaddr_storage", 4)  # BTF_KIND_STRUCT
     libbpf.btf__free(btf)
     return Cast(kfunc, struct_) if kfunc > 0 and struct_ > 0 else None
 

@@ -73,11 +73,11 @@ def test_lockdown(tmp_path: Path) -> None:
 def test_btf_of_an_old_and_a_new_kernel() -> None:
     old, new = Writer(), Writer()
     old.enum("bpf_func_id", ("BPF_FUNC_map_lookup_elem", 1))
-    old.struct("in6_addr", 16)
+    old.struct("__kernel_sockaddr_storage", 128)
     new.enum("bpf_func_id", ("BPF_FUNC_map_lookup_elem", 1), ("BPF_FUNC_ktime_get_coarse_ns", 160))
     kfunc = new.func("bpf_rdonly_cast", 0)
-    in6_addr = new.struct("in6_addr", 16)
+    storage = new.struct("__kernel_sockaddr_storage", 128)
     assert features.charges_memlock(Btf(old.data()))
     assert not features.charges_memlock(Btf(new.data()))
     assert features.rdonly_cast(Btf(old.data())) == []
-    assert features.rdonly_cast(Btf(new.data())) == [kfunc, in6_addr]
+    assert features.rdonly_cast(Btf(new.data())) == [kfunc, storage]
