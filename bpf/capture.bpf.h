@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Reading kernel memory: the fields of an skb, its network device and its headers, into an event.
+ * What an event says of an skb, its network device, its headers and the task.
+ *
+ * What fills a part of the record is a function of its own, not inlined: only so does the BTF of the object have the
+ * structure, of which user space learns the layout there.
  */
 #ifndef __CAPTURE_BPF_H__
 #define __CAPTURE_BPF_H__
@@ -19,144 +22,171 @@
 #define IPPROTO_DSTOPTS 60
 #define MAX_EXTENSION_HEADERS 8
 
-/* Since commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast"), in v6.2. */
-extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+/* At the end of a void function: up to v6.1 the verifier looks at r0, which must not happen to point to the stack. */
+#define RETURN_VOID asm volatile("r0 = 0" ::: "r0")
 
-/*
- * A field behind a kernel pointer: loaded directly where the kernel can cast to a type, by a helper call where it
- * can't. Either way a bad pointer gives 0. The branch is decided while the program is loaded.
- */
-#define get(pointer, field)                                                                          \
-	({                                                                                           \
-		typeof(pointer) __p = (pointer);                                                     \
-		typeof(__p->field) __v;                                                              \
-		if (&bpf_rdonly_cast)                                                                \
-			__v = ((typeof(__p))bpf_rdonly_cast(__p, bpf_core_type_id_kernel(*__p)))->field; \
-		else if (bpf_core_read(&__v, sizeof(__v), &__p->field))                              \
-			__v = 0;                                                                     \
-		__v;                                                                                 \
-	})
-
-/*
- * A pointer field as a number. Loaded as what it is, the verifier would give it a type and refuse to pass it on as the
- * scalar that a filter takes. struct timespec64 stands for any that begins with 64 bits.
- */
-#define get_address(pointer, field)                                                                  \
-	({                                                                                           \
-		__u64 __at = (__u64)&(pointer)->field;                                               \
-		get((struct timespec64 *)__at, tv_sec);                                              \
-	})
+#define SKB_OFFSET(field) bpf_core_field_offset(struct sk_buff, field)
 
 /* Where the headers of an skb are. Positions are offsets from head; 0 is never one. */
 struct headers {
 	__u64 head;
-	__u32 data;
 	__u32 tail; /* end of what can be read at head */
-	__u32 mac; /* 0: none */
+	__u16 mac; /* 0: none */
 	__u32 network; /* 0: none */
 };
 
+static __always_inline __u64 get_data(struct sk_buff *skb)
+{
+	__u64 data = 0;
+
+	/* As a number: loaded as the pointer that it is, the verifier may give it a type. */
+	if (CAN_CAST)
+		data = *(__u64 *)span((__u64)skb + SKB_OFFSET(data));
+	else
+		copy(&data, sizeof(data), (__u64)skb + SKB_OFFSET(data));
+	return data;
+}
+
 static __always_inline void find_headers(struct sk_buff *skb, struct headers *h)
 {
-	__u16 mac = get(skb, mac_header);
+	if (CAN_CAST) {
+		struct sk_buff *direct = cast(skb);
 
-	h->head = get_address(skb, head);
-	h->data = get_address(skb, data) - h->head;
-	h->tail = get(skb, tail);
-	h->network = get(skb, network_header);
+		h->mac = direct->mac_header;
+		h->network = direct->network_header;
+		h->tail = direct->tail;
+		h->head = *(__u64 *)span((__u64)skb + SKB_OFFSET(head));
+	} else {
+		/* These lie side by side: one call for all. */
+		__u64 fields[5];
+		__u32 first = SKB_OFFSET(network_header) & ~7;
+
+		if (!copy(fields, SKB_OFFSET(head) + 8 - first, (__u64)skb + first))
+			__builtin_memset(fields, 0, sizeof(fields));
+		h->network = *(__u16 *)((void *)fields + (SKB_OFFSET(network_header) - first));
+		h->mac = *(__u16 *)((void *)fields + (SKB_OFFSET(mac_header) - first));
+		h->tail = *(__u32 *)((void *)fields + (SKB_OFFSET(tail) - first));
+		h->head = *(__u64 *)((void *)fields + (SKB_OFFSET(head) - first));
+	}
 	/* Unset is ~0 (skb_mac_header_was_set()). */
-	h->mac = mac == (__u16)~0 ? 0 : mac;
+	if (h->mac == (__u16)~0)
+		h->mac = 0;
 	/*
 	 * A driver hands up a packet with the MAC header set (eth_type_trans()) and pulled, and no network header yet:
 	 * there it begins at data.
 	 */
 	if (!h->network && h->mac)
-		h->network = h->data;
+		h->network = get_data(skb) - h->head;
 }
 
-static __always_inline bool read_header(const struct headers *h, __u32 at, void *to, __u32 size)
+/* The first 48 bytes at a header. They are there to be read: behind the data of an skb is its skb_shared_info. */
+static __always_inline void load_words(__u64 at, __u64 words[6])
 {
-	return at + size <= h->tail && !bpf_probe_read_kernel(to, size, (void *)(h->head + at));
+	if (CAN_CAST) {
+		const __u64 *direct = span(at);
+
+		words[0] = direct[0];
+		words[1] = direct[1];
+		words[2] = direct[2];
+		words[3] = direct[3];
+		words[4] = direct[4];
+		words[5] = direct[5];
+	} else if (!copy(words, 48, at)) {
+		__builtin_memset(words, 0, 48);
+	}
 }
 
-static __always_inline void read_ports(const struct headers *h, __u32 at, struct packet *packet)
+static __always_inline __u32 load_u32(__u64 at)
 {
-	__be16 ports[2];
+	__u32 value = 0;
 
-	if (packet->l4_protocol != IPPROTO_TCP && packet->l4_protocol != IPPROTO_UDP)
-		return;
-	if (!read_header(h, at, ports, sizeof(ports)))
-		return;
-	packet->sport = bpf_ntohs(ports[0]);
-	packet->dport = bpf_ntohs(ports[1]);
-	packet->has_ports = 1;
+	if (CAN_CAST)
+		return *(__u32 *)span(at);
+	copy(&value, sizeof(value), at);
+	return value;
 }
 
-static __always_inline void read_ipv4(const struct headers *h, struct packet *packet)
+static __always_inline void capture_ports(const struct headers *h, __u32 at, __u32 ports, struct tuple *tuple)
 {
-	__u8 ip[20];
-
-	if (!read_header(h, h->network, ip, sizeof(ip)))
+	if (tuple->l4_protocol != IPPROTO_TCP && tuple->l4_protocol != IPPROTO_UDP)
 		return;
-	packet->ip_version = 4;
-	packet->l4_protocol = ip[9];
-	__builtin_memcpy(packet->saddr, ip + 12, 4);
-	__builtin_memcpy(packet->daddr, ip + 16, 4);
+	if (at + sizeof(ports) > h->tail)
+		return;
+	tuple->sport = bpf_ntohs(ports & 0xffff);
+	tuple->dport = bpf_ntohs(ports >> 16);
+	tuple->has_ports = 1;
+}
+
+static __always_inline void capture_ipv4(const struct headers *h, const __u64 words[6], struct tuple *tuple)
+{
+	const __u32 *ip = (const __u32 *)words;
+	__u32 length = (ip[0] & 0xf) * 4;
+
+	if (h->network + 20 > h->tail)
+		return;
+	tuple->ip_version = 4;
+	tuple->l4_protocol = ip[2] >> 8;
+	*(__u32 *)tuple->saddr = ip[3];
+	*(__u32 *)tuple->daddr = ip[4];
 	/* Only the first fragment has the ports. */
-	if (!((ip[6] & 0x1f) | ip[7]))
-		read_ports(h, h->network + (ip[0] & 0xf) * 4, packet);
+	if (!(ip[1] & bpf_htonl(0x1fff)))
+		capture_ports(h, h->network + length, length == 20 ? ip[5] : load_u32(h->head + h->network + length),
+			      tuple);
 }
 
 /* RFC 8200: extension headers stand between the IPv6 header and what the packet carries. */
-static __always_inline void read_ipv6(const struct headers *h, struct packet *packet)
+static __always_inline void capture_ipv6(const struct headers *h, const __u64 words[6], struct tuple *tuple)
 {
 	__u32 at = h->network + 40;
-	__u8 ip[40], ext[4];
-	__u8 next;
+	__u32 next = words[0] >> 48 & 0xff;
+	__u32 here = words[5];
 
-	if (!read_header(h, h->network, ip, sizeof(ip)))
+	if (at > h->tail)
 		return;
-	packet->ip_version = 6;
-	__builtin_memcpy(packet->saddr, ip + 8, 16);
-	__builtin_memcpy(packet->daddr, ip + 24, 16);
-	next = ip[6];
+	tuple->ip_version = 6;
+	((__u64 *)tuple->saddr)[0] = words[1];
+	((__u64 *)tuple->saddr)[1] = words[2];
+	((__u64 *)tuple->daddr)[0] = words[3];
+	((__u64 *)tuple->daddr)[1] = words[4];
 	for (int i = 0; i < MAX_EXTENSION_HEADERS; i++) {
-		packet->l4_protocol = next;
+		tuple->l4_protocol = next;
 		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
 		    next != IPPROTO_AH && next != IPPROTO_FRAGMENT) {
-			read_ports(h, at, packet);
+			capture_ports(h, at, here, tuple);
 			return;
 		}
-		if (!read_header(h, at, ext, sizeof(ext)))
+		if (at + 4 > h->tail)
 			return;
 		if (next == IPPROTO_FRAGMENT) {
-			if ((ext[2] << 8 | ext[3]) & 0xfff8) {
-				packet->l4_protocol = ext[0];
+			if (here & bpf_htonl(0xfff8)) {
+				tuple->l4_protocol = here;
 				return;
 			}
 			at += 8;
 		} else if (next == IPPROTO_AH) {
-			at += (ext[1] + 2) * 4; /* RFC 4302 counts in 4 bytes */
+			at += ((here >> 8 & 0xff) + 2) * 4; /* RFC 4302 counts in 4 bytes */
 		} else {
-			at += (ext[1] + 1) * 8;
+			at += ((here >> 8 & 0xff) + 1) * 8;
 		}
-		next = ext[0];
+		next = here & 0xff;
+		here = load_u32(h->head + at);
 	}
 }
 
-static __always_inline void capture_tuple(struct sk_buff *skb, struct packet *packet)
+static __always_inline void find_tuple(struct sk_buff *skb, __u16 protocol, struct tuple *tuple)
 {
 	struct headers h;
-	__u8 version;
+	__u64 words[6];
+	__u32 version;
 
 	find_headers(skb, &h);
-	if (!h.network || !read_header(&h, h.network, &version, sizeof(version)))
+	if (!h.network || h.network >= h.tail)
 		return;
 	/*
 	 * The version nibble alone is no proof: other protocols have what they like there. A packet on its way out has
 	 * no protocol yet, or that of a tag in front.
 	 */
-	switch (packet->protocol) {
+	switch (protocol) {
 	case ETH_P_IP:
 	case ETH_P_IPV6:
 	case ETH_P_8021Q:
@@ -166,50 +196,90 @@ static __always_inline void capture_tuple(struct sk_buff *skb, struct packet *pa
 	default:
 		return;
 	}
-	if (version >> 4 == 4)
-		read_ipv4(&h, packet);
-	else if (version >> 4 == 6)
-		read_ipv6(&h, packet);
+	load_words(h.head + h.network, words);
+	version = words[0] >> 4 & 0xf;
+	if (version == 4)
+		capture_ipv4(&h, words, tuple);
+	else if (version == 6)
+		capture_ipv6(&h, words, tuple);
 }
 
-static __always_inline struct net *get_net(struct sk_buff *skb, struct net_device *dev)
+static __noinline void capture_tuple(struct sk_buff *skb, __u16 protocol, struct tuple *tuple)
 {
-	struct sock *sk;
-
-	/* A packet on its way out has no device before it is routed, but a socket. */
-	if (dev)
-		return get(dev, nd_net.net);
-	sk = get(skb, sk);
-	return sk ? get(sk, __sk_common.skc_net.net) : 0;
+	__builtin_memset(tuple, 0, sizeof(*tuple));
+	find_tuple(skb, protocol, tuple);
+	RETURN_VOID;
 }
 
-static __always_inline __u32 get_netns(struct sk_buff *skb, struct net_device *dev)
+/*
+ * NULL if there is none. While a packet waits in a UDP socket its dev is dev_scratch, some numbers: such an address would
+ * be read as 0, too, but by way of a fault.
+ */
+static __always_inline struct net_device *get_device(struct sk_buff *skb)
 {
-	struct net *net = get_net(skb, dev);
+	struct net_device *dev = get(skb, dev);
+
+	return (__s64)dev < 0 ? dev : 0;
+}
+
+/* A packet on its way out has no device before it is routed, but a socket. */
+static __always_inline __u32 get_netns(struct net_device *dev, struct sock *sk)
+{
+	struct net *net = dev ? get(dev, nd_net.net) : sk ? get(sk, __sk_common.skc_net.net) : 0;
 
 	return net ? get(net, ns.inum) : 0;
 }
 
-static __always_inline void capture_packet(struct sk_buff *skb, struct packet *packet)
+/* Bytes of a name in the kernel, which ends with a 0. */
+static __always_inline void copy_name(char to[16], __u64 from)
 {
-	struct net_device *dev = get(skb, dev);
+	if (CAN_CAST) {
+		const __u64 *direct = span(from);
 
-	packet->netns = get_netns(skb, dev);
-	packet->mark = get(skb, mark);
-	packet->len = get(skb, len);
-	packet->protocol = bpf_ntohs(get(skb, protocol));
-	if (dev) {
-		packet->ifindex = get(dev, ifindex);
-		packet->mtu = get(dev, mtu);
-		bpf_core_read_str(packet->ifname, sizeof(packet->ifname), &dev->name);
+		((__u64 *)to)[0] = direct[0];
+		((__u64 *)to)[1] = direct[1];
+	} else if (!copy(to, 16, from)) {
+		__builtin_memset(to, 0, 16);
 	}
-	capture_tuple(skb, packet);
 }
 
-static __always_inline void capture_process(struct process *process)
+static __always_inline void capture_device(struct net_device *dev, struct meta *meta)
 {
-	process->pid = bpf_get_current_pid_tgid() >> 32;
-	bpf_get_current_comm(process->comm, sizeof(process->comm));
+	if (!dev) {
+		meta->ifindex = meta->mtu = 0;
+		__builtin_memset(meta->ifname, 0, sizeof(meta->ifname));
+		return;
+	}
+	meta->ifindex = get(dev, ifindex);
+	meta->mtu = get(dev, mtu);
+	copy_name(meta->ifname, (__u64)dev + bpf_core_field_offset(struct net_device, name));
+}
+
+static __noinline void capture_meta(struct sk_buff *skb, struct meta *meta)
+{
+	struct net_device *dev = get_device(skb);
+
+	meta->netns = get_netns(dev, dev ? 0 : get(skb, sk));
+	meta->mark = get(skb, mark);
+	meta->len = get(skb, len);
+	meta->protocol = bpf_ntohs(get(skb, protocol));
+	meta->padding = 0;
+	capture_device(dev, meta);
+	RETURN_VOID;
+}
+
+static __always_inline void capture_task(struct task *task)
+{
+	task->cpu = bpf_get_smp_processor_id();
+	if (CAN_CAST) {
+		struct task_struct *current = (void *)bpf_get_current_task();
+
+		task->pid = get(current, tgid);
+		copy_name(task->comm, (__u64)current + bpf_core_field_offset(struct task_struct, comm));
+	} else {
+		task->pid = bpf_get_current_pid_tgid() >> 32;
+		bpf_get_current_comm(task->comm, sizeof(task->comm));
+	}
 }
 
 #endif /* __CAPTURE_BPF_H__ */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The way of an event to user space, and the account of it: every hit is either delivered or counted as lost.
+ *
+ * A record has the size and the parts that struct config says, the same for all events of a run.
  */
 #ifndef __EMIT_BPF_H__
 #define __EMIT_BPF_H__
@@ -27,10 +29,38 @@ static __always_inline struct event *reserve_event(void)
 	if (!count)
 		return 0;
 	__sync_fetch_and_add(&count->hits, 1);
-	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	event = bpf_ringbuf_reserve(&events, config.record_size, 0);
 	if (!event)
 		__sync_fetch_and_add(&count->lost, 1);
 	return event;
+}
+
+static __noinline void capture_parts(struct event *event, struct sk_buff *skb)
+{
+	capture_task(&event->task);
+	if (config.meta_at)
+		capture_meta(skb, (void *)event + config.meta_at);
+	if (config.tuple_at)
+		capture_tuple(skb, bpf_ntohs(get(skb, protocol)), (void *)event + config.tuple_at);
+	RETURN_VOID;
+}
+
+/* `reason` and `location` are 0 where the probe has no such thing. */
+static __always_inline int emit(struct sk_buff *skb, __u64 addr, __u32 reason, __u64 location)
+{
+	struct event *event = reserve_event();
+
+	if (!event)
+		return 0;
+	event->skb = (__u64)skb;
+	event->where.addr = addr;
+	event->where.reason = reason;
+	event->where.padding = 0;
+	if (config.location_at)
+		*(__u64 *)((void *)event + config.location_at) = location;
+	capture_parts(event, skb);
+	bpf_ringbuf_submit(event, 0);
+	return 0;
 }
 
 #endif /* __EMIT_BPF_H__ */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Which packets are traced: the filters on metadata, then the packet filter on the header that the skb has.
+ *
+ * This runs in every function for every packet of the machine, and mostly in vain: every load and every call counts.
  */
 #ifndef __MATCH_BPF_H__
 #define __MATCH_BPF_H__
@@ -14,7 +16,7 @@ const volatile struct config config SEC(".rodata.config") = {};
 static __always_inline bool packet_matches(struct sk_buff *skb)
 {
 	struct headers h;
-	__u32 at, len;
+	__u32 at, len = 0;
 	bool l2;
 
 	find_headers(skb, &h);
@@ -22,18 +24,21 @@ static __always_inline bool packet_matches(struct sk_buff *skb)
 	at = l2 ? h.mac : h.network;
 	if (!at || at >= h.tail)
 		return false;
-	len = get(skb, len) + h.data - at;
-	return l2 ? filter_l2(h.head + at, h.tail - at, len) : filter_l3(h.head + at, h.tail - at, len);
+	if (config.filter_len)
+		len = get(skb, len) + (get_data(skb) - h.head) - at;
+	if (l2)
+		return filter_l2(h.head + at, h.tail - at, len);
+	return filter_l3(h.head + at, h.tail - at, len);
 }
 
 static __always_inline bool matches(struct sk_buff *skb)
 {
 	if (config.netns || config.ifindex) {
-		struct net_device *dev = get(skb, dev);
+		struct net_device *dev = get_device(skb);
 
 		if (config.ifindex && (!dev || get(dev, ifindex) != config.ifindex))
 			return false;
-		if (config.netns && get_netns(skb, dev) != config.netns)
+		if (config.netns && get_netns(dev, dev ? 0 : get(skb, sk)) != config.netns)
 			return false;
 	}
 	if (config.mark_mask && (get(skb, mark) & config.mark_mask) != config.mark)

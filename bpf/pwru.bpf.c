@@ -10,35 +10,13 @@
 #include <bpf/bpf_tracing.h>
 #include "pwru.h"
 #include "arguments.bpf.h"
+#include "read.bpf.h"
 #include "capture.bpf.h"
 #include "filter.bpf.h"
 #include "match.bpf.h"
 #include "emit.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-static __noinline void capture(struct event *event, struct sk_buff *skb)
-{
-	event->cpu = bpf_get_smp_processor_id();
-	capture_process(&event->process);
-	capture_packet(skb, &event->packet);
-}
-
-static __always_inline int emit(struct sk_buff *skb, __u64 addr, __u32 reason, __u64 location)
-{
-	struct event *event = reserve_event();
-
-	if (!event)
-		return 0;
-	__builtin_memset(event, 0, sizeof(*event));
-	event->skb = (__u64)skb;
-	event->addr = addr;
-	event->reason = reason;
-	event->location = location;
-	capture(event, skb);
-	bpf_ringbuf_submit(event, 0);
-	return 0;
-}
 
 static __always_inline int trace_function(struct pt_regs *ctx, __u64 addr)
 {
@@ -59,10 +37,11 @@ int on_kprobe(struct pt_regs *ctx)
 	return trace_function(ctx, PT_REGS_IP(ctx));
 }
 
+/* The instruction pointer is behind the ftrace nop, 5 or 9 bytes from the entry: a load instead of a call. */
 SEC("kprobe.multi")
 int on_kprobe_multi(struct pt_regs *ctx)
 {
-	return trace_function(ctx, bpf_get_func_ip(ctx));
+	return trace_function(ctx, config.ip_is_entry ? PT_REGS_IP(ctx) & ~15ULL : bpf_get_func_ip(ctx));
 }
 
 /* Since v7.2. The verifier knows no argument's type, as the functions have nothing in common. */

@@ -17,11 +17,10 @@ from pwru.kernel.btf import VMLINUX, Btf, vmlinux_btf
 from pwru.options import Options
 from pwru.probes import BACKENDS, Refused, Sites, backend
 from pwru.progress import Phases
-from pwru.tracer import OBJECT, Stop, attach_with
+from pwru.tracer import OBJECT, Stop, attach_with, filters
 
 # Functions that every kernel has, to try a backend on; one of them is enough.
 _FUNCTIONS = "ip_rcv|ip_local_out|ip_local_deliver|icmp_rcv"
-_NO_CONFIG = {"netns": 0, "ifindex": 0, "mark": 0, "mark_mask": 0, "has_filter": 0}
 
 
 class Finding(NamedTuple):
@@ -80,7 +79,7 @@ def _try(options: Options, name: str) -> str:
         if reason := probes.unavailable():
             return reason
         with Stop() as stop:
-            bpf = attach_with(probes, options, OBJECT.read_bytes(), _NO_CONFIG, stop, Phases(enabled=False))
+            bpf = attach_with(probes, options, OBJECT.read_bytes(), filters(Options()), stop, Phases(enabled=False))
         probes.detach()
         bpf.close()
     except (Refused, PwruError, OSError) as error:

@@ -51,6 +51,15 @@ def _size(text: str) -> int:
     return value
 
 
+def _bytes(text: str) -> int:
+    """4096, 512K, 8M, 1G: as bytes."""
+    match = re.fullmatch(r"(\d+)([KMG]?)", text, re.IGNORECASE)
+    size = int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()] if match else 0
+    if not 1 <= size <= 1 << 30:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size up to 1G, such as 512K or 8M")
+    return size
+
+
 def _u32(text: str) -> int:
     try:
         value = int(text, 0)
@@ -92,9 +101,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--version", action="version", version=f"pwru {__version__}")
 
-    def flag(group: argparse._ActionsContainer, name: str, text: str, *aliases: str) -> None:
+    def flag(group: argparse._ActionsContainer, name: str, text: str, *aliases: str, default: bool = False) -> None:
         group.add_argument(
-            name, *aliases, type=_boolean, nargs="?", const=True, default=False, metavar="true|false", help=text
+            name, *aliases, type=_boolean, nargs="?", const=True, default=default, metavar="true|false", help=text
         )
 
     flag(p, "--check", "say what of pwru works on this machine, and why the rest does not")
@@ -130,14 +139,24 @@ def parser() -> argparse.ArgumentParser:
         help="how many single kprobes to define in one write(2); default: 10",
     )
     how.add_argument(
+        "--ring-buffer-size",
+        metavar="SIZE",
+        type=_bytes,
+        help="how much room events have on their way to pwru, in bytes or as 512K, 8M; rounded up to a power of two; "
+        "default: 1/256 of the machine's memory, 4M to 64M",
+    )
+    how.add_argument(
         "--kernel-btf", metavar="FILE", help="BTF of this kernel: raw, or an ELF vmlinux with a .BTF section"
     )
     output = p.add_argument_group("output")
     flag(output, "--output-json", "one JSON object a line; with --check, one object", "--json")
+    flag(output, "--output-meta", "namespace, mark, interface, protocol, MTU and length; default: true", default=True)
+    flag(output, "--output-tuple", "addresses and ports; default: true", default=True)
     output.add_argument("--output-file", metavar="FILE", help="append events to FILE instead of standard output")
     output.add_argument(
         "--output-limit-lines", metavar="N", type=_count, default=0, help="end after N events (0: no limit)"
     )
+    flag(output, "--strict", "exit with 3 if events were lost or probe hits missed")
     output.add_argument("--ready-file", metavar="FILE", help="create FILE once everything is attached")
     flag(output, "--debug", "say more about what is done, and how long it takes")
     return p
@@ -164,7 +183,7 @@ def options(arguments: list[str] | None = None) -> Options:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command `pwru`: 0, or 1 after an error or with nothing that works; a wrong command line exits with 2."""
+    """The command `pwru`: its exit status. 1: an error, or nothing works; 2: a wrong command line; 3: --strict."""
     chosen = options(arguments)
     try:
         if chosen.check:
@@ -178,7 +197,8 @@ def main(arguments: list[str] | None = None) -> int:
             compiler = Compiler(chosen.pcap_filter)
         from pwru.tracer import trace
 
-        trace(chosen, compiler)
+        if not trace(chosen, compiler) and chosen.strict:
+            return 3
     except PwruError as error:
         print(f"pwru: {printable(str(error))}", file=sys.stderr)
         return 1

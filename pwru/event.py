@@ -1,8 +1,8 @@
 """The wire record ⇄ Python: what the BPF programs send, decoded in bulk.
 
-The layout comes from the BTF of the BPF object (`struct event` in bpf/pwru.h), so the two cannot get out of step. An
-event stays a tuple of integers and two runs of bytes, `process` and `packet`: those repeat, so formatters decode and
-format each distinct run once and keep the text.
+The layout comes from the BTF of the BPF object (the structures in bpf/pwru.h), so the two cannot get out of step. A
+record has the parts that the run asked for, and so all records of a run have one size. An event stays a tuple of the
+skb's address and runs of bytes: those repeat, so formatters decode and format each distinct run once and keep the text.
 """
 
 from __future__ import annotations
@@ -16,22 +16,45 @@ from pwru.errors import PwruError, printable
 if TYPE_CHECKING:
     from pwru.kernel.btf import Btf
 
-# One record of the ring buffer: its header (length with the busy bit, page offset), then struct event by its members:
-# skb, addr, location, cpu, reason, process, packet.
-Record = tuple[int, int, int, int, int, int, int, bytes, bytes]
-EVENT_FIELDS = ("skb", "addr", "location", "cpu", "reason", "process", "packet")
+# One event: the address of the skb, then the bytes of struct task, of struct where (with what stands behind it: the
+# location), and of the parts that describe the packet.
+Record = tuple[int, bytes, bytes, bytes]
 
-PACKET_FIELDS = (
-    "netns", "mark", "ifindex", "mtu", "len", "protocol", "sport", "dport", "ip_version", "l4_protocol", "has_ports",
-    "ifname", "saddr", "daddr",
-)  # fmt: skip
+_EVENT = ("skb", "task", "where")
+_TASK = ("cpu", "pid", "comm")
+_WHERE = ("addr", "reason", "padding")
+_META = ("netns", "mark", "ifindex", "mtu", "len", "protocol", "padding", "ifname")
+_TUPLE = ("saddr", "daddr", "sport", "dport", "ip_version", "l4_protocol", "has_ports", "padding")
 
+# Of the ring buffer: the length, with bits that say that the kernel still writes or gave up the record; a page offset.
+_HEADER = struct.Struct("=II")
 _INTEGER = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
-class Process(NamedTuple):
+class Task(NamedTuple):
+    cpu: int
     pid: int
     comm: str
+
+
+class Where(NamedTuple):
+    """`addr` is a function's address or the number of a tracepoint, `location` 0 where the probe has none."""
+
+    addr: int
+    reason: int
+    location: int
+
+
+class Meta(NamedTuple):
+    """`ifname` is empty and `ifindex` 0 where the packet has no device."""
+
+    netns: int
+    mark: int
+    ifindex: int
+    ifname: str
+    mtu: int
+    len: int
+    protocol: int
 
 
 class Tuple(NamedTuple):
@@ -46,15 +69,9 @@ class Tuple(NamedTuple):
 
 
 class Packet(NamedTuple):
-    """`ifname` is empty and `ifindex` 0 where the packet has no device; `tuple` is None where it has no IP header."""
+    """A part that was not asked for is None; so is the tuple of a packet without an IP header."""
 
-    netns: int
-    mark: int
-    ifindex: int
-    ifname: str
-    mtu: int
-    len: int
-    protocol: int
+    meta: Meta | None
     tuple: Tuple | None
 
 
@@ -65,6 +82,18 @@ class Function(NamedTuple):
     caller: str
 
 
+# From what a probe reports to what is printed of it.
+Symbolize = Callable[[Where], Function]
+
+
+class Parts(NamedTuple):
+    """Which parts of a record a run asks for."""
+
+    meta: bool = True
+    tuple: bool = True
+    location: bool = False
+
+
 def _text(raw: bytes) -> str:
     """A C string of the kernel as text that is safe to print: control characters and broken UTF-8 are escaped."""
     return printable(raw.partition(b"\0")[0].decode(errors="backslashreplace"))
@@ -73,12 +102,12 @@ def _text(raw: bytes) -> str:
 _MISMATCH = "the BPF object does not belong to this version of pwru; rebuild it: make build"
 
 
-def _layout(btf: Btf, name: str, expected: tuple[str, ...], prefix: str = "") -> struct.Struct:
+def _layout(btf: Btf, name: str, expected: tuple[str, ...]) -> struct.Struct:
     """A structure of the object's BTF as a struct.Struct; members that are not integers become runs of bytes."""
     found = btf.struct(name)
     if found is None or tuple(member.name for member in found.members) != expected:
         raise PwruError(_MISMATCH)
-    parts, end = ["=" + prefix], 0
+    parts, end = ["="], 0
     for member in found.members:
         parts.append(f"{member.offset - end}x" if member.offset > end else "")
         parts.append(_INTEGER[member.size] if member.is_int else f"{member.size}s")
@@ -95,42 +124,61 @@ def pack(btf: Btf, name: str, values: dict[str, int]) -> bytes:
 class Decoder:
     """Turns bytes of the ring buffer into records, and the runs of bytes in them into what they mean."""
 
-    def __init__(self, btf: Btf) -> None:
-        self._event = _layout(btf, "event", EVENT_FIELDS, prefix="II")
-        self._process = _layout(btf, "process", ("pid", "comm"))
-        self._packet = _layout(btf, "packet", PACKET_FIELDS)
+    def __init__(self, btf: Btf, parts: Parts) -> None:
+        event = _layout(btf, "event", _EVENT)
+        self._task, self._where = _layout(btf, "task", _TASK), _layout(btf, "where", _WHERE)
+        self._meta, self._tuple = _layout(btf, "meta", _META), _layout(btf, "tuple", _TUPLE)
+        self.parts = parts
+        at = event.size
+        where = self._where.size
+        # struct config: behind struct event, which ends with struct where, each part that is asked for.
+        self.layout = {"record_size": 0, "meta_at": 0, "tuple_at": 0, "location_at": 0}
+        if parts.location:
+            self.layout["location_at"], at, where = at, at + 8, where + 8
+        packet = at
+        if parts.meta:
+            self.layout["meta_at"], at = at, at + self._meta.size
+        if parts.tuple:
+            self.layout["tuple_at"], at = at, at + self._tuple.size
+        self.layout["record_size"] = at
+        self._event = struct.Struct(f"={_HEADER.size}xQ{self._task.size}s{where}s{at - packet}s")
+        # In the ring buffer, where every record takes a multiple of 8 bytes.
+        assert at % 8 == 0
         self.record_size = self._event.size
-        self._length = self._event.size - 8
 
     def records(self, data: memoryview) -> list[Record]:
         """The complete records at the beginning of `data`; the first that is still being written ends them."""
-        whole = len(data) // self.record_size * self.record_size
-        records: list[Record] = list(self._event.iter_unpack(data[:whole]))
-        length = self._length
-        for index, record in enumerate(records):
-            if record[0] != length:
-                return records[:index]
-        return records
+        length, size = self.layout["record_size"], self.record_size
+        whole = len(data) // size
+        lengths = data[: whole * size].cast("I")[:: size // 4].tolist()
+        if lengths.count(length) != whole:
+            whole = next(index for index, found in enumerate(lengths) if found != length)
+        return list(self._event.iter_unpack(data[: whole * size]))
 
-    def process(self, run: bytes) -> Process:
-        pid, comm = self._process.unpack(run)
-        return Process(pid, _text(comm))
+    def task(self, run: bytes) -> Task:
+        cpu, pid, comm = self._task.unpack(run)
+        return Task(cpu, pid, _text(comm))
+
+    def where(self, run: bytes) -> Where:
+        addr, reason, _ = self._where.unpack_from(run)
+        location = struct.unpack_from("=Q", run, self._where.size)[0] if self.parts.location else 0
+        return Where(addr, reason, location)
 
     def packet(self, run: bytes) -> Packet:
-        (
-            netns, mark, ifindex, mtu, length, protocol, sport, dport, version, l4, has_ports, ifname, saddr, daddr,
-        ) = self._packet.unpack(run)  # fmt: skip
-        addresses = None
-        if version:
-            import socket  # 3 ms, which the first packet can wait for better than the attaching
+        meta, addresses = None, None
+        if self.parts.meta:
+            netns, mark, ifindex, mtu, length, protocol, _, ifname = self._meta.unpack_from(run)
+            meta = Meta(netns, mark, ifindex, _text(ifname), mtu, length, protocol)
+        if self.parts.tuple:
+            addresses = self._addresses(run[-self._tuple.size :])
+        return Packet(meta, addresses)
 
-            family, size = (socket.AF_INET, 4) if version == 4 else (socket.AF_INET6, 16)
-            source, destination = (socket.inet_ntop(family, a[:size]) for a in (saddr, daddr))
-            addresses = Tuple(
-                version, source, destination, sport if has_ports else None, dport if has_ports else None, l4
-            )
-        return Packet(netns, mark, ifindex, _text(ifname), mtu, length, protocol, addresses)
+    def _addresses(self, run: bytes) -> Tuple | None:
+        saddr, daddr, sport, dport, version, l4, has_ports, _ = self._tuple.unpack(run)
+        if not version:
+            return None
+        import socket  # 3 ms, which the first packet can wait for better than the attaching
 
-
-# From an event's addr, reason and location to what is printed of them.
-Symbolize = Callable[[int, int, int], Function]
+        family, size = (socket.AF_INET, 4) if version == 4 else (socket.AF_INET6, 16)
+        source, destination = (socket.inet_ntop(family, a[:size]) for a in (saddr, daddr))
+        return Tuple(version, source, destination, sport if has_ports else None, dport if has_ports else None, l4)

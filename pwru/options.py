@@ -19,7 +19,11 @@ class Options(NamedTuple):
     filter_mark_mask: int = 0
     filter_kprobe_batch: int = 10
     output_json: bool = False
+    output_meta: bool = True
+    output_tuple: bool = True
     output_file: str | None = None
     output_limit_lines: int = 0
     ready_file: str | None = None
+    ring_buffer_size: int | None = None
+    strict: bool = False
     debug: bool = False

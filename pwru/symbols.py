@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 from pwru.event import Function
 
 if TYPE_CHECKING:
+    from pwru.event import Where
     from pwru.kernel.functions import Target
     from pwru.probes import Probes
+
+_LAST_FUNCTIONS = ("kfree_skbmem", "kfree_skb_partial")
+_LAST_TRACEPOINTS = ("kfree_skb", "consume_skb")
 
 
 class Symbolizer:
@@ -18,8 +22,8 @@ class Symbolizer:
         self._sites = probes.sites
         self._by_address = probes.by_address
 
-    def function(self, addr: int, reason: int, location: int) -> Function:
-        """`addr` is what the BPF program reports: an address in a function, or the number of a tracepoint."""
+    def function(self, where: Where) -> Function:
+        addr, reason, location = where
         target = self._by_address.get(addr)
         if target is None:
             tracepoint = self._sites.tracepoints[addr]
@@ -33,6 +37,15 @@ class Symbolizer:
                 "kfree_skb" in target.name or "drop" in target.name
             )
         return Function(name + self._reason(reason) if with_reason else name, self._location(location))
+
+    def last(self) -> set[int]:
+        """What `Where.addr` is where the way of an skb ends: its memory is given back, its address may be used again.
+
+        What the kernel frees in bulk or keeps for the next packet ends in functions that are inlined.
+        """
+        if self._by_address:
+            return {addr for addr, target in self._by_address.items() if target.name in _LAST_FUNCTIONS}
+        return {number for number, t in enumerate(self._sites.tracepoints) if t.name in _LAST_TRACEPOINTS}
 
     def _name(self, target: Target) -> str:
         """As in `foo[bar]` for a module's function if others that are traced, of vmlinux or another module, are foo."""

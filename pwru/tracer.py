@@ -13,11 +13,11 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pwru import memlock
 from pwru.errors import PwruError
-from pwru.event import Decoder, pack
+from pwru.event import Decoder, Parts, pack
 from pwru.kernel import features, netns
 from pwru.kernel.btf import VMLINUX, Btf
 from pwru.kernel.memory import Memory
@@ -33,22 +33,25 @@ if TYPE_CHECKING:
     from pwru.options import Options
 
 OBJECT = Path(__file__).with_name("pwru.bpf.o")
-# Room for a burst of 60 000 events, for which the machine has a thousandth of its memory to spare.
-_RING_BUFFER_SIZE = 8 << 20
+# The size of the ring buffer: this share of the memory, between these. An event takes 136 bytes.
+_RING_BUFFER_SHARE = 256
+_RING_BUFFER_MIN, _RING_BUFFER_MAX = 4 << 20, 64 << 20
 _READ_SIZE = 1 << 18
+# How long events may wait for others to be printed together with, in seconds. The first after a pause does not wait.
+_TICK = 0.005
 _VERIFIER_LINES = 20
 
 
-def trace(options: Options, compiler: Compiler | None = None) -> None:
-    """Runs until a signal, the limit of lines or the end of who reads; PwruError if it cannot begin or go on.
+def trace(options: Options, compiler: Compiler | None = None) -> bool:
+    """Runs until a signal, the limit of lines or the end of who reads: whether nothing was lost.
 
-    `compiler` is at work on the packet filter, if there is one.
+    `compiler` is at work on the packet filter, if there is one. Raises PwruError if it cannot begin or go on.
     """
     phases = Phases(options.debug)
     _check_capabilities()
     writer = Writer(options.output_file)
     _check_ready_file(options.ready_file)
-    config = _config(options)
+    config = filters(options)
     modules, watch = _modules(options)
     memory = None if options.kernel_btf or not os.path.exists(VMLINUX) else Memory()
     sites = Sites(options.filter_func, kernel_btf=options.kernel_btf, modules=modules, memory=memory)
@@ -56,8 +59,8 @@ def trace(options: Options, compiler: Compiler | None = None) -> None:
         image = cache(lambda: _image(compiler, sites))
         bpf, probes = _attach(options, image, config, sites, stop, phases)
         try:
-            decoder = Decoder(Btf(bpf.btf()))
-            output = _format(options, decoder, Symbolizer(probes))
+            decoder = Decoder(Btf(bpf.btf()), _parts(options, probes))
+            output = _format(options, decoder, probes)
             if probes.name == "tracepoint" and (modules or watch):
                 say("Not traced: functions of modules, since this backend traces none.")
                 watch = None
@@ -67,7 +70,7 @@ def trace(options: Options, compiler: Compiler | None = None) -> None:
             lines = _pump(options, bpf, decoder, output, writer, stop, probes, watch)
             probes.detach()
             phases.done("trace and detach")
-            _report(bpf, lines, options)
+            return _report(bpf, lines, options, output, probes)
         finally:
             probes.detach()
             bpf.close()
@@ -112,21 +115,22 @@ def _check_capabilities() -> None:
         raise PwruError(f"not permitted: {' and '.join(missing)} missing; run it as root (sudo pwru …)")
 
 
-def _image(compiler: Compiler | None, sites: Sites) -> bytes:
-    """The BPF object with the packet filter in it; waits for the filter."""
+def _image(compiler: Compiler | None, sites: Sites) -> tuple[bytes, bool]:
+    """The BPF object with the packet filter in it, for which it waits; whether that looks at the packet's length."""
     try:
         image = OBJECT.read_bytes()
     except OSError as error:
         raise PwruError(f"the BPF object {OBJECT} cannot be read ({error.strerror}); build it: make build") from None
     if compiler is None:
-        return image
+        return image, False
     from pwru.filter.splice import splice
-    from pwru.filter.translate import Cast, stubs
+    from pwru.filter.translate import Cast, loads_len, stubs
 
     ids = sites.ask("bpf_rdonly_cast", features.rdonly_cast)
-    code = stubs(compiler.programs(), Cast(*ids) if ids else None)
+    programs = compiler.programs()
+    code = stubs(programs, Cast(*ids) if ids else None)
     try:
-        return splice(image, code)
+        return splice(image, code), loads_len(programs)
     except PwruError:
         raise
     except Exception as error:  # whatever a reader of ELF makes of a file that is damaged anywhere
@@ -157,8 +161,8 @@ def _damaged(error: Exception) -> PwruError:
     )
 
 
-def _config(options: Options) -> dict[str, int]:
-    """The values of struct config in bpf/pwru.h."""
+def filters(options: Options) -> dict[str, int]:
+    """The first values of struct config in bpf/pwru.h: what is filtered by."""
     inode = netns.resolve_netns(options.filter_netns) if options.filter_netns is not None else 0
     ifindex = 0
     if options.filter_ifname is not None:
@@ -170,6 +174,7 @@ def _config(options: Options) -> dict[str, int]:
         "mark": options.filter_mark & options.filter_mark_mask,
         "mark_mask": options.filter_mark_mask,
         "has_filter": bool(options.pcap_filter),
+        "filter_len": False,
     }
 
 
@@ -194,7 +199,12 @@ def _modules(options: Options) -> tuple[list[str], Watch | None]:
 
 
 def _attach(
-    options: Options, image: Callable[[], bytes], config: dict[str, int], sites: Sites, stop: Stop, phases: Phases
+    options: Options,
+    image: Callable[[], tuple[bytes, bool]],
+    config: dict[str, int],
+    sites: Sites,
+    stop: Stop,
+    phases: Phases,
 ) -> tuple[Object, Probes]:
     """The first backend that this kernel lets attach, at work; says what was refused on the way to it."""
     refused: list[str] = []
@@ -204,11 +214,11 @@ def _attach(
             _find(probes, refused)
             phases.done(f"{name}: what to attach to")
             try:
-                spliced = image()
+                spliced, filter_len = image()
             finally:
                 stop.check()  # what a terminal sends has ended the compiler, too
             phases.done("packet filter")
-            bpf = attach_with(probes, options, spliced, config, stop, phases)
+            bpf = attach_with(probes, options, spliced, config | {"filter_len": filter_len}, stop, phases)
         except Refused as error:
             refused.append(f"{name}: {error}")
             continue
@@ -278,21 +288,38 @@ def _open(options: Options, image: bytes, config: dict[str, int], probes: Probes
             wanted.set_type(*probes.kind)
         for program in bpf.programs():
             program.set_autoload(program.name == probes.program)
-        bpf.map(".rodata.config").set_initial_value(pack(Btf(bpf.btf()), "config", config))
-        bpf.map("events").set_max_entries(_RING_BUFFER_SIZE)
+        btf = Btf(bpf.btf())
+        layout = Decoder(btf, _parts(options, probes)).layout
+        values = config | {"ip_is_entry": probes.ip_is_entry} | layout
+        bpf.map(".rodata.config").set_initial_value(pack(btf, "config", values))
+        bpf.map("events").set_max_entries(_ring_buffer_size(options.ring_buffer_size))
     except (BpfError, PwruError) as error:
         raise _damaged(error) from None
     return bpf
 
 
-def _format(options: Options, decoder: Decoder, symbolizer: Symbolizer) -> Format:
+def _ring_buffer_size(wanted: int | None) -> int:
+    """A power of two of whole pages."""
+    if wanted is None:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        wanted = min(max(memory // _RING_BUFFER_SHARE, _RING_BUFFER_MIN), _RING_BUFFER_MAX)
+        return 1 << wanted.bit_length() - 1
+    return max(os.sysconf("SC_PAGE_SIZE"), 1 << (wanted - 1).bit_length())
+
+
+def _parts(options: Options, probes: Probes) -> Parts:
+    return Parts(options.output_meta, options.output_tuple, probes.has_location)
+
+
+def _format(options: Options, decoder: Decoder, probes: Probes) -> Format:
+    symbolizer = Symbolizer(probes)
     if options.output_json:
         from pwru.output.json import Json
 
-        return Json(decoder, symbolizer.function)
+        return Json(decoder, symbolizer.function, symbolizer.last())
     from pwru.output.text import Text
 
-    return Text(decoder, symbolizer.function)
+    return Text(decoder, symbolizer.function, symbolizer.last())
 
 
 def _ready(options: Options, probes: Probes) -> None:
@@ -332,11 +359,13 @@ def _pump(
     """Moves events from the ring buffer to the writer until it is time to end; how many lines it wrote."""
     events = bpf.map("events")
     ring = RingBuffer(events.fd, events.max_entries)
-    ring.poll.register(stop.fd, select.EPOLLIN)
+    others = select.epoll()
+    others.register(stop.fd, select.EPOLLIN)
     with contextlib.suppress(PermissionError):  # regular files cannot be polled, and have no reader to lose
-        ring.poll.register(writer.fd, 0)  # EPOLLERR is always told
+        others.register(writer.fd, 0)  # EPOLLERR is always told
     if watch:
-        ring.poll.register(watch.fd, select.EPOLLIN)
+        others.register(watch.fd, select.EPOLLIN)
+    ring.poll.register(others.fileno(), select.EPOLLIN)
     writer.write(output.header())
     limit = options.output_limit_lines
     lines = 0
@@ -355,15 +384,26 @@ def _pump(
             records = records[: limit - lines]
         if records:
             writer.write(output.events(records))
-            ring.consume(len(records) * decoder.record_size)
+            taken = len(records) * decoder.record_size
+            ring.consume(taken, hold=decoder.record_size)
             lines += len(records)
             if limit and lines == limit:
                 return lines
+            if detached or taken > ring.size // 8:
+                continue  # more is sure to be there
+            changed = others.poll(_TICK)
         elif len(data):
             time.sleep(0.001)  # the kernel is writing the next record this very moment
+            continue
         elif detached:
             return lines
-        elif any(fd == writer.fd for fd, _ in ring.poll.poll()):
+        elif ring.holds:
+            ring.consume(0)  # from here on the kernel wakes us: what came before that is to be looked for once more
+            continue
+        else:
+            ring.poll.poll()
+            changed = others.poll(0)
+        if any(fd == writer.fd for fd, _ in changed):
             raise BrokenPipeError
 
 
@@ -388,15 +428,47 @@ def _attach_to_modules(loaded: list[str], bpf: Object, probes: Probes) -> None:
         say(f"Not traced: functions of {some(loaded)}: {error}.")
 
 
-def _report(bpf: Object, lines: int, options: Options) -> None:
-    """The account: every hit is a line, lost, or beyond the limit that was asked for."""
+def _report(bpf: Object, lines: int, options: Options, output: Format, probes: Probes) -> bool:
+    """The account: every hit is a line, lost, or beyond the limit that was asked for. Whether nothing was lost."""
     hits = lost = 0
     for value in bpf.map("counters").lookup_percpu(bytes(4)):
         cpu_hits, cpu_lost = struct.unpack("=QQ", value)
         hits, lost = hits + cpu_hits, lost + cpu_lost
-    left = hits - lost - lines
-    say(
-        f"{lines} event{'s' if lines != 1 else ''}, {lost} lost"
-        + (" (the ring buffer was full: a narrower filter loses less)" if lost else "")
-        + (f", {left} not printed after the limit" if left and options.output_limit_lines else "")
-    )
+    left = hits - lost - lines if options.output_limit_lines else 0
+    totals = Totals(lines, output.packets, lost, probes.missed, left)
+    say(totals.json() if options.output_json else totals.text(bpf.map("events").max_entries))
+    return not totals.lost and not totals.missed
+
+
+class Totals(NamedTuple):
+    """What the last line says. `missed`: hits at which the kernel did not run the program, whatever the packet was."""
+
+    events: int
+    packets: int
+    lost: int
+    missed: int
+    not_printed: int
+
+    def json(self) -> str:
+        import json
+
+        lost = {"ring_buffer_full": self.lost, "probe_missed": self.missed}
+        return json.dumps(
+            {"events": self.events, "packets": self.packets, "lost": lost, "not_printed": self.not_printed}
+        )
+
+    def text(self, ring_buffer_size: int) -> str:
+        def counted(count: int, what: str) -> str:
+            return f"{count} {what}{'s' * (count != 1)}"
+
+        text = f"{counted(self.events, 'event')} of {counted(self.packets, 'packet')}, {self.lost} lost"
+        if self.lost:
+            size = ring_buffer_size >> 10
+            text += (
+                f" (the ring buffer of {size}K was full: a narrower filter or a larger --ring-buffer-size loses less)"
+            )
+        if self.missed:
+            text += f", {counted(self.missed, 'probe hit')} missed (the kernel runs no program inside another)"
+        if self.not_printed:
+            text += f", {self.not_printed} not printed after the limit"
+        return text

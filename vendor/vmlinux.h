@@ -63,8 +63,13 @@ struct pt_regs {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-struct timespec64 {
-	__s64 tv_sec;
+struct __kernel_sockaddr_storage {
+	char __data[126];
+};
+
+struct task_struct {
+	__s32 tgid;
+	char comm[16];
 };
 
 struct ns_common {

@@ -31,11 +31,14 @@ __all__ = [
     "link_fentry",
     "link_fentry_multi",
     "link_kprobe_multi",
+    "link_missed",
     "link_raw_tracepoint",
     "map_create_array",
     "module_btf",
     "possible_cpus",
+    "prog_id",
     "prog_load",
+    "prog_missed",
     "prog_test_run",
     "version",
 ]
@@ -281,6 +284,37 @@ def link_fentry_multi(prog_fd: int, btf_ids: list[int]) -> Link:
     # union bpf_attr, link_create: prog_fd, target_fd, attach_type, flags, and of tracing_multi ids, cookies, cnt
     attr = struct.pack("=IIIIQQI4x", prog_fd, 0, BPF_TRACE_FENTRY_MULTI, 0, ctypes.addressof(ids), 0, len(btf_ids))
     return Link(_bpf(_BPF_LINK_CREATE, attr))
+
+
+# What is read of struct bpf_link_info and struct bpf_prog_info, include/uapi/linux/bpf.h; an older kernel leaves 0.
+_LINK_INFO = struct.Struct("=I4xI4x16xQ")  # type, prog_id, kprobe_multi.missed (since v6.7, commit e2b2cd592aba)
+_PROG_INFO = struct.Struct("=4xI200xQ")  # id, recursion_misses (since v5.12, commit 9ed9e9ba2337)
+_BPF_LINK_TYPE_KPROBE_MULTI = 8
+
+
+def link_missed(link: Link) -> tuple[int, int]:
+    """The id of a BPF link's program, and how often the link did not run it, as far as the kernel counts that."""
+    kind, program, missed = _LINK_INFO.unpack_from(_info(link.fd))
+    return program, missed if kind == _BPF_LINK_TYPE_KPROBE_MULTI else 0
+
+
+def prog_id(fd: int) -> int:
+    return int(_PROG_INFO.unpack_from(_info(fd))[0])
+
+
+def prog_missed(program: int) -> int:
+    """How often the program with this id was not run because one was running on that CPU."""
+    fd = int(api().bpf_prog_get_fd_by_id(program))
+    try:
+        return int(_PROG_INFO.unpack_from(_info(fd))[1])
+    finally:
+        os.close(fd)
+
+
+def _info(fd: int) -> bytes:
+    info = ctypes.create_string_buffer(256)
+    api().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(ctypes.c_uint32(len(info))))
+    return info.raw
 
 
 def module_btf(name: str) -> int:

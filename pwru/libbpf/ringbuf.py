@@ -16,7 +16,11 @@ DISCARD_BIT = 1 << 30
 
 
 class RingBuffer:
-    """`poll()` for something to read, `read()` what is there, `consume()` what was taken."""
+    """`poll()` for something to read, `read()` what is there, `consume()` what was taken.
+
+    The kernel wakes the reader for a record that comes while none is waiting to be consumed. A reader that is busy
+    holds back its last one, and is not woken for those that come meanwhile: waking costs more than a record does.
+    """
 
     def __init__(self, map_fd: int, size: int) -> None:
         """`size`: of the data area in bytes, the map's max_entries."""
@@ -28,6 +32,7 @@ class RingBuffer:
         self._producer_view = memoryview(self._producer)
         self._producer_pos = self._producer_view[:8].cast("Q")
         self._data = self._producer_view[page:]
+        self._position = self._consumer_pos[0]
         self.poll = select.epoll()
         self.poll.register(map_fd, select.EPOLLIN)
 
@@ -37,11 +42,15 @@ class RingBuffer:
         The header's first word is the record's length, with BUSY_BIT while the kernel still writes it: reading
         must stop there.
         """
-        consumer = self._consumer_pos[0]
-        pending = min(self._producer_pos[0] - consumer, limit)
-        start = consumer & (self.size - 1)
+        pending = min(self._producer_pos[0] - self._position, limit)
+        start = self._position & (self.size - 1)
         return self._data[start : start + pending]
 
-    def consume(self, count: int) -> None:
-        """Gives `count` bytes back to the kernel."""
-        self._consumer_pos[0] += count
+    def consume(self, count: int, hold: int = 0) -> None:
+        """Gives `count` bytes back to the kernel, but for the last `hold`."""
+        self._position += count
+        self._consumer_pos[0] = self._position - hold
+
+    @property
+    def holds(self) -> bool:
+        return self._position != self._consumer_pos[0]

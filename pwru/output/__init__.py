@@ -5,73 +5,94 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pwru.errors import PwruError
 
 if TYPE_CHECKING:
-    from pwru.event import Decoder, Function, Packet, Process, Record, Symbolize
+    from pwru.event import Decoder, Function, Packet, Record, Symbolize, Task
 
 # What is kept per distinct run of bytes is bounded by forgetting all of it: a trace can go on for days.
-CACHE_LIMIT = 1 << 16
+CACHE_LIMIT = 1 << 13
 
 K = TypeVar("K")
 
 
+class _Cache(dict[K, str], Generic[K]):
+    """Text by what it was made of; made on the first look-up. `made` counts how often that was."""
+
+    def __init__(self, make: Callable[[K], str]) -> None:
+        self._make = make
+        self.made = 0
+
+    def __missing__(self, key: K) -> str:
+        # First, since it may clear this cache.
+        text = self._make(key)
+        if len(self) >= CACHE_LIMIT:
+            self.clear()
+        self[key] = text
+        self.made += 1
+        return text
+
+
 class Format(ABC):
-    """Turns events into lines. A line is a few look-ups: what repeats along a packet's way is formatted once."""
+    """Turns events into lines. A line is a few look-ups: what repeats along a packet's way is formatted once.
 
-    # printf-like, of skb, cpu and what the three methods below return, in their order.
-    LINE: ClassVar[str]
+    A line is the texts that skb(), task(), packet() and function() return, one after the other.
+    """
 
-    def __init__(self, decoder: Decoder, symbolize: Symbolize) -> None:
+    def __init__(self, decoder: Decoder, symbolize: Symbolize, last: Collection[int] = ()) -> None:
+        """`last`: what `Where.addr` is of the functions that are the last that an skb passes."""
+        self._skbs = _Cache(self.skb)
+        self._tasks = _Cache[bytes](lambda run: self.task(decoder.task(run)))
+        self._packets = _Cache[bytes](lambda run: self.packet(decoder.packet(run)))
+        self._functions = _Cache(self._function)
         self._decoder = decoder
         self._symbolize = symbolize
-        self._processes: dict[bytes, str] = {}
-        self._packets: dict[bytes, str] = {}
-        self._functions: dict[tuple[int, int, int], str] = {}
+        self._last_addresses = last
+        # The runs of bytes that say that an event is at one of `last`.
+        self._last: set[bytes] = set()
+
+    @property
+    def packets(self) -> int:
+        """How many packets there were so far: an skb's address that is used again counts again."""
+        return self._skbs.made
 
     def header(self) -> str:
         return ""
 
     def events(self, records: list[Record]) -> str:
         """The lines for these records, one each, with their line ends."""
-        line, processes, packets, functions = self.LINE, self._processes, self._packets, self._functions
+        skbs, tasks, packets, functions, last = self._skbs, self._tasks, self._packets, self._functions, self._last
         lines = []
-        for _, _, skb, addr, location, cpu, reason, process, packet in records:
-            what = (addr, reason, location)
-            lines.append(
-                line
-                % (
-                    skb,
-                    cpu,
-                    processes.get(process) or _keep(processes, process, self.process(self._decoder.process(process))),
-                    packets.get(packet) or _keep(packets, packet, self.packet(self._decoder.packet(packet))),
-                    functions.get(what) or _keep(functions, what, self.function(self._symbolize(*what))),
-                )
-            )
+        for skb, task, where, packet in records:
+            lines.append(f"{skbs[skb]}{tasks[task]}{packets[packet]}{functions[where]}")
+            if where in last:
+                skbs.pop(skb, None)
         return "".join(lines)
 
     def forget_functions(self) -> None:
         """What addresses mean has changed: there are other modules."""
         self._functions.clear()
 
+    def _function(self, run: bytes) -> str:
+        where = self._decoder.where(run)
+        if where.addr in self._last_addresses:
+            self._last.add(run)
+        return self.function(self._symbolize(where))
+
     @abstractmethod
-    def process(self, process: Process) -> str: ...
+    def skb(self, address: int) -> str: ...
+
+    @abstractmethod
+    def task(self, task: Task) -> str: ...
 
     @abstractmethod
     def packet(self, packet: Packet) -> str: ...
 
     @abstractmethod
     def function(self, function: Function) -> str: ...
-
-
-def _keep(cache: dict[K, str], key: K, text: str) -> str:
-    """Puts formatted text into a cache, and returns it."""
-    if len(cache) >= CACHE_LIMIT:
-        cache.clear()
-    cache[key] = text
-    return text
 
 
 class Writer:

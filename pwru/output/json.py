@@ -1,7 +1,7 @@
 """Events as JSON, one object a line, with the keys of the text's columns.
 
-Every key is in every object. `sport` and `dport` are null where a packet has no ports, `tuple` where it has no IP
-header.
+Every key that the flags ask for is in every object. `sport` and `dport` are null where a packet has no ports, `tuple`
+where it has no IP header.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pwru.output import Format
-from pwru.output.text import cut, iface_text
+from pwru.output.text import iface_text, task_text
 
 if TYPE_CHECKING:
-    from pwru.event import Function, Packet, Process
+    from pwru.event import Function, Packet, Task
 
 
 def _members(value: Mapping[str, object]) -> str:
@@ -23,28 +23,26 @@ def _members(value: Mapping[str, object]) -> str:
 
 
 class Json(Format):
-    LINE = '{"skb":"%#x","cpu":%d,%s,%s,%s}\n'
+    def skb(self, address: int) -> str:
+        return f'{{"skb":"{address:#x}",'
 
-    def process(self, process: Process) -> str:
-        return _members({"process": cut(f"{process.comm}:{process.pid}")})
+    def task(self, task: Task) -> str:
+        return _members({"cpu": task.cpu, "process": task_text(task)}) + ","
 
     def packet(self, packet: Packet) -> str:
-        p, t = packet, packet.tuple
-        return _members(
-            {
-                "netns": p.netns,
-                "mark": p.mark,
-                "iface": iface_text(p),
-                "proto": p.protocol,
-                "mtu": p.mtu,
-                "len": p.len,
-                "tuple": t
-                and {"saddr": t.saddr, "daddr": t.daddr, "sport": t.sport, "dport": t.dport, "proto": t.protocol},
-            }
-        )
+        members: dict[str, object] = {}
+        if m := packet.meta:
+            members = {"netns": m.netns, "mark": m.mark, "iface": iface_text(m)}
+            members |= {"proto": m.protocol, "mtu": m.mtu, "len": m.len}
+        if self._decoder.parts.tuple:
+            t = packet.tuple
+            members["tuple"] = t and {
+                "saddr": t.saddr, "daddr": t.daddr, "sport": t.sport, "dport": t.dport, "proto": t.protocol,
+            }  # fmt: skip
+        return _members(members) + "," if members else ""
 
     def function(self, function: Function) -> str:
         members = {"func": function.name}
         if function.caller:
             members["caller_func"] = function.caller
-        return _members(members)
+        return _members(members) + "}\n"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from pwru.output import Format
 
 if TYPE_CHECKING:
-    from pwru.event import Decoder, Function, Packet, Process, Symbolize, Tuple
+    from pwru.event import Decoder, Function, Meta, Packet, Symbolize, Task, Tuple
 
 NAME_WIDTH = 16
 L4_NAMES = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51: "ah", 58: "icmp6", 89: "ospf",
             103: "pim", 112: "vrrp", 132: "sctp", 136: "udplite"}  # fmt: skip
 # These are printed with ports although they have none: a column that scripts split at the colons.
 _PORTLESS = {1, 58}
+_META_HEADER = f"{'NETNS':<10} {'MARK/x':<8} {'IFACE':^16} {'PROTO':<6} {'MTU':<5} {'LEN':<5} "
 
 
 def cut(name: str) -> str:
@@ -21,8 +23,12 @@ def cut(name: str) -> str:
     return name if len(name) <= NAME_WIDTH else "~" + name[1 - NAME_WIDTH :]
 
 
-def iface_text(packet: Packet) -> str:
-    return cut(f"{packet.ifname}:{packet.ifindex}") if packet.ifname else str(packet.ifindex)
+def task_text(task: Task) -> str:
+    return cut(f"{task.comm}:{task.pid}")
+
+
+def iface_text(meta: Meta) -> str:
+    return cut(f"{meta.ifname}:{meta.ifindex}") if meta.ifname else str(meta.ifindex)
 
 
 def tuple_text(t: Tuple | None) -> str:
@@ -38,31 +44,37 @@ def tuple_text(t: Tuple | None) -> str:
 
 
 class Text(Format):
-    LINE = "%#-18x %-3d %s %s %s\n"
-
-    def __init__(self, decoder: Decoder, symbolize: Symbolize) -> None:
-        super().__init__(decoder, symbolize)
+    def __init__(self, decoder: Decoder, symbolize: Symbolize, last: Collection[int] = ()) -> None:
+        super().__init__(decoder, symbolize, last)
         self._tuple_width = len("TUPLE")
 
     def header(self) -> str:
-        return (
-            f"{'SKB':<18} {'CPU':<3} {'PROCESS':<16} {'NETNS':<10} {'MARK/x':<8} {'IFACE':^16} {'PROTO':<6} "
-            f"{'MTU':<5} {'LEN':<5} TUPLE FUNC\n"
-        )
+        columns = f"{'SKB':<18} {'CPU':<3} {'PROCESS':<16} "
+        if self._decoder.parts.meta:
+            columns += _META_HEADER
+        if self._decoder.parts.tuple:
+            columns += "TUPLE "
+        return f"{columns}FUNC\n"
 
-    def process(self, process: Process) -> str:
-        return f"{cut(f'{process.comm}:{process.pid}'):<16}"
+    def skb(self, address: int) -> str:
+        return f"{address:<#18x} "
+
+    def task(self, task: Task) -> str:
+        return f"{task.cpu:<3} {task_text(task):<16} "
 
     def packet(self, packet: Packet) -> str:
-        p, addresses = packet, tuple_text(packet.tuple)
+        columns = self._meta(packet.meta) if packet.meta else ""
+        if not self._decoder.parts.tuple:
+            return columns
+        addresses = tuple_text(packet.tuple)
         if len(addresses) > self._tuple_width:
             # The column only grows: what is kept at the old width is formatted anew.
             self._tuple_width = len(addresses)
             self._packets.clear()
-        return (
-            f"{p.netns:<10} {p.mark:<8x} {iface_text(p):^16} 0x{p.protocol:04x} {p.mtu:<5} {p.len:<5} "
-            f"{addresses:<{self._tuple_width}}"
-        )
+        return f"{columns}{addresses:<{self._tuple_width}} "
+
+    def _meta(self, m: Meta) -> str:
+        return f"{m.netns:<10} {m.mark:<8x} {iface_text(m):^16} 0x{m.protocol:04x} {m.mtu:<5} {m.len:<5} "
 
     def function(self, function: Function) -> str:
-        return f"{function.name} {function.caller}" if function.caller else function.name
+        return f"{function.name} {function.caller}\n" if function.caller else f"{function.name}\n"

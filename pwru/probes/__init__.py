@@ -194,6 +194,8 @@ class Probes(ABC):
         self.skipped: list[tuple[str, str]] = []
         # Names of targets that this backend does not try, by cause.
         self.left_out: dict[str, list[str]] = {}
+        # After detach(): how often a probe was hit and the kernel did not run the program, as far as it counts that.
+        self.missed = 0
 
     @abstractmethod
     def unavailable(self) -> str | None:
@@ -206,6 +208,11 @@ class Probes(ABC):
     # The entry point in bpf/pwru.bpf.c, and whether libbpf knows its type by its section.
     program: ClassVar[str]
     section_tells: ClassVar[bool] = True
+
+    # Whether its events say where a drop happened: `Where.location`.
+    has_location: ClassVar[bool] = False
+    # See struct config in bpf/pwru.h.
+    ip_is_entry: bool = False
 
     # What is attached is of this type and attach type: enum bpf_prog_type and bpf_attach_type.
     kind: ClassVar[tuple[int, int]]
@@ -248,12 +255,26 @@ class Probes(ABC):
 
         A link that goes waits for an RCU grace period: side by side they wait once.
         """
+        self.missed += self._count_missed()
         closing = [Thread(target=link.close) for link in self.links]
         for thread in closing:
             thread.start()
         for thread in closing:
             thread.join()
         self.links = []
+
+    def _count_missed(self) -> int:
+        """Of all links: hits while a program ran on that CPU, which the kernel counts for the link or the program."""
+        from pwru import libbpf
+
+        missed: dict[int, int] = {}
+        by_links = 0
+        for link in self.links:
+            prog_id, by_link = libbpf.link_missed(link)
+            by_links += by_link
+            if prog_id not in missed:
+                missed[prog_id] = libbpf.prog_missed(prog_id)
+        return by_links + sum(missed.values())
 
 
 def link_many(link: Callable[[list[Target]], Link], targets: list[Target], probes: Probes) -> None:

@@ -101,6 +101,7 @@ class Backend(Probes):
             return
         self._stopped.update(bytes(4), struct.pack("=I", 1))
         _wait_for_programs()
+        self.missed += self._count_missed()
         links = {link.fd for link in self.links}
         read_end, write_end = os.pipe()
         try:

@@ -84,7 +84,10 @@ class Backend(Probes):
         self._tracefs = tracefs() or Path("/sys/kernel/tracing")
         self._group = f"{_GROUP}_{os.getpid()}_{_start_time(os.getpid())}"
         self._guardian = _guard(self._tracefs, self._group)
-        event = f"{self._group}/{_EVENT}"
+        # The kernel tells hits by the event's name alone: it has to be of this process.
+        self._event = f"{_EVENT}_{os.getpid()}"
+        self._programs: list[int] = []
+        event = f"{self._group}/{self._event}"
         self.by_address.update(self._define(event, self.sites.targets, progress))
         self.attached = len(self.by_address)
         if not self.attached:
@@ -93,7 +96,7 @@ class Backend(Probes):
         self.links.append(Link(self._open(event, bpf.program(self.program).fd)))
 
     def attach_more(self, bpf: Object, targets: list[Target]) -> int:
-        event = f"{self._group}/{_EVENT}_{len(self.links)}"
+        event = f"{self._group}/{self._event}_{len(self.links)}"
         by_address = self._define(event, targets, lambda _done, _total: None)
         if by_address:
             with copy(bpf, self.program, by_address) as insns:
@@ -148,7 +151,20 @@ class Backend(Probes):
         except OSError as error:
             os.close(fd)
             raise Refused(f"attaching is refused ({error.strerror})") from None
+        self._programs.append(libbpf.prog_id(prog_fd))
         return fd
+
+    def _count_missed(self) -> int:
+        """Lines of kprobe_profile are "EVENT HITS MISSES": Documentation/trace/kprobetrace.rst."""
+        if not self.links:
+            return 0
+        missed = sum(map(libbpf.prog_missed, self._programs))
+        with contextlib.suppress(OSError):
+            for line in (self._tracefs / "kprobe_profile").read_text().splitlines():
+                name, _, misses = line.rsplit(None, 2)
+                if f"{name.strip()}_".startswith(f"{self._event}_"):
+                    missed += int(misses)
+        return missed
 
 
 class _Probe(NamedTuple):

@@ -44,6 +44,11 @@ class Backend(Probes):
             os.close(fd)
         return None
 
+    @property
+    def ip_is_entry(self) -> bool:  # type: ignore[override]
+        """Where functions begin at multiples of 16, and only on x86-64 is it known what the instruction pointer is."""
+        return os.uname().machine == "x86_64" and all(target.address % 16 == 0 for target in self.sites.targets)
+
     def attach(self, bpf: Object, progress: Progress) -> None:
         targets = self.sites.targets
         self.by_address = {target.address: target for target in targets}

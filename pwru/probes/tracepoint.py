@@ -26,6 +26,7 @@ class Backend(Probes):
     name = "tracepoint"
     program = "on_tracepoint"
     kind = libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, 0
+    has_location = True
 
     def unavailable(self) -> str | None:
         return None if self.sites.tracepoints else "this kernel's BTF has no tracepoint with an skb"

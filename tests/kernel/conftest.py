@@ -35,7 +35,7 @@ LINE = re.compile(
     r"(?P<skb>0x[0-9a-f]+) +(?P<cpu>\d+) +(?P<process>.+?:\d+) +(?P<netns>\d+) +(?P<mark>[0-9a-f]+) +(?P<iface>\S+) +"
     r"(?P<proto>0x[0-9a-f]{4}) (?P<mtu>\d+) +(?P<len>\d+) +(?P<tuple>\S+->\S+\))? +(?P<func>\S.*)"
 )
-TOTALS = re.compile(r"^(\d+) events?, (\d+) lost", re.MULTILINE)
+TOTALS = re.compile(r"^(\d+) events? of \d+ packets?, (\d+) lost", re.MULTILINE)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -196,6 +196,9 @@ class Trace:
 
     def totals(self) -> tuple[int, int]:
         """Events printed and lost, as the last line says."""
+        if "--output-json" in self.arguments:
+            account = json.loads(self.err.splitlines()[-1])
+            return account["events"], account["lost"]["ring_buffer_full"]
         match = TOTALS.search(self.err)
         assert match, self.err
         return int(match[1]), int(match[2])

@@ -247,7 +247,7 @@ def test_every_hit_is_a_line_or_lost(network: Network, pwru: Start, backend: str
     expression = f"udp dst port 9999 and dst host {network.destination}"
     arguments = ("--backend", backend, "--filter-func", each_once, expression)
     received = r" (ip_rcv|tracepoint:netif_receive_skb)\n"
-    few, many = 10, 12_000
+    few, many = 10, 1000
     with pwru(*arguments) as trace:
         send_udp(network, few)
         trace.wait_for(lambda: len(re.findall(received, trace.out)) == few)
@@ -257,13 +257,13 @@ def test_every_hit_is_a_line_or_lost(network: Network, pwru: Start, backend: str
     per_packet, rest = divmod(events, few)
     assert per_packet >= 6
     assert rest <= per_packet  # the first packet is routed, and its route kept
-    with pwru(*arguments) as trace:
+    with pwru("--ring-buffer-size=256K", *arguments) as trace:
         trace.process.send_signal(signal.SIGSTOP)
         send_udp(network, many)
         trace.process.send_signal(signal.SIGCONT)
         trace.stop()
     events, lost = trace.totals()
     assert len(trace.rows()) == events
-    assert events > 50_000  # what fits the ring buffer is there
+    assert events > 1900  # what fits the ring buffer is there, at 136 bytes each
     assert lost > 0
     assert abs(events + lost - per_packet * many) <= 3 * per_packet

@@ -9,7 +9,7 @@ import pytest
 
 from pwru import libbpf, tracer
 from pwru.errors import PwruError
-from pwru.event import Decoder
+from pwru.event import Decoder, Parts
 from pwru.kernel.btf import Btf
 from pwru.options import Options
 from pwru.probes import Probes, Refused, Sites, backend
@@ -23,15 +23,15 @@ from tests.kernel.test_stop import ids, nothing_left  # noqa: F401  (one is a fi
 def attached(probes: Probes) -> Iterator[Callable[[], list[str]]]:
     """The backend at work; gives a function that tells where packets were seen so far."""
     image = OBJECT.read_bytes()
-    with tracer._load(Options(), image, tracer._config(Options()), probes) as bpf:
+    with tracer._load(Options(), image, tracer.filters(Options()), probes) as bpf:
         try:
             probes.attach(bpf, lambda done, total: None)
-            decoder, events = Decoder(Btf(bpf.btf())), bpf.map("events")
+            decoder, events = Decoder(Btf(bpf.btf()), Parts()), bpf.map("events")
             ring = libbpf.RingBuffer(events.fd, events.max_entries)
 
             def seen() -> list[str]:
                 records = decoder.records(ring.read(1 << 20))
-                return [probes.by_address[addr].name for _, _, _, addr, *_ in records]
+                return [probes.by_address[decoder.where(where).addr].name for _, _, where, _ in records]
 
             yield seen
         finally:

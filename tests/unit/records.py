@@ -16,18 +16,22 @@ OBJECT = Path(event.__file__).with_name("pwru.bpf.o")
 
 
 @cache
-def decoder() -> event.Decoder:
+def decoder(parts: event.Parts = event.Parts()) -> event.Decoder:  # noqa: B008  (a constant)
     """The decoder for the object that was built, its BTF read without libbpf."""
     if not OBJECT.exists():
         pytest.fail("the BPF object is not built: make build")
-    return event.Decoder(Btf.from_file(str(OBJECT)))
+    return event.Decoder(Btf.from_file(str(OBJECT)), parts)
 
 
-def process(pid: int = 214, comm: bytes = b"ping") -> bytes:
-    return struct.pack("=I16s", pid, comm)
+def task(pid: int = 214, comm: bytes = b"ping", cpu: int = 1) -> bytes:
+    return struct.pack("=II16s", cpu, pid, comm)
 
 
-def packet(
+def where(addr: int = 0xFFFFFFFF81000000, reason: int = 0, location: int | None = None) -> bytes:
+    return struct.pack("=QI4x", addr, reason) + (b"" if location is None else struct.pack("=Q", location))
+
+
+def meta(
     *,
     netns: int = 4026531840,
     mark: int = 0,
@@ -36,31 +40,29 @@ def packet(
     mtu: int = 1500,
     length: int = 84,
     protocol: int = 0x0800,
-    source: str = "10.9.0.1",
-    destination: str = "10.9.0.2",
-    ports: tuple[int, int] | None = None,
-    l4: int = 1,
 ) -> bytes:
-    """struct packet by hand, in the order of bpf/pwru.h; no `source`: no IP header."""
+    return struct.pack("=IIIIIH2x16s", netns, mark, ifindex, mtu, length, protocol, ifname)
+
+
+def addresses(
+    source: str = "10.9.0.1", destination: str = "10.9.0.2", ports: tuple[int, int] | None = None, l4: int = 1
+) -> bytes:
+    """struct tuple by hand; no `source`: no IP header."""
     saddr, daddr = (ipaddress.ip_address(a).packed if a else b"" for a in (source, destination))
-    return struct.pack(
-        "=IIIIIHHHBBB16s16s16s3x",
-        netns, mark, ifindex, mtu, length, protocol, *(ports or (0, 0)),
-        {0: 0, 4: 4, 16: 6}[len(saddr)], l4, ports is not None, ifname, saddr, daddr,
-    )  # fmt: skip
+    version = {0: 0, 4: 4, 16: 6}[len(saddr)]
+    return struct.pack("=16s16sHHBBBx", saddr, daddr, *(ports or (0, 0)), version, l4, ports is not None)
+
+
+NO_IP = addresses(source="", destination="", l4=0)
 
 
 def record(
     *,
     skb: int = 0xFFFF8F3C8192F000,
-    addr: int = 0xFFFFFFFF81000000,
-    location: int = 0,
-    cpu: int = 1,
-    reason: int = 0,
-    process_run: bytes = process(),
-    packet_run: bytes = packet(),
+    task_run: bytes = task(),
+    where_run: bytes = where(),
+    packet_run: bytes = meta() + addresses(),
     busy: bool = False,
 ) -> bytes:
-    body = struct.pack("=QQQII", skb, addr, location, cpu, reason) + process_run + packet_run
-    body += bytes(-len(body) % 8)
+    body = struct.pack("=Q", skb) + task_run + where_run + packet_run
     return struct.pack("=II", len(body) | busy << 31, 0) + body

@@ -5,33 +5,53 @@ from __future__ import annotations
 import pytest
 
 from pwru.errors import PwruError
-from pwru.event import Packet, Process, Tuple, pack
+from pwru.event import Meta, Packet, Parts, Task, Tuple, Where, pack
 from pwru.kernel.btf import Btf
 
-from .records import OBJECT, decoder, packet, process, record
+from .records import NO_IP, OBJECT, addresses, decoder, meta, record, task, where
 
 
 def test_a_record() -> None:
-    data = record(skb=0xFFFF888000001234, addr=0xFFFFFFFF81234567, location=5, cpu=3, reason=77)
-    (decoded,) = decoder().records(memoryview(data))
-    assert decoded[2:7] == (0xFFFF888000001234, 0xFFFFFFFF81234567, 5, 3, 77)
-    assert (decoded[7], decoded[8]) == (process(), packet())
+    data = record(skb=0xFFFF888000001234)
+    assert decoder().records(memoryview(data)) == [(0xFFFF888000001234, task(), where(), meta() + addresses())]
     assert decoder().record_size == len(data)
 
 
+@pytest.mark.parametrize("has_location", [False, True])
+@pytest.mark.parametrize("has_meta", [False, True])
+@pytest.mark.parametrize("has_tuple", [False, True])
+def test_a_record_has_the_parts_that_were_asked_for(has_meta: bool, has_tuple: bool, has_location: bool) -> None:
+    parts = decoder(Parts(has_meta, has_tuple, has_location))
+    where_run = where(1, 2, 3 if has_location else None)
+    packet_run = meta(mark=7) * has_meta + addresses("10.9.0.7") * has_tuple
+    data = record(where_run=where_run, packet_run=packet_run)
+    assert parts.record_size == len(data)
+    assert parts.records(memoryview(data)) == [(0xFFFF8F3C8192F000, task(), where_run, packet_run)]
+    assert parts.where(where_run) == Where(1, 2, 3 * has_location)
+    found = parts.packet(packet_run)
+    assert (found.meta and found.meta.mark) == (7 if has_meta else None)
+    assert (found.tuple and found.tuple.saddr) == ("10.9.0.7" if has_tuple else None)
+    layout = parts.layout
+    assert layout["record_size"] == len(data) - 8
+    at = len(data) - 8
+    for has, name, size in ((has_tuple, "tuple_at", 40), (has_meta, "meta_at", 40), (has_location, "location_at", 8)):
+        at -= size * has
+        assert layout[name] == at * has
+
+
 def test_records_end_at_one_that_is_being_written() -> None:
-    data = record(cpu=0) + record(cpu=1) + record(cpu=2, busy=True) + record(cpu=3)
-    assert [r[5] for r in decoder().records(memoryview(data))] == [0, 1]
+    data = record(skb=0) + record(skb=1) + record(skb=2, busy=True) + record(skb=3)
+    assert [r[0] for r in decoder().records(memoryview(data))] == [0, 1]
 
 
 def test_a_record_that_is_cut_off_waits() -> None:
-    data = record(cpu=0) + record(cpu=1)[:-8]
-    assert [r[5] for r in decoder().records(memoryview(data))] == [0]
+    data = record(skb=0) + record(skb=1)[:-8]
+    assert [r[0] for r in decoder().records(memoryview(data))] == [0]
     assert decoder().records(memoryview(b"")) == []
 
 
-def test_process() -> None:
-    assert decoder().process(process(7, b"nginx: worker")) == Process(7, "nginx: worker")
+def test_task() -> None:
+    assert decoder().task(task(7, b"nginx: worker", cpu=3)) == Task(3, 7, "nginx: worker")
 
 
 @pytest.mark.parametrize(
@@ -47,27 +67,29 @@ def test_process() -> None:
     ],
 )
 def test_names_are_safe_to_print(comm: bytes, printed: str) -> None:
-    assert decoder().process(process(1, comm)).comm == printed
+    assert decoder().task(task(1, comm)).comm == printed
 
 
 def test_packet_ipv4() -> None:
-    assert decoder().packet(packet(ports=(1234, 80), l4=6, mark=0xAB)) == Packet(
-        4026531840, 0xAB, 2, "v0", 1500, 84, 0x0800, Tuple(4, "10.9.0.1", "10.9.0.2", 1234, 80, 6)
+    assert decoder().packet(meta(mark=0xAB) + addresses(ports=(1234, 80), l4=6)) == Packet(
+        Meta(4026531840, 0xAB, 2, "v0", 1500, 84, 0x0800), Tuple(4, "10.9.0.1", "10.9.0.2", 1234, 80, 6)
     )
 
 
 def test_packet_ipv6() -> None:
-    run = packet(protocol=0x86DD, source="fd00::1", destination="::", ports=(0, 65535), l4=17)
+    run = meta(protocol=0x86DD) + addresses("fd00::1", "::", ports=(0, 65535), l4=17)
     assert decoder().packet(run).tuple == Tuple(6, "fd00::1", "::", 0, 65535, 17)
 
 
 def test_packet_without_ip() -> None:
-    assert decoder().packet(packet(protocol=0x0806, source="", destination="", l4=0)).tuple is None
+    assert decoder().packet(meta(protocol=0x0806) + NO_IP).tuple is None
 
 
 def test_config_is_packed_by_name() -> None:
     btf = Btf.from_file(str(OBJECT))
-    values = {"netns": 1, "ifindex": 2, "mark": 3, "mark_mask": 4, "has_filter": 1}
+    names = ("netns", "ifindex", "mark", "mark_mask", "has_filter", "filter_len", "ip_is_entry")
+    values = dict.fromkeys((*names, "record_size", "meta_at", "tuple_at", "location_at"), 0)
+    values.update((name, number) for number, name in enumerate(values))
     assert pack(btf, "config", values) == b"".join(v.to_bytes(4, "little") for v in values.values())
     with pytest.raises(PwruError, match="does not belong to this version"):
         pack(btf, "config", {"netns": 1})

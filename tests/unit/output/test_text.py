@@ -4,52 +4,83 @@ from __future__ import annotations
 
 import pytest
 
-from pwru.event import Function, Tuple
+from pwru.event import Function, Parts, Tuple, Where
 from pwru.output import CACHE_LIMIT
 from pwru.output.text import Text, cut, tuple_text
 
-from ..records import decoder, packet, process, record
+from ..records import NO_IP, addresses, decoder, meta, record, task, where
 
 
-def symbolize(addr: int, reason: int, location: int) -> Function:
+def symbolize(hit: Where) -> Function:
+    addr, reason, location = hit
     return Function(f"f{addr:x}" + (f"(R{reason})" if reason else ""), "there+0x1" if location else "")
 
 
-def lines(*data: bytes, text: Text | None = None) -> list[str]:
-    text = text or Text(decoder(), symbolize)
-    return text.events(decoder().records(memoryview(b"".join(data)))).splitlines()
+def lines(*data: bytes, text: Text | None = None, parts: Parts = Parts()) -> list[str]:  # noqa: B008  (a constant)
+    text = text or Text(decoder(parts), symbolize)
+    return text.events(decoder(parts).records(memoryview(b"".join(data)))).splitlines()
 
 
 def test_header_and_row() -> None:
     assert Text(decoder(), symbolize).header() == (
         "SKB                CPU PROCESS          NETNS      MARK/x        IFACE       PROTO  MTU   LEN   TUPLE FUNC\n"
     )
-    assert lines(record(addr=0xA)) == [
+    assert lines(record(where_run=where(0xA))) == [
         "0xffff8f3c8192f000 1   ping:214         4026531840 0              v0:2       0x0800 1500  84    "
         "10.9.0.1:0->10.9.0.2:0(icmp) fa"
     ]
 
 
 def test_reason_and_location() -> None:
-    assert lines(record(addr=1, reason=2, location=3))[0].endswith("(icmp) f1(R2) there+0x1")
-    assert lines(record(addr=1, reason=2), record(addr=1, reason=3))[1].endswith(" f1(R3)")
+    (line,) = lines(record(where_run=where(1, 2, 3)), parts=Parts(location=True))
+    assert line.endswith("(icmp) f1(R2) there+0x1")
+    assert lines(record(where_run=where(1, 2)), record(where_run=where(1, 3)))[1].endswith(" f1(R3)")
+
+
+@pytest.mark.parametrize(
+    ("parts", "header", "row"),
+    [
+        (Parts(meta=False), "SKB CPU PROCESS TUPLE FUNC", "10.9.0.1:0->10.9.0.2:0(icmp) fa"),
+        (Parts(tuple=False), "SKB CPU PROCESS NETNS MARK/x IFACE PROTO MTU LEN FUNC", "84 fa"),
+        (Parts(meta=False, tuple=False), "SKB CPU PROCESS FUNC", "ping:214 fa"),
+    ],
+)
+def test_columns_that_are_not_wanted(parts: Parts, header: str, row: str) -> None:
+    text = Text(decoder(parts), symbolize)
+    assert text.header().split() == header.split()
+    packet_run = meta() * parts.meta + addresses() * parts.tuple
+    (line,) = lines(record(where_run=where(0xA), packet_run=packet_run), text=text, parts=parts)
+    assert line.split()[-len(row.split()) :] == row.split()
+    assert len(line.split()) == len(header.split())
+    assert line.startswith("0xffff8f3c8192f000 1   ping:214 ")
+
+
+def test_packets_are_counted() -> None:
+    """An address that is used again counts again once its end was seen."""
+    text = Text(decoder(), symbolize, last={0xE})
+    here, end = where(0xA), where(0xE)
+    runs = [(1, here), (2, here), (1, end), (2, here), (1, here), (1, end), (1, end), (2, here)]
+    lines(*(record(skb=skb, where_run=run) for skb, run in runs), text=text)
+    assert text.packets == 4
+    lines(record(skb=2), record(skb=3), text=text)
+    assert text.packets == 5
 
 
 def test_names_of_functions_are_looked_up_anew_once_modules_have_come() -> None:
     names = iter(("before", "after"))
-    text = Text(decoder(), lambda addr, reason, location: Function(next(names), ""))
+    text = Text(decoder(), lambda _: Function(next(names), ""))
     assert [lines(record(), text=text)[0].split()[-1] for _ in range(2)] == ["before"] * 2
     text.forget_functions()
     assert lines(record(), text=text)[0].endswith(" after")
 
 
 def test_mark_is_hexadecimal() -> None:
-    assert " ab       " in lines(record(packet_run=packet(mark=0xAB)))[0]
+    assert " ab       " in lines(record(packet_run=meta(mark=0xAB) + addresses()))[0]
 
 
 def test_tuple_column_grows_and_stays() -> None:
     text = Text(decoder(), symbolize)
-    short = record(packet_run=packet(source="", destination="", protocol=0x0806))
+    short = record(packet_run=meta(protocol=0x0806) + NO_IP)
     assert lines(short, text=text)[0].endswith("84          f" + "ffffffff81000000")
     (wide,) = lines(record(), text=text)
     (after,) = lines(short, text=text)
@@ -60,12 +91,12 @@ def test_long_names_are_cut_at_the_front() -> None:
     assert cut("ping:214") == "ping:214"
     assert cut("sixteen-char:123") == "sixteen-char:123"
     assert cut("seventeen-char:12") == "~venteen-char:12"
-    (line,) = lines(record(process_run=process(4194304, b"kworker/u16:3-ev")))
+    (line,) = lines(record(task_run=task(4194304, b"kworker/u16:3-ev")))
     assert line.split()[2] == "~16:3-ev:4194304"
 
 
 def test_interface_without_name() -> None:
-    (line,) = lines(record(packet_run=packet(ifindex=0, ifname=b"")))
+    (line,) = lines(record(packet_run=meta(ifindex=0, ifname=b"") + addresses()))
     assert line.split()[5] == "0"
 
 
@@ -90,7 +121,9 @@ def test_tuples(t: Tuple | None, printed: str) -> None:
 def test_caches_are_bounded() -> None:
     text = Text(decoder(), symbolize)
     for start in range(0, CACHE_LIMIT + 100, 1000):
-        batch = [record(process_run=process(pid), packet_run=packet(mark=pid)) for pid in range(start, start + 1000)]
+        numbers = range(start, start + 1000)
+        batch = [record(skb=n, task_run=task(n), packet_run=meta(mark=n) + addresses()) for n in numbers]
         assert len(lines(*batch, text=text)) == 1000
-    assert len(text._processes) <= CACHE_LIMIT
-    assert len(text._packets) <= CACHE_LIMIT
+    for cache in (text._skbs, text._tasks, text._packets):
+        assert 0 < len(cache) <= CACHE_LIMIT
+    assert text.packets == start + 1000
