@@ -101,7 +101,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--version", action="version", version=f"pwru {__version__}")
 
-    def flag(group: argparse._ActionsContainer, name: str, text: str, *aliases: str, default: bool = False) -> None:
+    def flag(
+        group: argparse._ActionsContainer, name: str, text: str, *aliases: str, default: bool | str = False
+    ) -> None:
         group.add_argument(
             name, *aliases, type=_boolean, nargs="?", const=True, default=default, metavar="true|false", help=text
         )
@@ -154,6 +156,28 @@ def parser() -> argparse.ArgumentParser:
     flag(output, "--output-tuple", "addresses and ports; default: true", default=True)
     output.add_argument("--output-file", metavar="FILE", help="append events to FILE instead of standard output")
     output.add_argument(
+        "--output-file-max-size",
+        metavar="MB",
+        type=_size,
+        default=argparse.SUPPRESS,
+        help="rename FILE, by the time, before it grows larger, and begin a new one; default: 100",
+    )
+    output.add_argument(
+        "--output-file-max-age",
+        metavar="DAYS",
+        type=_count,
+        default=argparse.SUPPRESS,
+        help="remove such files when they are older (0: never)",
+    )
+    output.add_argument(
+        "--output-file-max-backups",
+        metavar="N",
+        type=_count,
+        default=argparse.SUPPRESS,
+        help="keep N of such files (0: all)",
+    )
+    flag(output, "--output-file-compress", "compress such files (gzip)", default=argparse.SUPPRESS)
+    output.add_argument(
         "--output-limit-lines", metavar="N", type=_count, default=0, help="end after N events (0: no limit)"
     )
     flag(output, "--strict", "exit with 3 if events were lost or probe hits missed")
@@ -162,12 +186,11 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
+def _parse(p: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
     """Parses with booleans as users know them: a bare flag is true, a value needs `=`.
 
     argparse would take the word after `--output-json` for its value, and that is the pcap filter.
     """
-    p = parser()
     booleans = {name for action in p._actions if action.type is _boolean for name in action.option_strings}
     end = arguments.index("--") if "--" in arguments else len(arguments)
     flags = [f"{word}=true" if word in booleans else word for word in arguments[:end]]
@@ -176,7 +199,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 def options(arguments: list[str] | None = None) -> Options:
     """Exits with status 2 and a line on stderr if the command line is wrong."""
-    values = vars(_parse(sys.argv[1:] if arguments is None else arguments))
+    p = parser()
+    values = vars(_parse(p, sys.argv[1:] if arguments is None else arguments))
+    if values["output_file"] is None:
+        for name in values:
+            if name.startswith("output_file_"):
+                p.error(f"--{name.replace('_', '-')} says what becomes of --output-file, which is not there")
     mark, mask = values.pop("filter_mark")
     words = values.pop("pcap_filter")
     return Options(pcap_filter=" ".join(words).strip(), filter_mark=mark, filter_mark_mask=mask, **values)

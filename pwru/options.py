@@ -22,6 +22,10 @@ class Options(NamedTuple):
     output_meta: bool = True
     output_tuple: bool = True
     output_file: str | None = None
+    output_file_max_size: int = 100
+    output_file_max_age: int = 0
+    output_file_max_backups: int = 0
+    output_file_compress: bool = False
     output_limit_lines: int = 0
     ready_file: str | None = None
     ring_buffer_size: int | None = None

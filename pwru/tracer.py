@@ -22,7 +22,9 @@ from pwru.kernel import features, netns
 from pwru.kernel.btf import VMLINUX, Btf
 from pwru.kernel.memory import Memory
 from pwru.libbpf import BpfError, Object, RingBuffer
-from pwru.output import Format, Writer
+from pwru.output import Format
+from pwru.output.file import Writer
+from pwru.output.file import writer as destination
 from pwru.probes import BACKENDS, Probes, Refused, Sites, backend
 from pwru.progress import Phases, Progress, say, some
 from pwru.symbols import Symbolizer
@@ -49,7 +51,7 @@ def trace(options: Options, compiler: Compiler | None = None) -> bool:
     """
     phases = Phases(options.debug)
     _check_capabilities()
-    writer = Writer(options.output_file)
+    writer = destination(options)
     _check_ready_file(options.ready_file)
     config = filters(options)
     modules, watch = _modules(options)
@@ -366,7 +368,7 @@ def _pump(
     if watch:
         others.register(watch.fd, select.EPOLLIN)
     ring.poll.register(others.fileno(), select.EPOLLIN)
-    writer.write(output.header())
+    writer.begin(output.header())
     limit = options.output_limit_lines
     lines = 0
     detached = False

@@ -1,14 +1,10 @@
-"""Where events go: what all formats share, and the file that they are written to. A module for each format."""
+"""What becomes of events: what all formats share. A module for each format, and one for where the lines go."""
 
 from __future__ import annotations
 
-import os
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Generic, TypeVar
-
-from pwru.errors import PwruError
 
 if TYPE_CHECKING:
     from pwru.event import Decoder, Function, Packet, Record, Symbolize, Task
@@ -93,36 +89,3 @@ class Format(ABC):
 
     @abstractmethod
     def function(self, function: Function) -> str: ...
-
-
-class Writer:
-    """The destination: standard output or a file that is appended to. Every write is complete when it returns."""
-
-    def __init__(self, path: str | None) -> None:
-        """Raises PwruError if the file cannot be written."""
-        self.path = path
-        self.fd = 1
-        if path is None and sys.stdout is None:
-            raise PwruError("standard output is closed: there is nowhere to write events to; see --output-file")
-        if path is not None:
-            try:
-                # Packets are nobody else's business: readable by the owner only.
-                self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                raise PwruError(f"--output-file: cannot write {path}: {error.strerror}") from None
-
-    def write(self, text: str) -> None:
-        """Raises BrokenPipeError when the reader has gone."""
-        data = memoryview(text.encode())
-        while data:
-            try:
-                data = data[os.write(self.fd, data) :]
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                where = self.path or "standard output"
-                raise PwruError(f"cannot write to {where}: {error.strerror}") from None
-
-    def close(self) -> None:
-        if self.path is not None:
-            os.close(self.fd)

@@ -142,7 +142,7 @@ def test_output_file_is_appended_to(network: Network, pwru: Start, tmp_path: Pat
         assert trace.out == ""
         assert trace.totals() == (1, 0)
     lines = file.read_text().splitlines()
-    assert [line.split()[0][:2] for line in lines] == ["SK", "0x", "SK", "0x"]
+    assert [line.split()[0][:2] for line in lines] == ["SK", "0x", "0x"]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 

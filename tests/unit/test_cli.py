@@ -61,9 +61,35 @@ def test_modules() -> None:
     assert (chosen.kmods, chosen.all_kmods, chosen.pcap_filter) == (("veth", "nf-tables"), True, "icmp")
 
 
+def test_output_files() -> None:
+    arguments = ["--output-file", "f", "--output-file-max-size=1", "--output-file-max-age", "2"]
+    chosen = cli.options([*arguments, "--output-file-max-backups", "3", "--output-file-compress", "icmp"])
+    assert chosen == Options(
+        pcap_filter="icmp",
+        output_file="f",
+        output_file_max_size=1,
+        output_file_max_age=2,
+        output_file_max_backups=3,
+        output_file_compress=True,
+    )
+    assert cli.options(["--output-file", "f"]) == Options(output_file="f")
+
+
+@pytest.mark.parametrize("flag", ["max-size=1", "max-age=0", "max-backups=1", "compress", "compress=false"])
+def test_rotation_without_a_file(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        cli.options([f"--output-file-{flag}"])
+    assert exit_status.value.code == 2
+    name = flag.partition("=")[0]
+    assert f"--output-file-{name} says what becomes of --output-file, which is not there" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--output-file=f", "--output-file-max-size=0"], "--output-file-max-size: it must be 1 or more"),
+        (["--output-file=f", "--output-file-max-age=-1"], "'-1' is not a number of 0 or more"),
+        (["--output-file=f", "--output-file-max-backups=all"], "'all' is not a number of 0 or more"),
         (["--kmods", ""], "'' is not a list of names: a,b,c"),
         (["--kmods", "veth,,bridge"], "'veth,,bridge' is not a list of names: a,b,c"),
         (["--kmods", "../vmlinux"], "'../vmlinux' is not a list of names: a,b,c"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +21,6 @@ from pwru.errors import PwruError
 from pwru.filter.pcap import Compiler
 from pwru.kernel import netns
 from pwru.kernel.btf import vmlinux_btf
-from pwru.output import Writer
 from pwru.probes import Sites
 from tests.unit.filter import harness
 from tests.unit.kernel.test_btf import DATA
@@ -176,37 +174,3 @@ def test_damaged_btf_is_named_however_late_it_is_found_out(tmp_path: Path) -> No
     path.write_bytes(data)
     with pytest.raises(PwruError, match=re.escape(str(path))):
         vmlinux_btf(str(path)).functions()
-
-
-def test_output_file_that_cannot_be_written(tmp_path: Path) -> None:
-    for path, reason in ((tmp_path / "absent/out", "No such file"), (tmp_path, "Is a directory")):
-        with pytest.raises(PwruError, match=f"--output-file: cannot write {re.escape(str(path))}: {reason}"):
-            Writer(str(path))
-
-
-def test_output_file_is_appended_to_and_is_the_owners(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    for text in ("one\n", "two\n"):
-        writer = Writer(str(path))
-        writer.write(text)
-        writer.close()
-    assert path.read_text() == "one\ntwo\n"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
-def test_a_full_disk() -> None:
-    writer = Writer("/dev/full")
-    with pytest.raises(PwruError, match="cannot write to /dev/full: No space left on device"):
-        writer.write("one\n")
-    writer.close()
-
-
-def test_a_reader_that_has_gone() -> None:
-    """Not an error of ours: the command ends quietly."""
-    reader, fd = os.pipe()
-    os.close(reader)
-    writer = Writer(None)
-    writer.fd = fd
-    with pytest.raises(BrokenPipeError):
-        writer.write("one\n")
-    os.close(fd)
