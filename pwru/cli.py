@@ -31,6 +31,13 @@ ends a trace.
 """
 
 
+# What libpcap takes for a protocol by itself. Not `vlan`, `mpls` and the like, which move what comes after them.
+_PROTOCOLS = "ah, arp, carp, esp, icmp, icmp6, igmp, igrp, ip, ip6, pim, rarp, sctp, stp, tcp, udp, vrrp"
+
+# Flags that stand for a primitive of pcap-filter(7), in the order in which they are joined.
+_PRIMITIVES = {"src_ip": "src {}", "dst_ip": "dst {}", "sport": "src port {}", "dport": "dst port {}", "proto": "{}"}
+
+
 def _boolean(text: str) -> bool:
     if text.lower() in ("true", "t", "1"):
         return True
@@ -84,6 +91,38 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _address(text: str) -> str:
+    import ipaddress
+
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        hint = (
+            f"did you mean {ipaddress.ip_network(text, strict=False)}?"
+            if "host bits" in str(error)
+            else "10.0.0.1 is one, or fd00::/8"
+        )
+        raise argparse.ArgumentTypeError(f"{text!r} is no address or network; {hint}") from None
+    if "%" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} names an interface: a packet has none; see --filter-ifname")
+    single = network.prefixlen == network.max_prefixlen
+    return f"host {network.network_address}" if single else f"net {network}"
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 0xFFFF:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number up to 65535")
+    return int(text)
+
+
+def _protocol(text: str) -> str:
+    if text in _PROTOCOLS.split(", "):
+        return text
+    if re.fullmatch(r"[0-9]{1,3}", text) and int(text) <= 0xFF:
+        return f"(ip proto {int(text)} or ip6 proto {int(text)})"
+    raise argparse.ArgumentTypeError(f"{text!r} is no protocol: a number up to 255, or {_PROTOCOLS}")
+
+
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="pwru",
@@ -111,7 +150,17 @@ def parser() -> argparse.ArgumentParser:
     flag(p, "--check", "say what of pwru works on this machine, and why the rest does not")
 
     which = p.add_argument_group("which packets and functions")
-    which.add_argument("--filter-func", metavar="RE", help="only functions whose whole name matches this regex")
+    for name, metavar, kind, text in (
+        ("--src-ip", "ADDR[/LEN]", _address, "only from this address or network; joined to PCAP-FILTER by `and`,"),
+        ("--dst-ip", "ADDR[/LEN]", _address, "only to this address or network"),
+        ("--sport", "PORT", _port, "only from this port"),
+        ("--dport", "PORT", _port, "only to this port"),
+        ("--proto", "PROTO", _protocol, "only of this protocol: tcp, udp, icmp, icmp6, arp, …, or its number"),
+    ):
+        which.add_argument(name, metavar=metavar, type=kind, help=text)
+    functions = which.add_mutually_exclusive_group()
+    functions.add_argument("--filter-func", metavar="RE", help="only functions whose whole name matches this regex")
+    flag(functions, "--all-kprobes", "all functions that take a packet: the default", default=argparse.SUPPRESS)
     which.add_argument(
         "--kmods", metavar="A,B", type=_names, default=(), help="also functions of these loaded kernel modules"
     )
@@ -205,9 +254,17 @@ def options(arguments: list[str] | None = None) -> Options:
         for name in values:
             if name.startswith("output_file_"):
                 p.error(f"--{name.replace('_', '-')} says what becomes of --output-file, which is not there")
+    if not values.pop("all_kprobes", True):
+        p.error("--all-kprobes=false: name the functions that are wanted with --filter-func")
     mark, mask = values.pop("filter_mark")
-    words = values.pop("pcap_filter")
-    return Options(pcap_filter=" ".join(words).strip(), filter_mark=mark, filter_mark_mask=mask, **values)
+    typed = " ".join(values.pop("pcap_filter")).strip()
+    primitives = [form.format(value) for name, form in _PRIMITIVES.items() if (value := values.pop(name)) is not None]
+    if typed and primitives:
+        whole = " and ".join([f"({typed})", *primitives])
+        values["pcap_typed"] = typed
+    else:
+        whole = typed or " and ".join(primitives)
+    return Options(pcap_filter=whole, filter_mark=mark, filter_mark_mask=mask, **values)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -222,7 +279,7 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.pcap_filter:
             from pwru.filter.pcap import Compiler
 
-            compiler = Compiler(chosen.pcap_filter)
+            compiler = Compiler(chosen.pcap_filter, chosen.pcap_typed)
         from pwru.tracer import trace
 
         if not trace(chosen, compiler) and chosen.strict:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 class Options(NamedTuple):
     check: bool = False
     pcap_filter: str = ""
+    pcap_typed: str = ""  # what of it is not from flags
     backend: str | None = None
     kernel_btf: str | None = None
     kmods: tuple[str, ...] = ()

@@ -48,14 +48,14 @@ class Compiler:
     To load libpcap takes a third of the time that pwru needs to start, and the memory for it is the child's.
     """
 
-    def __init__(self, expression: str) -> None:
+    def __init__(self, expression: str, typed: str = "") -> None:
         self._pipe, result = os.pipe()
         self._child = os.fork()
         if not self._child:
             with os.fdopen(result, "wb") as file:
                 try:
                     answer: list[list[tuple[int, ...]]] | str = [
-                        list(map(tuple, p)) for p in compile_filter(expression)
+                        list(map(tuple, p)) for p in compile_filter(expression, typed)
                     ]
                 except PwruError as error:
                     answer = str(error)
@@ -79,12 +79,16 @@ class Compiler:
         return Programs(*([Insn(*insn) for insn in program] for program in found))
 
 
-def compile_filter(expression: str) -> Programs:
+def compile_filter(expression: str, typed: str = "") -> Programs:
     """The classic BPF programs of a pcap-filter(7) expression.
 
+    `typed` is the part of it that somebody wrote, and must be a filter by itself: an error in it is then about that
+    alone, and it cannot end the parentheses that it stands in.
     What does not exist without a link-layer header (`arp`, `ether host`, `vlan`) matches no packet at L3.
     Raises PwruError: libpcap refuses the expression or is not there; it is too long.
     """
+    if typed:
+        compile_expression(typed, DLT_EN10MB)
     l2 = compile_expression(expression, DLT_EN10MB)
     try:
         return Programs(l2, compile_expression(expression, DLT_RAW))

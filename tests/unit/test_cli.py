@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pwru import __version__, cli
 from pwru.errors import PwruError
+from pwru.filter.pcap import Compiler, compile_filter
 from pwru.options import Options
 
 
@@ -20,6 +23,47 @@ def test_words_are_one_filter() -> None:
 def test_filter_may_stand_between_flags() -> None:
     chosen = cli.options(["--filter-ifname", "eth0", "icmp", "--output-limit-lines", "3"])
     assert (chosen.pcap_filter, chosen.filter_ifname, chosen.output_limit_lines) == ("icmp", "eth0", 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expression"),
+    [
+        (["--src-ip", "10.0.0.1"], "src host 10.0.0.1"),
+        (["--dst-ip=10.0.0.0/8"], "dst net 10.0.0.0/8"),
+        (["--dst-ip=10.0.0.0/255.0.0.0"], "dst net 10.0.0.0/8"),
+        (["--src-ip=0.0.0.0/0"], "src net 0.0.0.0/0"),
+        (["--src-ip=::/0"], "src net ::/0"),
+        (["--src-ip=10.0.0.1/32"], "src host 10.0.0.1"),
+        (["--src-ip=FD00::0:1"], "src host fd00::1"),
+        (["--dst-ip=fd00::/8"], "dst net fd00::/8"),
+        (["--sport=0", "--dport=65535"], "src port 0 and dst port 65535"),
+        (["--proto=tcp"], "tcp"),
+        (["--proto=0"], "(ip proto 0 or ip6 proto 0)"),
+        (["--proto=255"], "(ip proto 255 or ip6 proto 255)"),
+        (["tcp", "or udp", "--dport", "53"], "(tcp or udp) and dst port 53"),
+        (["vlan 5", "--proto=6", "--dst-ip=::1"], "(vlan 5) and dst host ::1 and (ip proto 6 or ip6 proto 6)"),
+        (
+            ["--proto", "udp", "--dport=4", "--sport=3", "--dst-ip=10.0.0.2", "--src-ip=10.0.0.1"],
+            "src host 10.0.0.1 and dst host 10.0.0.2 and src port 3 and dst port 4 and udp",
+        ),
+        *((["--proto", name], name) for name in cli._PROTOCOLS.split(", ")),
+    ],
+)
+def test_flags_that_are_joined_to_the_filter(arguments: list[str], expression: str) -> None:
+    chosen = cli.options(arguments)
+    assert chosen.pcap_filter == expression
+    compile_filter(chosen.pcap_filter, chosen.pcap_typed)
+
+
+@pytest.mark.parametrize("typed", ["tcp prot 80", "tcp) or (udp"])
+def test_an_error_is_about_what_was_typed(typed: str) -> None:
+    chosen = cli.options([typed, "--dport", "80"])
+    with pytest.raises(PwruError, match=f"^pcap filter {re.escape(repr(typed))}: .*syntax error, at or after '[^&]*'$"):
+        Compiler(chosen.pcap_filter, chosen.pcap_typed).programs()
+
+
+def test_all_kprobes_is_the_default() -> None:
+    assert cli.options(["--all-kprobes", "icmp"]) == cli.options(["icmp"])
 
 
 @pytest.mark.parametrize(
@@ -90,6 +134,25 @@ def test_rotation_without_a_file(flag: str, capsys: pytest.CaptureFixture[str]) 
         (["--output-file=f", "--output-file-max-size=0"], "--output-file-max-size: it must be 1 or more"),
         (["--output-file=f", "--output-file-max-age=-1"], "'-1' is not a number of 0 or more"),
         (["--output-file=f", "--output-file-max-backups=all"], "'all' is not a number of 0 or more"),
+        (["--src-ip", "10.0.0"], "--src-ip: '10.0.0' is no address or network; 10.0.0.1 is one, or fd00::/8"),
+        (
+            ["--dst-ip", "10.0.0.1/8"],
+            "--dst-ip: '10.0.0.1/8' is no address or network; did you mean 10.0.0.0/8?",
+        ),
+        (["--src-ip", "10.0.0.0/33"], "--src-ip: '10.0.0.0/33' is no address or network"),
+        (["--src-ip", ""], "--src-ip: '' is no address or network"),
+        (["--src-ip", "localhost"], "--src-ip: 'localhost' is no address or network"),
+        (["--src-ip", "::1) or (tcp"], "--src-ip: '::1) or (tcp' is no address or network"),
+        (["--src-ip", "fe80::1%eth0"], "'fe80::1%eth0' names an interface: a packet has none; see --filter-ifname"),
+        (["--sport", "65536"], "--sport: '65536' is no port: a number up to 65535"),
+        (["--dport", "http"], "--dport: 'http' is no port: a number up to 65535"),
+        (["--dport=-1"], "--dport: '-1' is no port: a number up to 65535"),
+        (["--dport=٨٠"], "is no port: a number up to 65535"),
+        (["--proto", "256"], "--proto: '256' is no protocol: a number up to 255, or ah, arp,"),
+        (["--proto", "tcpp"], "--proto: 'tcpp' is no protocol: a number up to 255, or ah, arp,"),
+        (["--proto", "vlan"], "--proto: 'vlan' is no protocol"),
+        (["--all-kprobes", "--filter-func", "ip_rcv"], "--filter-func: not allowed with argument --all-kprobes"),
+        (["--all-kprobes=false"], "--all-kprobes=false: name the functions that are wanted with --filter-func"),
         (["--kmods", ""], "'' is not a list of names: a,b,c"),
         (["--kmods", "veth,,bridge"], "'veth,,bridge' is not a list of names: a,b,c"),
         (["--kmods", "../vmlinux"], "'../vmlinux' is not a list of names: a,b,c"),

@@ -114,7 +114,7 @@ def test_what_the_child_finds_wrong_is_told() -> None:
 
 
 def test_a_child_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pcap, "compile_filter", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(pcap, "compile_filter", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     compiler = Compiler("tcp")
     with pytest.raises(PwruError, match=r"compiling it failed \(status -9\)"):
         compiler.programs()
