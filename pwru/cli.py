@@ -123,8 +123,8 @@ def _protocol(text: str) -> str:
     raise argparse.ArgumentTypeError(f"{text!r} is no protocol: a number up to 255, or {_PROTOCOLS}")
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+def parser() -> _Parser:
+    p = _Parser(
         prog="pwru",
         description="Packet, where are you? Shows the way of packets through the Linux kernel,\n"
         "function by function, and where and why they are dropped.",
@@ -235,15 +235,38 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def _parse(p: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line: a page of usage would push what is wrong off the screen."""
+        self.refuse(f"{message.removeprefix('argument ')}; pwru --help shows all flags")
+
+    def refuse(self, message: str) -> NoReturn:
+        self.exit(2, f"pwru: {printable(message)}\n")
+
+    def no_such_flag(self, word: str) -> NoReturn:
+        from difflib import get_close_matches
+
+        # Flags are long and begin alike: what is less close than this is something else.
+        near = get_close_matches(word, self._option_string_actions, n=2, cutoff=0.82)
+        if not near:
+            self.error(f"no such flag: {word}")
+        self.refuse(f"no such flag: {word}; did you mean {' or '.join(near)}?")
+
+
+def _parse(p: _Parser, arguments: list[str]) -> argparse.Namespace:
     """Parses with booleans as users know them: a bare flag is true, a value needs `=`.
 
-    argparse would take the word after `--output-json` for its value, and that is the pcap filter.
+    argparse would take the word after `--output-json` for its value, and that is the pcap filter. It also takes but one
+    row of words for the filter; here flags may stand between them.
     """
     booleans = {name for action in p._actions if action.type is _boolean for name in action.option_strings}
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    flags = [f"{word}=true" if word in booleans else word for word in arguments[:end]]
-    return p.parse_args(flags + arguments[end:])
+    values, rest = p.parse_known_args([f"{word}=true" if word in booleans else word for word in arguments[:end]])
+    for word in rest:
+        if word.startswith("-"):
+            p.no_such_flag(word.partition("=")[0])
+    values.pcap_filter = [*values.pcap_filter, *rest, *arguments[end + 1 :]]
+    return values
 
 
 def options(arguments: list[str] | None = None) -> Options:

@@ -100,6 +100,11 @@ def test_a_bare_boolean_leaves_the_filter_alone() -> None:
     assert cli.options(["--", "--debug"]).pcap_filter == "--debug"
 
 
+def test_flags_may_stand_anywhere() -> None:
+    chosen = cli.options(["udp", "--debug", "port", "--output-limit-lines", "3", "53", "--", "or", "-x"])
+    assert chosen == Options(pcap_filter="udp port 53 or -x", debug=True, output_limit_lines=3)
+
+
 def test_modules() -> None:
     chosen = cli.options(["--kmods", "veth, nf-tables", "icmp", "--all-kmods"])
     assert (chosen.kmods, chosen.all_kmods, chosen.pcap_filter) == (("veth", "nf-tables"), True, "icmp")
@@ -156,15 +161,18 @@ def test_rotation_without_a_file(flag: str, capsys: pytest.CaptureFixture[str]) 
         (["--kmods", ""], "'' is not a list of names: a,b,c"),
         (["--kmods", "veth,,bridge"], "'veth,,bridge' is not a list of names: a,b,c"),
         (["--kmods", "../vmlinux"], "'../vmlinux' is not a list of names: a,b,c"),
-        (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
-        (["--output-js"], "unrecognized arguments: --output-js"),
+        (["--frob"], "no such flag: --frob; pwru --help shows all flags"),
+        (["-x"], "no such flag: -x; pwru --help shows all flags"),
+        (["tcp", "--frob=1", "-x"], "no such flag: --frob; pwru"),
+        (["--filter\x1b"], r"no such flag: --filter\x1b; pwru"),
+        (["--filter-func"], "pwru: --filter-func: expected one argument; pwru --help shows all flags"),
         (["--backend", "magic"], "invalid choice: 'magic'"),
         (["--filter-mark", "0x100000000"], "'0x100000000' is not a number of 32 bits"),
         (["--filter-mark", "1/"], "'' is not a number of 32 bits"),
         (["--filter-mark=-1"], "'-1' is not a number of 32 bits"),
         (["--output-limit-lines", "-5"], "'-5' is not a number of 0 or more"),
         (["--output-limit-lines", "many"], "'many' is not a number"),
-        (["--filter-kprobe-batch", "0"], "argument --filter-kprobe-batch: it must be 1 or more"),
+        (["--filter-kprobe-batch", "0"], "pwru: --filter-kprobe-batch: it must be 1 or more"),
         (["--filter-kprobe-batch=-1"], "'-1' is not a number of 0 or more"),
         (["--output-json=maybe"], "'maybe' is neither true nor false"),
     ],
@@ -173,7 +181,38 @@ def test_wrong_command_line(arguments: list[str], message: str, capsys: pytest.C
     with pytest.raises(SystemExit) as exit_status:
         cli.options(arguments)
     assert exit_status.value.code == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("pwru: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("--filter-fun", "--filter-func"),
+        ("--filter-fun=x", "--filter-func"),
+        ("-filter-func", "--filter-func"),
+        ("--filter_func", "--filter-func"),
+        ("--output-js", "--output-json"),
+        ("--output-limit", "--output-limit-lines"),
+        ("--all-kmod", "--all-kmods"),
+        ("--port", "--sport or --dport"),
+        ("--debgu", "--debug"),
+    ],
+)
+def test_a_misspelt_flag(word: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        cli.options(["tcp", word, "x"])
+    assert exit_status.value.code == 2
+    assert capsys.readouterr().err == f"pwru: no such flag: {word.partition('=')[0]}; did you mean {near}?\n"
+
+
+@pytest.mark.parametrize("flag", ["--output-tuple", "--output-skb", "--verbose", "--filter-trace-tc", "--filter"])
+def test_a_flag_that_is_like_none(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong guess is worse than none."""
+    with pytest.raises(SystemExit):
+        cli.options([flag])
+    assert "did you mean" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
