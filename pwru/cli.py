@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pwru import __version__
 from pwru.errors import PwruError, printable
@@ -18,16 +18,22 @@ from pwru.options import Options
 from pwru.probes import BACKENDS
 
 _EPILOG = """\
-examples:
-  pwru 'host 10.0.0.1 and tcp port 80'     the way of these packets
-  pwru --filter-func 'kfree_skb_reason|sk_skb_reason_drop' tcp
-                                           only where they are dropped
-  pwru --filter-netns /run/netns/web icmp  only in one network namespace
-  pwru --output-json udp port 53 > dns.json
-                                           one object a line, for scripts
+A flag that takes no value may be given one: --output-json=false.
 
-Run it as root. Events go to standard output, all else to standard error. Ctrl-C
-ends a trace.
+examples:
+  pwru host 1.1.1.1 and tcp port 443
+      the way of these packets, from end to end
+  pwru --filter-func 'kfree_skb.*|sk_skb_reason_drop' --proto tcp
+      only where TCP is dropped, and why
+  pwru --src-ip 10.0.0.0/8 --dport 53 udp or tcp
+      to a name server, from this network
+  pwru --filter-netns /proc/$$/ns/net --output-limit-lines 100 icmp or icmp6
+      in the network namespace of this shell, and not for ever
+  pwru --output-json --output-file dns.json --output-file-max-backups 9 port 53
+      for days, an object a line, in no more than 1 GB
+
+Run it as root. Events go to standard output, all else to standard error.
+Ctrl-C ends a trace.
 """
 
 
@@ -123,22 +129,32 @@ def _protocol(text: str) -> str:
     raise argparse.ArgumentTypeError(f"{text!r} is no protocol: a number up to 255, or {_PROTOCOLS}")
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """All flags in one column, all explanations in another; no wider than is easily read."""
+
+    def __init__(self, prog: str, **more: Any) -> None:
+        import shutil
+
+        width = min(shutil.get_terminal_size().columns, 80) - 1
+        super().__init__(prog, max_help_position=31, width=width, **more)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if action.type is _boolean:
+            return ", ".join(action.option_strings)
+        return super()._format_action_invocation(action)
+
+
 def parser() -> _Parser:
     p = _Parser(
         prog="pwru",
+        usage="pwru [FLAG ...] [PCAP-FILTER]",
         description="Packet, where are you? Shows the way of packets through the Linux kernel,\n"
         "function by function, and where and why they are dropped.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
+        add_help=False,
         allow_abbrev=False,
     )
-    p.add_argument(
-        "pcap_filter",
-        nargs="*",
-        metavar="PCAP-FILTER",
-        help="which packets, in the language of tcpdump: pcap-filter(7); all words together are one filter",
-    )
-    p.add_argument("--version", action="version", version=f"pwru {__version__}")
 
     def flag(
         group: argparse._ActionsContainer, name: str, text: str, *aliases: str, default: bool | str = False
@@ -147,91 +163,107 @@ def parser() -> _Parser:
             name, *aliases, type=_boolean, nargs="?", const=True, default=default, metavar="true|false", help=text
         )
 
-    flag(p, "--check", "say what of pwru works on this machine, and why the rest does not")
-
-    which = p.add_argument_group("which packets and functions")
-    for name, metavar, kind, text in (
-        ("--src-ip", "ADDR[/LEN]", _address, "only from this address or network; joined to PCAP-FILTER by `and`,"),
-        ("--dst-ip", "ADDR[/LEN]", _address, "only to this address or network"),
-        ("--sport", "PORT", _port, "only from this port"),
-        ("--dport", "PORT", _port, "only to this port"),
-        ("--proto", "PROTO", _protocol, "only of this protocol: tcp, udp, icmp, icmp6, arp, …, or its number"),
-    ):
-        which.add_argument(name, metavar=metavar, type=kind, help=text)
-    functions = which.add_mutually_exclusive_group()
-    functions.add_argument("--filter-func", metavar="RE", help="only functions whose whole name matches this regex")
-    flag(functions, "--all-kprobes", "all functions that take a packet: the default", default=argparse.SUPPRESS)
-    which.add_argument(
-        "--kmods", metavar="A,B", type=_names, default=(), help="also functions of these loaded kernel modules"
+    packets = p.add_argument_group("which packets (all that is given has to hold)")
+    packets.add_argument(
+        "pcap_filter",
+        nargs="*",
+        metavar="PCAP-FILTER",
+        help="in the language of tcpdump, pcap-filter(7); all words are one filter",
     )
-    flag(which, "--all-kmods", "also functions of all kernel modules, those included that load while tracing")
-    which.add_argument(
+    for name, metavar, kind, text in (
+        ("--src-ip", "ADDR[/LEN]", _address, "from this address or network"),
+        ("--dst-ip", "ADDR[/LEN]", _address, "to this address or network"),
+        ("--sport", "PORT", _port, "from this port"),
+        ("--dport", "PORT", _port, "to this port"),
+        ("--proto", "PROTO", _protocol, "of this protocol: tcp, udp, icmp, icmp6, arp and some more, or a number"),
+    ):
+        packets.add_argument(name, metavar=metavar, type=kind, help=text)
+    packets.add_argument(
         "--filter-netns",
         metavar="NETNS",
-        help="only in this network namespace: a path such as /proc/PID/ns/net or inode:N",
+        help="in this network namespace: a path such as /proc/PID/ns/net, or inode:N",
     )
-    which.add_argument(
+    packets.add_argument(
         "--filter-ifname",
         metavar="NAME",
-        help="only on this interface (of --filter-netns, or of the current namespace)",
+        help="on this interface, of --filter-netns or here",
     )
+    packets.add_argument(
+        "--filter-mark", metavar="MARK[/MASK]", type=_mark, default=(0, 0), help="with this skb mark (0 is off)"
+    )
+
+    which = p.add_argument_group("which functions")
+    functions = which.add_mutually_exclusive_group()
+    functions.add_argument("--filter-func", metavar="RE", help="only those whose whole name matches this regex")
+    flag(functions, "--all-kprobes", "all that take a packet: the default", default=argparse.SUPPRESS)
     which.add_argument(
-        "--filter-mark", metavar="MARK[/MASK]", type=_mark, default=(0, 0), help="only with this skb mark (0 is off)"
+        "--kmods", metavar="A,B", type=_names, default=(), help="also those of these loaded kernel modules"
     )
+    flag(which, "--all-kmods", "also those of all kernel modules, and of each that loads while tracing")
+
     how = p.add_argument_group("how to trace")
     how.add_argument(
-        "--backend", choices=BACKENDS, help="how to attach to the kernel; default: the best one that works here"
+        "--backend",
+        choices=BACKENDS,
+        metavar="NAME",
+        help=f"how to attach to the kernel: {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}; default: the best that works",
     )
     how.add_argument(
         "--filter-kprobe-batch",
         metavar="N",
         type=_size,
         default=10,
-        help="how many single kprobes to define in one write(2); default: 10",
+        help="kprobes to define in one write(2); default: 10",
     )
     how.add_argument(
         "--ring-buffer-size",
         metavar="SIZE",
         type=_bytes,
-        help="how much room events have on their way to pwru, in bytes or as 512K, 8M; rounded up to a power of two; "
-        "default: 1/256 of the machine's memory, 4M to 64M",
+        help="room for events on their way, in bytes or as 512K, 8M; rounded up to a power of two; "
+        "default: 1/256 of the memory, 4M to 64M",
     )
     how.add_argument(
         "--kernel-btf", metavar="FILE", help="BTF of this kernel: raw, or an ELF vmlinux with a .BTF section"
     )
+    how.add_argument("--ready-file", metavar="FILE", help="create FILE once everything is attached")
+
     output = p.add_argument_group("output")
     flag(output, "--output-json", "one JSON object a line; with --check, one object", "--json")
-    flag(output, "--output-meta", "namespace, mark, interface, protocol, MTU and length; default: true", default=True)
+    flag(output, "--output-meta", "namespace, mark, interface, protocol, MTU, length; default: true", default=True)
     flag(output, "--output-tuple", "addresses and ports; default: true", default=True)
-    output.add_argument("--output-file", metavar="FILE", help="append events to FILE instead of standard output")
+    output.add_argument(
+        "--output-limit-lines", metavar="N", type=_count, default=0, help="end after N events; default: 0, no limit"
+    )
+    flag(output, "--strict", "exit with 3 if events were lost or probe hits missed")
+    output.add_argument("--output-file", metavar="FILE", help="append events to FILE, not to standard output")
     output.add_argument(
         "--output-file-max-size",
         metavar="MB",
         type=_size,
         default=argparse.SUPPRESS,
-        help="rename FILE, by the time, before it grows larger, and begin a new one; default: 100",
+        help="before FILE grows larger, rename it by the time and begin a new one; default: 100",
     )
     output.add_argument(
         "--output-file-max-age",
         metavar="DAYS",
         type=_count,
         default=argparse.SUPPRESS,
-        help="remove such files when they are older (0: never)",
+        help="remove renamed files that are older; default: 0, never",
     )
     output.add_argument(
         "--output-file-max-backups",
         metavar="N",
         type=_count,
         default=argparse.SUPPRESS,
-        help="keep N of such files (0: all)",
+        help="keep only N renamed files; default: 0, all",
     )
-    flag(output, "--output-file-compress", "compress such files (gzip)", default=argparse.SUPPRESS)
-    output.add_argument(
-        "--output-limit-lines", metavar="N", type=_count, default=0, help="end after N events (0: no limit)"
-    )
-    flag(output, "--strict", "exit with 3 if events were lost or probe hits missed")
-    output.add_argument("--ready-file", metavar="FILE", help="create FILE once everything is attached")
-    flag(output, "--debug", "say more about what is done, and how long it takes")
+    flag(output, "--output-file-compress", "compress renamed files (gzip)", default=argparse.SUPPRESS)
+
+    about = p.add_argument_group("help")
+    flag(about, "--check", "say what works here, and why the rest does not")
+    flag(about, "--debug", "say what is done, and how long it takes")
+    about.add_argument("--version", action="version", version=f"pwru {__version__}", help="say which pwru this is")
+    about.add_argument("-h", "--help", action="help", help="say this")
     return p
 
 

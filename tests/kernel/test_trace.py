@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -151,3 +154,15 @@ def test_ready_file(pwru: Start, tmp_path: Path) -> None:
     with pwru("--ready-file", str(ready), "--filter-func", "ip_rcv") as trace:
         assert ready.exists()
         trace.stop()
+
+
+def test_the_examples_of_help(pwru: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they name is there on every kernel."""
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"^  pwru (.*)", sh("pwru", "--help").stdout, re.MULTILINE)
+    assert len(examples) == 5
+    for example in examples:
+        words = shlex.split(example.replace("$$", str(os.getpid())))
+        # Attaching to everything takes long on some kernels, and is tested above.
+        with pwru(*words, *[] if "--filter-func" in words else ["--filter-func=ip_rcv"]) as trace:
+            assert trace.stop() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 
@@ -207,7 +208,7 @@ def test_a_misspelt_flag(word: str, near: str, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == f"pwru: no such flag: {word.partition('=')[0]}; did you mean {near}?\n"
 
 
-@pytest.mark.parametrize("flag", ["--output-tuple", "--output-skb", "--verbose", "--filter-trace-tc", "--filter"])
+@pytest.mark.parametrize("flag", ["--output-bpfmap", "--output-skb", "--verbose", "--filter-trace-tc", "--filter"])
 def test_a_flag_that_is_like_none(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong guess is worse than none."""
     with pytest.raises(SystemExit):
@@ -215,15 +216,35 @@ def test_a_flag_that_is_like_none(flag: str, capsys: pytest.CaptureFixture[str])
     assert "did you mean" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_help(flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+def help_text(flag: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
     with pytest.raises(SystemExit) as exit_status:
         cli.options([flag])
     assert exit_status.value.code == 0
-    text = capsys.readouterr().out
-    assert "examples:" in text
-    assert max(map(len, text.splitlines())) <= 80
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help(flag: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_text(flag, columns, monkeypatch, capsys)
+    assert max(map(len, text.splitlines())) < 80
+    assert text.isascii()  # a terminal may know no more
+    assert not re.search(r" $", text, re.MULTILINE)
+    # Whatever may be given is there, and has its explanation beside it.
+    for action in cli.parser()._actions:
+        for name in action.option_strings or [str(action.metavar)]:
+            assert re.search(rf"^  (\S+, )?{re.escape(name)}\b.*  \w", text, re.MULTILINE), name
+
+
+def test_examples(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_text("--help", 80, monkeypatch, capsys)
+    examples = re.findall(r"^  pwru (.*)\n      \w", text.partition("examples:")[2], re.MULTILINE)
+    assert len(examples) == 5
+    for example in examples:
+        chosen = cli.options(shlex.split(example))
+        assert compile_filter(chosen.pcap_filter, chosen.pcap_typed)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
