@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import compress, repeat
 from operator import itemgetter
@@ -103,6 +103,23 @@ class Member(NamedTuple):
     def is_int(self) -> bool:
         """A number of `size` bytes: integer, character, bool, enum or pointer, no bitfield."""
         return self.kind in (INT, ENUM, ENUM64, PTR) and not self.bit_size
+
+
+class Type(NamedTuple):
+    """A type without the typedefs and qualifiers around it.
+
+    `target` is what a pointer points to, or what an array consists of (another array, if it has more dimensions);
+    `elements` is an array's own number of them. `void` has id and kind 0. A struct that is only declared (kind FWD)
+    is looked for by its name.
+    """
+
+    id: int
+    kind: int
+    name: str
+    size: int
+    signed: bool
+    target: int
+    elements: int
 
 
 class Struct(NamedTuple):
@@ -245,29 +262,52 @@ class Btf:
     def enum(self, name: str) -> dict[int, str] | None:
         """Values and names of an enum; of several names for one value the first."""
         for type_id in self._named(name, ENUM, ENUM64):
-            record = self._record(type_id)
-            info = record[1]
-            kind, signed, vlen = info >> 24 & 0x1F, info >> 31, info & 0xFFFF
-            if not vlen:
-                continue
-            width = _WORDS[kind][1]
             values: dict[int, str] = {}
-            for entry in range(3, 3 + width * vlen, width):
-                value = record[entry + 1] | (record[entry + 2] << 32 if kind == ENUM64 else 0)
-                if signed and value >> (32 * width - 33):
-                    value -= 1 << (32 * width - 32)
-                values.setdefault(value, self._string(record[entry]))
-            return values
+            for start, value in self._enumerators(self._record(type_id)):
+                values.setdefault(value, self._string(start))
+            if values:
+                return values
         return None
+
+    def enumerator(self, name: str) -> set[int]:
+        """The values that this name has in whatever enums; several enums may have it, each with its own."""
+        found = self._base.enumerator(name) if self._base else set()
+        wanted = self._string_offsets(name)
+        for offset in self._of_kinds(ENUM, ENUM64) if wanted else ():
+            found |= {value for start, value in self._enumerators(self._words[offset:]) if start in wanted}
+        return found
+
+    def enumerators(self) -> set[str]:
+        """The names of all values of all enums."""
+        found = self._base.enumerators() if self._base else set()
+        for offset in self._of_kinds(ENUM, ENUM64):
+            found |= {self._string(start) for start, _ in self._enumerators(self._words[offset:])}
+        return found
 
     def struct(self, name: str) -> Struct | None:
         """The layout of a struct or union."""
         ids = sorted(self._named(name, STRUCT, UNION))
-        if not ids:
-            return None
+        return self.layout(ids[0]) if ids else None
+
+    def layout(self, type_id: int) -> Struct:
+        """The layout of the struct or union that has this id."""
         members: list[Member] = []
-        self._members(ids[0], 0, members, _MAX_DEPTH)
-        return Struct(self._record(ids[0])[2], tuple(members))
+        self._members(type_id, 0, members, _MAX_DEPTH)
+        return Struct(self._record(type_id)[2], tuple(members))
+
+    def type(self, type_id: int) -> Type:
+        """What is behind the typedefs and qualifiers."""
+        type_id = self._strip(type_id)
+        if not type_id:
+            return Type(0, 0, "void", 0, False, 0, 0)
+        record = self._record(type_id)
+        kind, name = self._kind(type_id), self._string(record[0])
+        if kind == FWD and (defined := self._named(name, UNION if record[1] >> 31 else STRUCT)):
+            return self.type(min(defined))
+        size, elements = self._size(type_id)
+        target = record[2] if kind == PTR else record[3] if kind == ARRAY else 0
+        own_elements = record[5] if kind == ARRAY else 0
+        return Type(type_id, kind, name, size * elements, self._signed(type_id), target, own_elements)
 
     # --- records ---
 
@@ -360,6 +400,17 @@ class Btf:
         if end < 0:
             raise self._damaged("BTF is damaged: a name is beyond its strings")
         return self._strings[start:end].decode("utf-8", "backslashreplace")
+
+    def _enumerators(self, record: memoryview[int]) -> Iterator[tuple[int, int]]:
+        """Where in the strings the names of an enum's values are, and the values."""
+        info = record[1]
+        kind, signed, vlen = info >> 24 & 0x1F, info >> 31, info & 0xFFFF
+        width = _WORDS[kind][1]
+        for entry in range(3, 3 + width * vlen, width):
+            value = record[entry + 1] | (record[entry + 2] << 32 if kind == ENUM64 else 0)
+            if signed and value >> (32 * width - 33):
+                value -= 1 << (32 * width - 32)
+            yield record[entry], value
 
     def _name(self, offset: int) -> str:
         return self._string(self._words[offset])
@@ -479,20 +530,22 @@ class Btf:
             if kind in (STRUCT, UNION) and not self._string(name):
                 self._members(type_id, bit_offset, members, depth - 1)
                 continue
-            signed = False
+            size, elements = self._size(type_id)
             if kind == INT:
                 # Old BTF has bitfields as integers of fewer bits: encoding, offset and bits in one word.
                 encoding = self._record(type_id)[3]
-                signed = bool(encoding >> 24 & _INT_SIGNED)
-                size = self._record(type_id)[2]
                 if not bit_size and encoding & 0xFF not in (0, 8 * size):
                     bit_size = encoding & 0xFF
                     bit_offset += encoding >> 16 & 0xFF
-            elif kind in (ENUM, ENUM64):
-                signed = bool(self._record(type_id)[1] >> 31)
-            size, elements = self._size(type_id)
             place = bit_offset // 8, size * elements, bit_offset, bit_size
-            members.append(Member(self._string(name), *place, kind, type_id, signed, elements, size))
+            members.append(Member(self._string(name), *place, kind, type_id, self._signed(type_id), elements, size))
+
+    def _signed(self, type_id: int) -> bool:
+        """Of a type without qualifiers around it."""
+        kind = self._kind(type_id)
+        if kind == INT:
+            return bool(self._record(type_id)[3] >> 24 & _INT_SIGNED)
+        return kind in (ENUM, ENUM64) and bool(self._record(type_id)[1] >> 31)
 
     def _struct_size(self, type_id: int) -> int:
         """Bytes of a struct or union; 0 for any other type."""

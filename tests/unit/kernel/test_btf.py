@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import struct
 import tracemalloc
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pwru.errors import PwruError
 from pwru.kernel import btf
-from pwru.kernel.btf import Btf, BtfError, Function, Member, Tracepoint, vmlinux_btf
+from pwru.kernel.btf import Btf, BtfError, Function, Member, Tracepoint, Type, vmlinux_btf
 from tests.unit.kernel.btf_writer import Writer
 
 DATA = Path(__file__).with_name("data")
@@ -309,6 +311,22 @@ def test_enum(sample: Sample) -> None:
     assert found.enum("forward") == {5: "DEFINED"}
     assert found.enum("sk_buff") is None
     assert found.enum("absent") is None
+    assert found.enumerator("ZERO") == {0}
+    assert found.enumerator("MINUS") == {-1, -2}
+    assert found.enumerator("HUGE") == {(1 << 64) - 1}
+    assert found.enumerator("MIN") == {-(1 << 31)}
+    assert found.enumerator("ABSENT") == set()
+    assert found.enumerator("sk_buff") == set()  # a string, but none of an enum
+    assert found.enumerators() >= {"MINUS", "ALSO_ZERO", "HUGE", "SKB_CONSUMED"}
+
+
+def test_enumerators_of_a_module(sample: Sample) -> None:
+    module = Sample(sample)
+    module.enum("veth_state", ("VETH_UP", 5), ("SKB_CONSUMED", 9))
+    found = Btf(module.data(), Btf(sample.data()))
+    assert found.enumerator("VETH_UP") == {5}
+    assert found.enumerator("SKB_CONSUMED") == {1, 9}
+    assert found.enumerators() == {"VETH_UP", "SKB_CONSUMED", "SKB_NOT_DROPPED_YET"}
 
 
 # --- structs ---
@@ -370,6 +388,33 @@ def test_bitfields(sample: Sample) -> None:
         ("a", 0, 0, 3, False), ("b", 0, 3, 5, False), ("c", 1, 13, 7, False), ("plain", 4, 32, 0, True),
     ]  # fmt: skip
     assert [(m.name, m.offset, m.bit_offset, m.bit_size) for m in old.members] == [("a", 1, 10, 3), ("plain", 2, 16, 0)]
+
+
+def test_types(sample: Sample) -> None:
+    long = sample.ref("TYPEDEF", sample.ref("CONST", sample.integer("long int", 8, signed=True)), "ssize_t")
+    rows = sample.array(sample.u32, sample.u32, 3)
+    table = sample.array(sample.ref("VOLATILE", rows), sample.u32, 2)
+    minus = sample.enum("minus", ("MINUS", -1), signed=True)
+    declared = sample.add("FWD", "absent", 0)
+    double = sample.add("FLOAT", "double", 8)
+    found = Btf(sample.data())
+    assert found.type(0) == Type(0, 0, "void", 0, False, 0, 0)
+    assert found.type(long)[1:] == (btf.INT, "long int", 8, True, 0, 0)
+    assert found.type(sample.pskb) == Type(sample.pskb, btf.PTR, "", 8, False, sample.skb, 0)
+    assert found.type(table) == Type(table, btf.ARRAY, "", 24, False, found.type(table).target, 2)
+    assert found.type(found.type(table).target) == Type(rows, btf.ARRAY, "", 12, False, sample.u32, 3)
+    assert found.type(minus)[1:5] == (btf.ENUM, "minus", 4, True)
+    assert found.type(sample.skb)[1:4] == (btf.STRUCT, "sk_buff", 8)
+    assert found.type(declared)[1:4] == (btf.FWD, "absent", 0)
+    assert found.type(double)[1:4] == (btf.FLOAT, "double", 8)
+    assert found.layout(sample.skb) == found.struct("sk_buff")
+
+
+def test_a_declaration_is_the_type_that_is_defined(sample: Sample) -> None:
+    struct_, union = sample.add("FWD", "both", 0), sample.add("FWD", "both", 0, flag=True)
+    defined = sample.struct("both", 4, ("a", sample.u32, 0)), sample.struct("both", 8, kind="UNION")
+    found = Btf(sample.data())
+    assert (found.type(struct_).id, found.type(union).id) == defined
 
 
 def test_pointers_of_a_32_bit_machine() -> None:
@@ -469,14 +514,18 @@ def test_a_kernel_without_btf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 def query_everything(data: bytes) -> None:
     found = Btf(data)
-    for query in (
+    queries: list[Callable[[], object]] = [
         found.functions,
         found.tracepoints,
         lambda: found.enum("skb_drop_reason"),
         lambda: found.struct("sk_buff"),
         lambda: found.struct("outer"),
         lambda: found.find("ip_rcv", btf.FUNC),
-    ):
+        lambda: found.enumerator("SKB_CONSUMED"),
+        found.enumerators,
+        *(partial(found.type, type_id) for type_id in range(20)),
+    ]
+    for query in queries:
         try:
             query()
         except BtfError as error:

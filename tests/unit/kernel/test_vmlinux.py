@@ -152,6 +152,13 @@ def test_enums(vmlinux: Btf, oracle: Oracle, name: str) -> None:
     assert vmlinux.enum(name) == (wanted if entry else None)
 
 
+def test_enumerators(vmlinux: Btf, oracle: Oracle) -> None:
+    enums = [entry for entry in oracle.types if entry["kind"] in ("ENUM", "ENUM64")]
+    assert vmlinux.enumerators() == {value["name"] for entry in enums for value in entry["values"]}
+    (listen,) = {value["val"] for entry in enums for value in entry["values"] if value["name"] == "TCP_LISTEN"}
+    assert vmlinux.enumerator("TCP_LISTEN") == {listen}
+
+
 @pytest.mark.parametrize("name", ["sk_buff", "net_device", "iphdr", "tcphdr", "in6_addr", "skb_shared_info"])
 def test_structs(vmlinux: Btf, oracle: Oracle, name: str) -> None:
     found = vmlinux.struct(name)
