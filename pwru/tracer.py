@@ -125,8 +125,9 @@ def _image(compiler: Compiler | None, sites: Sites) -> tuple[bytes, bool]:
         raise PwruError(f"the BPF object {OBJECT} cannot be read ({error.strerror}); build it: make build") from None
     if compiler is None:
         return image, False
+    from pwru.filter.load import Cast
     from pwru.filter.splice import splice
-    from pwru.filter.translate import Cast, loads_len, stubs
+    from pwru.filter.translate import loads_len, stubs
 
     ids = sites.ask("bpf_rdonly_cast", features.rdonly_cast)
     programs = compiler.programs()

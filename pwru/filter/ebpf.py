@@ -33,17 +33,18 @@ class Size(IntEnum):
 
 
 class Alu(IntEnum):
-    ADD, SUB, MUL, DIV, OR, AND, LSH, RSH, NEG, MOD, XOR, MOV = range(0x00, 0xC0, 0x10)
+    ADD, SUB, MUL, DIV, OR, AND, LSH, RSH, NEG, MOD, XOR, MOV, ARSH = range(0x00, 0xD0, 0x10)
 
 
 class Jump(IntEnum):
-    """Conditions; comparisons are unsigned."""
+    """Conditions; comparisons are unsigned but for those with an S."""
 
     EQ, GT, GE, SET, NE, LT, LE = 0x10, 0x20, 0x30, 0x40, 0x50, 0xA0, 0xB0
+    SGT, SGE, SLT, SLE = 0x60, 0x70, 0xC0, 0xD0
 
 
 # Instruction classes, source bit, mode and pseudo source registers
-_LDX, _ST, _STX, _ALU32, _JMP64, _JMP32, _ALU64 = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
+_LD, _LDX, _ST, _STX, _ALU32, _JMP64, _JMP32, _ALU64 = range(8)
 _SRC_REG, _MEM = 0x08, 0x60
 _JA, _CALL, _EXIT, _END_TO_BE = 0x00, 0x80, 0x90, 0xD0
 _PSEUDO_KFUNC_CALL = 2
@@ -90,6 +91,11 @@ class Assembler:
     def alu64(self, op: Alu, dst: Reg, operand: int = 0) -> None:
         """dst = dst op operand; an immediate is sign-extended."""
         self._emit_operand(_ALU64 | op, dst, operand)
+
+    def constant(self, dst: Reg, value: int) -> None:
+        """dst = value, of 64 bits with or without a sign; takes two instructions, which no jump may part."""
+        self._emit(_LD | Size.DW, dst, imm=value)
+        self._emit(0, imm=value >> 32)
 
     def to_be(self, size: Size, dst: Reg) -> None:
         """Between host and big-endian order; what is above `size` is cleared."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
 
 from pwru.errors import PwruError
 
@@ -32,6 +31,7 @@ from .ebpf import (
     Reg,
     Size,
 )
+from .load import ARRAY_AT, ARRAY_SIZE, Cast, call_cast, lead, load
 from .pcap import Insn, Programs
 
 
@@ -57,20 +57,6 @@ _ADDRESS = -8
 
 _WINDOW_MAX = 128
 _MAX_OFFSET = 0x7FFFFFFF  # no packet is that long (skb->len is less than 2 GB), and immediates are signed
-
-
-class Cast(NamedTuple):
-    """Where the kernel has bpf_rdonly_cast(): ids in vmlinux BTF of that function and of a struct to cast to.
-
-    That is `struct __kernel_sockaddr_storage`: an array of 126 bytes after the first two. Inside an array of integers
-    the verifier takes loads of any size at any place (btf_struct_walk() in kernel/bpf/btf.c).
-    """
-
-    kfunc_id: int
-    struct_id: int
-
-
-_ARRAY_AT, _ARRAY_SIZE = 2, 126
 
 
 def stubs(programs: Programs, cast: Cast | None) -> dict[str, bytes]:
@@ -113,7 +99,7 @@ def _uses_x(insn: Insn) -> bool:
 
 def _is_far(insn: Insn) -> bool:
     """A load that is not inside what one cast gives access to."""
-    return _mode(insn) in (_Mode.ABS, _Mode.MSH) and insn.k + Size(insn.code & 0x18).nbytes > _ARRAY_SIZE
+    return _mode(insn) in (_Mode.ABS, _Mode.MSH) and insn.k + Size(insn.code & 0x18).nbytes > ARRAY_SIZE
 
 
 class _Window:
@@ -140,7 +126,6 @@ class _Translator:
     def __init__(self, insns: Sequence[Insn], cast: Cast | None) -> None:
         self._insns = insns
         self._cast = cast
-        self._array_at = _ARRAY_AT if cast else 0
         self._asm = Assembler()
         self._labels = [Label() for _ in insns]
         self._reject = Label()
@@ -197,14 +182,9 @@ class _Translator:
         if _Mode.IND in modes or any(_is_far(insn) for insn in self._insns):
             asm.store(Size.DW, R10, _ADDRESS, R1)
         if _Mode.ABS in modes or _Mode.MSH in modes:
-            asm.alu64(Alu.ADD, R1, -_ARRAY_AT)
-            self._call_cast(cast)
+            asm.alu64(Alu.ADD, R1, -ARRAY_AT)
+            call_cast(asm, cast)
             asm.alu64(Alu.MOV, _DATA, R0)
-
-    def _call_cast(self, cast: Cast) -> None:
-        """Of the address in r1; to r0."""
-        self._asm.alu32(Alu.MOV, R2, cast.struct_id)
-        self._asm.call_kfunc(cast.kfunc_id)
 
     def _read_window(self) -> None:
         loads = [
@@ -356,12 +336,12 @@ class _Translator:
             self._checked[index] = end
         if self._window and self._window.covers(k, size):
             self._load_stack(size, register, self._window.base + k - self._window.start, R1)
-        elif self._cast and end <= _ARRAY_SIZE:
-            self._asm.load(size, register, _DATA, _ARRAY_AT + k)
+        elif self._cast and end <= ARRAY_SIZE:
+            self._asm.load(size, register, _DATA, ARRAY_AT + k)
             self._to_host(size, register)
         else:
             address = self._address()
-            asm.alu64(Alu.ADD, address, k - self._array_at)
+            asm.alu64(Alu.ADD, address, k - lead(self._cast))
             self._load_address(size, register)
 
     def _address(self) -> Reg:
@@ -380,21 +360,11 @@ class _Translator:
         asm.jump64(Jump.GT, R2, _CAPLEN, self._reject)
         address = self._address()
         asm.alu64(Alu.ADD, address, R2)
-        asm.alu64(Alu.SUB, address, size.nbytes + self._array_at)
+        asm.alu64(Alu.SUB, address, size.nbytes + lead(self._cast))
         self._load_address(size, register)
 
     def _load_address(self, size: Size, register: Reg) -> None:
-        """From the kernel address that is in r3, or with a cast, less _ARRAY_AT, in r1."""
-        asm = self._asm
-        if self._cast:
-            self._call_cast(self._cast)
-            asm.load(size, register, R0, _ARRAY_AT)
-        else:
-            asm.alu64(Alu.MOV, R1, R10)
-            asm.alu64(Alu.ADD, R1, -8)
-            asm.alu32(Alu.MOV, R2, size.nbytes)
-            asm.call(BPF_FUNC_probe_read_kernel)
-            asm.load(size, register, R10, -8)
+        load(self._asm, self._cast, size, register)
         self._to_host(size, register)
 
     def _to_host(self, size: Size, register: Reg) -> None:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Runs the packet filter on a batch of packets that user space wrote into a map: for tests, with BPF_PROG_TEST_RUN,
- * so nothing is attached.
+ * Runs the packet filter on a batch of packets, and the expression on a few skbs, that user space wrote into a map: for
+ * tests, with BPF_PROG_TEST_RUN, so nothing is attached.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -37,6 +37,64 @@ struct {
 	__type(key, __u32);
 	__type(value, struct batch);
 } batches SEC(".maps");
+
+#define MAX_SKBS 16
+#define SKBS_SIZE 4096
+
+struct skb {
+	__u32 offset; /* of the skb in the memory below */
+	__u32 match; /* the results */
+	__u64 value;
+};
+
+struct skbs {
+	__u64 address; /* of the whole */
+	__u64 count;
+	struct skb skbs[MAX_SKBS];
+	__u8 data[SKBS_SIZE - 16 - MAX_SKBS * sizeof(struct skb)];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct skbs);
+} skbs SEC(".maps");
+
+/* As filter_skb(), for the value of a field. */
+__noinline __u64 value_skb(__u64 skb)
+{
+	__u64 value;
+
+	asm volatile("%0 = 1" : "=r"(value) : "r"(skb));
+	return value;
+}
+
+/* Without a count it only says where the memory is, for the pointers in it. */
+SEC("raw_tp")
+int run_expression(void *ctx)
+{
+	struct skbs *all;
+	__u64 address;
+	__u32 zero = 0, i;
+
+	all = bpf_map_lookup_elem(&skbs, &zero);
+	if (!all)
+		return 0;
+	*(volatile __u64 *)&all->address = (__u64)all;
+	address = *(volatile __u64 *)&all->address;
+
+	for (i = 0; i < MAX_SKBS; i++) {
+		struct skb *skb = &all->skbs[i];
+
+		if (i >= all->count)
+			break;
+		skb->match = filter_skb(address + skb->offset);
+		skb->value = value_skb(address + skb->offset);
+	}
+	return 0;
+}
 
 SEC("raw_tp")
 int run_filters(void *ctx)

@@ -1,6 +1,7 @@
 """Verdicts on packets: of translated filters in this machine's kernel, and of libpcap's own interpreter.
 
-In the kernel: tests/bpf/filter_harness.bpf.c, loaded with the filters spliced in and run by BPF_PROG_TEST_RUN.
+In the kernel: tests/bpf/filter_harness.bpf.c, loaded with the filters spliced in and run by BPF_PROG_TEST_RUN. It runs
+expressions on memory that passes for skbs, too.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import os
 import shutil
 import struct
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from pwru.filter.load import Cast
 from pwru.filter.pcap import Insn
 from pwru.filter.splice import splice
-from pwru.filter.translate import Cast
 from pwru.libbpf import BpfError, Object, prog_test_run
 
 from .packets import Packet
@@ -96,6 +97,35 @@ class Batch:
                 prog_test_run(bpf.program("run_filters").fd)
                 results = shared[12 : len(self._head)]
         return [(l2 != 0, l3 != 0) for *_, l2, l3 in _ENTRY.iter_unpack(results)]
+
+
+# struct skbs of filter_harness.bpf.c
+SKBS_SIZE = 4096
+MAX_SKBS = 16
+_SKBS_HEADER = struct.Struct("=QQ")
+_SKB = struct.Struct("=IIQ")
+SKBS_DATA = _SKBS_HEADER.size + MAX_SKBS * _SKB.size
+
+
+def run_expression(
+    image: bytes, code: Mapping[str, bytes], skbs: Sequence[int], memory: Callable[[int], bytes]
+) -> list[tuple[int, int]]:
+    """What filter_skb() and value_skb() with the bodies in `code` return in the kernel, for each skb.
+
+    `memory(address)` is what is to be from SKBS_DATA on in memory that begins at `address`; `skbs` are offsets there.
+    """
+    with Object(splice(image, code), "filter_harness") as bpf:
+        bpf.load()
+        run = bpf.program("run_expression").fd
+        with mmap.mmap(bpf.map("skbs").fd, SKBS_SIZE) as shared:
+            prog_test_run(run)
+            (address,) = struct.unpack_from("=Q", shared)
+            shared[SKBS_DATA:] = memory(address)[SKBS_DATA:]
+            head = _SKBS_HEADER.pack(0, len(skbs)) + b"".join(_SKB.pack(skb, 0xDEAD, 0xDEAD) for skb in skbs)
+            shared[: len(head)] = head
+            prog_test_run(run)
+            results = shared[_SKBS_HEADER.size : len(head)]
+    return [(match, value) for _, match, value in _SKB.iter_unpack(results)]
 
 
 _libpcap = ctypes.CDLL(ctypes.util.find_library("pcap"))

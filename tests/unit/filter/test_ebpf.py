@@ -21,6 +21,9 @@ def test_encoding() -> None:
     asm.load(Size.B, R7, R0, 3)
     asm.store(Size.DW, R10, -24, 0)
     asm.store(Size.H, R10, -2, R2)
+    asm.alu64(Alu.ARSH, R7, 56)
+    asm.constant(R7, 0xABCDEF0123456789)
+    asm.constant(R6, -2)
     asm.call(113)
     asm.call_kfunc(65486)
     asm.exit()
@@ -37,6 +40,11 @@ def test_encoding() -> None:
         "7107030000000000",  # r7 = *(u8 *)(r0 + 3)
         "7a0ae8ff00000000",  # *(u64 *)(r10 - 24) = 0
         "6b2afeff00000000",  # *(u16 *)(r10 - 2) = r2
+        "c707000038000000",  # r7 s>>= 56
+        "1807000089674523",  # r7 = 0xabcdef0123456789 ll
+        "0000000001efcdab",
+        "18060000feffffff",  # r6 = -2 ll
+        "00000000ffffffff",
         "8500000071000000",  # call 113
         "85200000ceff0000",  # call 65486, src_reg = BPF_PSEUDO_KFUNC_CALL
         "9500000000000000",  # exit
@@ -49,13 +57,21 @@ def test_jumps() -> None:
     asm.place(back)
     asm.jump32(Jump.GE, R6, 0x800, forward)
     asm.jump64(Jump.GT, R1, R9, forward)
+    asm.jump64(Jump.SGT, R7, R9, forward)
+    asm.jump64(Jump.SGE, R7, -5, forward)
+    asm.jump64(Jump.SLT, R7, 7, forward)
+    asm.jump64(Jump.SLE, R7, R9, forward)
     asm.goto(back)
     asm.place(forward)
     asm.exit()
     assert asm.code().hex(" ", 8).split() == [
-        "3606020000080000",  # if w6 >= 2048 goto +2
-        "2d91010000000000",  # if r1 > r9 goto +1
-        "0500fdff00000000",  # goto -3
+        "3606060000080000",  # if w6 >= 2048 goto +6
+        "2d91050000000000",  # if r1 > r9 goto +5
+        "6d97040000000000",  # if r7 s> r9 goto +4
+        "75070300fbffffff",  # if r7 s>= -5 goto +3
+        "c507020007000000",  # if r7 s< 7 goto +2
+        "dd97010000000000",  # if r7 s<= r9 goto +1
+        "0500f9ff00000000",  # goto -7
         "9500000000000000",
     ]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pwru.errors import PwruError
+from pwru.filter.load import Cast
 from pwru.filter.pcap import Insn, compile_filter
-from pwru.filter.translate import Cast, translate
+from pwru.filter.translate import translate
 
 CAST = Cast(kfunc_id=0x1234, struct_id=0x5678)
 ACCEPT, REJECT = Insn(0x06, 0, 0, 1), Insn(0x06, 0, 0, 0)

@@ -12,8 +12,9 @@ import pytest
 
 from pwru.errors import PwruError
 from pwru.filter import pcap
+from pwru.filter.load import Cast
 from pwru.filter.pcap import DLT_EN10MB, DLT_RAW, Insn
-from pwru.filter.translate import Cast, translate
+from pwru.filter.translate import translate
 
 from . import expressions, harness, packets, programs
 
