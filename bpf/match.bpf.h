@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Which packets are traced: the filters on metadata, then the packet filter on the header that the skb has.
+ * Which packets are traced: the filters on metadata and on the skb's fields, then the packet filter on the header that
+ * the skb has.
  *
  * This runs in every function for every packet of the machine, and mostly in vain: every load and every call counts.
  */
@@ -42,6 +43,8 @@ static __always_inline bool matches(struct sk_buff *skb)
 			return false;
 	}
 	if (config.mark_mask && (get(skb, mark) & config.mark_mask) != config.mark)
+		return false;
+	if (config.has_skb_expr && !filter_skb((__u64)skb))
 		return false;
 	return !config.has_filter || packet_matches(skb);
 }

@@ -61,7 +61,8 @@ struct config {
 	__u32 mark;
 	__u32 mark_mask; /* 0: any */
 	__u32 has_filter; /* the filter_l2() and filter_l3() stubs hold a packet filter */
-	__u32 filter_len; /* that looks at the packet's length */
+	__u32 has_skb_expr; /* the filter_skb() stub holds a condition */
+	__u32 filter_len; /* the packet filter looks at the packet's length */
 	__u32 ip_is_entry; /* a kprobe-multi's instruction pointer, rounded down to 16, is the function's address */
 	/* The layout of a record: its size, and where its parts are in it; 0: it has none. */
 	__u32 record_size;

@@ -191,6 +191,11 @@ def parser() -> _Parser:
     packets.add_argument(
         "--filter-mark", metavar="MARK[/MASK]", type=_mark, default=(0, 0), help="with this skb mark (0 is off)"
     )
+    packets.add_argument(
+        "--filter-skb-expr",
+        metavar="EXPR",
+        help="with such fields: 'skb->len > 1000 && skb->mark & 0xff == 1' is C, but & binds tighter than ==",
+    )
 
     which = p.add_argument_group("which functions")
     functions = which.add_mutually_exclusive_group()

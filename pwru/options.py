@@ -18,6 +18,7 @@ class Options(NamedTuple):
     filter_ifname: str | None = None
     filter_mark: int = 0
     filter_mark_mask: int = 0
+    filter_skb_expr: str | None = None
     filter_kprobe_batch: int = 10
     output_json: bool = False
     output_meta: bool = True

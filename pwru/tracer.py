@@ -30,6 +30,7 @@ from pwru.progress import Phases, Progress, say, some
 from pwru.symbols import Symbolizer
 
 if TYPE_CHECKING:
+    from pwru.filter.load import Cast
     from pwru.filter.pcap import Compiler
     from pwru.kernel.modules import Watch
     from pwru.options import Options
@@ -57,8 +58,9 @@ def trace(options: Options, compiler: Compiler | None = None) -> bool:
     modules, watch = _modules(options)
     memory = None if options.kernel_btf or not os.path.exists(VMLINUX) else Memory()
     sites = Sites(options.filter_func, kernel_btf=options.kernel_btf, modules=modules, memory=memory)
+    skb_expr = _skb_expr(options, sites)
     with Stop() as stop:
-        image = cache(lambda: _image(compiler, sites))
+        image = cache(lambda: _image(compiler, sites, skb_expr))
         bpf, probes = _attach(options, image, config, sites, stop, phases)
         try:
             decoder = Decoder(Btf(bpf.btf()), _parts(options, probes))
@@ -117,23 +119,41 @@ def _check_capabilities() -> None:
         raise PwruError(f"not permitted: {' and '.join(missing)} missing; run it as root (sudo pwru …)")
 
 
-def _image(compiler: Compiler | None, sites: Sites) -> tuple[bytes, bool]:
-    """The BPF object with the packet filter in it, for which it waits; whether that looks at the packet's length."""
+def _cast(sites: Sites) -> Cast | None:
+    from pwru.filter.load import Cast
+
+    ids = sites.ask("bpf_rdonly_cast", features.rdonly_cast)
+    return Cast(*ids) if ids else None
+
+
+def _skb_expr(options: Options, sites: Sites) -> dict[str, bytes]:
+    """--filter-skb-expr as the stub's new body; before all else, so that a mistake in it is told at once."""
+    if options.filter_skb_expr is None:
+        return {}
+    from pwru.filter.expression import compile_condition
+
+    return {"filter_skb": compile_condition(options.filter_skb_expr, sites.btf, _cast(sites))}
+
+
+def _image(compiler: Compiler | None, sites: Sites, code: dict[str, bytes]) -> tuple[bytes, bool]:
+    """The BPF object with `code` and the packet filter in it, for which it waits; whether that looks at the length."""
     try:
         image = OBJECT.read_bytes()
     except OSError as error:
         raise PwruError(f"the BPF object {OBJECT} cannot be read ({error.strerror}); build it: make build") from None
-    if compiler is None:
-        return image, False
-    from pwru.filter.load import Cast
-    from pwru.filter.splice import splice
-    from pwru.filter.translate import loads_len, stubs
+    uses_len = False
+    if compiler is not None:
+        from pwru.filter.translate import loads_len, stubs
 
-    ids = sites.ask("bpf_rdonly_cast", features.rdonly_cast)
-    programs = compiler.programs()
-    code = stubs(programs, Cast(*ids) if ids else None)
+        programs = compiler.programs()
+        code = {**code, **stubs(programs, _cast(sites))}
+        uses_len = loads_len(programs)
+    if not code:
+        return image, False
+    from pwru.filter.splice import splice
+
     try:
-        return splice(image, code), loads_len(programs)
+        return splice(image, code), uses_len
     except PwruError:
         raise
     except Exception as error:  # whatever a reader of ELF makes of a file that is damaged anywhere
@@ -177,6 +197,7 @@ def filters(options: Options) -> dict[str, int]:
         "mark": options.filter_mark & options.filter_mark_mask,
         "mark_mask": options.filter_mark_mask,
         "has_filter": bool(options.pcap_filter),
+        "has_skb_expr": options.filter_skb_expr is not None,
         "filter_len": False,
     }
 

@@ -139,6 +139,11 @@ def test_capabilities_of_a_user_namespace() -> None:
             [" or ".join(f"host 10.{n >> 8}.{n & 255}.1 and tcp port {n}" for n in range(1, 1001))],
             r"pcap filter: too long: .*",
         ),
+        (
+            ["--filter-skb-expr", "skb->mrak == 1", "tcp"],
+            r"--filter-skb-expr: column 6: .*; near it: mark",
+        ),
+        (["--filter-skb-expr="], r"--filter-skb-expr: it is empty; .*"),
         (["--filter-netns", "/run/netns/serve"], r"network namespace /run/netns/serve: No such file or directory"),
         (["--filter-netns", "server"], r"network namespace server: .*; did you mean /run/netns/server\?"),
         (["--filter-netns", "/proc/self/ns/mnt"], r"/proc/self/ns/mnt is not a network namespace \(.*\)"),

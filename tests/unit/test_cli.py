@@ -106,6 +106,12 @@ def test_flags_may_stand_anywhere() -> None:
     assert chosen == Options(pcap_filter="udp port 53 or -x", debug=True, output_limit_lines=3)
 
 
+def test_skb_expr() -> None:
+    chosen = cli.options(["--filter-skb-expr", "skb->len > 1000", "icmp"])
+    assert (chosen.filter_skb_expr, chosen.pcap_filter) == ("skb->len > 1000", "icmp")
+    assert cli.options(["--filter-skb-expr="]).filter_skb_expr == ""
+
+
 def test_modules() -> None:
     chosen = cli.options(["--kmods", "veth, nf-tables", "icmp", "--all-kmods"])
     assert (chosen.kmods, chosen.all_kmods, chosen.pcap_filter) == (("veth", "nf-tables"), True, "icmp")

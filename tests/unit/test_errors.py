@@ -159,7 +159,7 @@ def test_a_damaged_object(damage: str, image: bytes, tmp_path: Path, monkeypatch
     )
     monkeypatch.setattr(tracer, "OBJECT", path)
     with pytest.raises(PwruError) as error:
-        tracer._image(Compiler("tcp"), Sites(kernel_btf=str(DATA / "sample.elf")))
+        tracer._image(Compiler("tcp"), Sites(kernel_btf=str(DATA / "sample.elf")), {})
     assert str(path) in str(error.value)
     assert str(error.value).isprintable()
 

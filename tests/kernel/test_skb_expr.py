@@ -1,0 +1,78 @@
+"""--filter-skb-expr: with every backend only the packets for which it holds, and its code in this kernel.
+
+The latter is tests/unit/filter/test_expression.py: the kernel's verifier and JIT are what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.unit.filter.test_expression import (  # noqa: F401  (fixtures and tests, collected here too)
+    cast,
+    image,
+    test_a_long_condition_in_the_kernel,
+    test_conditions_in_the_kernel,
+    test_fields_that_kernels_have,
+    test_the_deepest_condition_in_the_kernel,
+    test_values_in_the_kernel,
+)
+
+from .conftest import Network, Trace, connect, fails, netns_inode
+from .test_backends import each_backend, some
+
+Start = Callable[..., Trace]
+
+
+@each_backend
+def test_length(network: Network, pwru: Start, backend: str) -> None:
+    with pwru(*some(backend), "--filter-skb-expr", "skb->len > 500 && skb->len < 700", "icmp") as trace:
+        for size in (56, 600, 1000):
+            network.ping("-s", str(size))
+        trace.wait_for(lambda: trace.out.count("(icmp)") >= 4)
+        assert trace.stop() == 0
+    rows = trace.rows()
+    assert all(500 < int(row["len"]) < 700 for row in rows)
+    assert {row["tuple"] for row in rows} == {"10.9.0.1:0->10.9.0.2:0(icmp)", "10.9.0.2:0->10.9.0.1:0(icmp)"}
+    assert trace.totals() == (len(rows), 0)
+
+
+@each_backend
+def test_mark(network: Network, pwru: Start, backend: str) -> None:
+    """The mark ends where the packet leaves the namespace."""
+    with pwru(*some(backend), "--filter-skb-expr", "skb->mark & 0xff == 0x34") as trace:
+        for mark in (0x1233, 0x1234, 0x1235):
+            network.ping("-m", str(mark))
+        trace.wait_for_func(r" (__ip_local_out|tracepoint:net_dev_queue)\n")
+        assert trace.stop() == 0
+    assert {(row["mark"], row["netns"]) for row in trace.rows()} == {("1234", str(netns_inode(network.client)))}
+
+
+@each_backend
+def test_through_pointers(network: Network, pwru: Start, backend: str) -> None:
+    """The device's name; a packet that has no device yet is none of them."""
+    with pwru(*some(backend), "--filter-skb-expr", "skb->dev->name[0] == 0x76 && skb->dev->name[1] == 0x31") as trace:
+        network.ping()
+        trace.wait_for_func(r" (ip_rcv|tracepoint:netif_receive_skb)\n")
+        assert trace.stop() == 0
+    assert {row["iface"] for row in trace.rows()} == {"v1:2"}
+
+
+@each_backend
+def test_constants_and_a_pcap_filter(network: Network, firewall: int, pwru: Start, backend: str) -> None:
+    """Of two connections the one that is refused, and of that not the RST, before it has found the socket."""
+    refused = firewall + 1
+    expression = "skb->sk->__sk_common.skc_state == TCP_SYN_SENT"
+    with pwru(*some(backend), "--filter-skb-expr", expression, f"tcp port {refused}") as trace:
+        for port in (firewall, refused):
+            connect(network, network.destination, port)
+        trace.wait_for_func(r" (__ip_local_out|tracepoint:net_dev_queue)\n")
+        assert trace.stop() == 0
+    syn = f"->{network.destination}:{refused}(tcp)"
+    client = str(netns_inode(network.client))
+    assert all(row["tuple"].endswith(syn) or row["netns"] == client for row in trace.rows())
+    assert not any(f"{firewall}(tcp)" in row["tuple"] for row in trace.rows())
+
+
+def test_a_wrong_expression_is_told_first() -> None:
+    line = fails("--filter-skb-expr", "skb->mrak", "--filter-func", "no_such_function", "tcp")
+    assert line == "pwru: --filter-skb-expr: column 6: struct sk_buff has no member 'mrak'; near it: mark"
