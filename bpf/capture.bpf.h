@@ -27,15 +27,18 @@
 
 #define SKB_OFFSET(field) bpf_core_field_offset(struct sk_buff, field)
 
+#define MAC_UNSET 0xffff /* skb_mac_header_was_set() */
+
 /* Where the headers of an skb are. Positions are offsets from head; 0 is never one. */
 struct headers {
 	__u64 head;
 	__u32 tail; /* end of what can be read at head */
-	__u16 mac; /* 0: none */
+	__u32 mac; /* 0 or MAC_UNSET: none */
 	__u32 network; /* 0: none */
 };
 
-static __always_inline __u64 get_data(struct sk_buff *skb)
+/* As an offset from head. Rarely needed, and not inlined, so that it costs nobody else a register. */
+static __noinline __u32 find_data(struct sk_buff *skb, __u64 head)
 {
 	__u64 data = 0;
 
@@ -44,18 +47,27 @@ static __always_inline __u64 get_data(struct sk_buff *skb)
 		data = *(__u64 *)span((__u64)skb + SKB_OFFSET(data));
 	else
 		copy(&data, sizeof(data), (__u64)skb + SKB_OFFSET(data));
-	return data;
+	return data - head;
 }
 
 static __always_inline void find_headers(struct sk_buff *skb, struct headers *h)
 {
 	if (CAN_CAST) {
-		struct sk_buff *direct = cast(skb);
+		/* Three in a word, as in all kernels so far, are one load; the verifier knows which way it is. */
+		const void *from = span((__u64)skb + SKB_OFFSET(network_header));
+		__u64 word = *(const __u64 *)from;
 
-		h->mac = direct->mac_header;
-		h->network = direct->network_header;
-		h->tail = direct->tail;
-		h->head = *(__u64 *)span((__u64)skb + SKB_OFFSET(head));
+		if (SKB_OFFSET(mac_header) - SKB_OFFSET(network_header) == 2 &&
+		    SKB_OFFSET(tail) - SKB_OFFSET(network_header) == 4) {
+			h->network = (__u16)word;
+			h->mac = (__u16)(word >> 16);
+			h->tail = word >> 32;
+		} else {
+			h->network = (__u16)word;
+			h->mac = cast(skb)->mac_header;
+			h->tail = cast(skb)->tail;
+		}
+		h->head = *(const __u64 *)(from + (SKB_OFFSET(head) - SKB_OFFSET(network_header)));
 	} else {
 		/* These lie side by side: one call for all. */
 		__u64 fields[5];
@@ -68,15 +80,12 @@ static __always_inline void find_headers(struct sk_buff *skb, struct headers *h)
 		h->tail = *(__u32 *)((void *)fields + (SKB_OFFSET(tail) - first));
 		h->head = *(__u64 *)((void *)fields + (SKB_OFFSET(head) - first));
 	}
-	/* Unset is ~0 (skb_mac_header_was_set()). */
-	if (h->mac == (__u16)~0)
-		h->mac = 0;
 	/*
 	 * A driver hands up a packet with the MAC header set (eth_type_trans()) and pulled, and no network header yet:
 	 * there it begins at data.
 	 */
-	if (!h->network && h->mac)
-		h->network = get_data(skb) - h->head;
+	if (!h->network && h->mac && h->mac != MAC_UNSET)
+		h->network = find_data(skb, h->head);
 }
 
 /* The first 48 bytes at a header. They are there to be read: behind the data of an skb is its skb_shared_info. */
@@ -255,16 +264,50 @@ static __always_inline void capture_device(struct net_device *dev, struct meta *
 	copy_name(meta->ifname, (__u64)dev + bpf_core_field_offset(struct net_device, name));
 }
 
+struct skb_fields {
+	struct net_device *dev;
+	struct sock *sk;
+	__u32 mark;
+	__u32 len;
+	__be16 protocol;
+};
+
+static __always_inline void load_fields(struct sk_buff *skb, struct skb_fields *fields)
+{
+	if (CAN_CAST) {
+		fields->dev = get_device(skb);
+		fields->sk = get(skb, sk);
+		fields->mark = get(skb, mark);
+		fields->len = get(skb, len);
+		fields->protocol = get(skb, protocol);
+	} else {
+		/* One call for all and for what lies between them costs less than one for each. */
+		__u64 words[24];
+		__u32 first = SKB_OFFSET(dev);
+
+		if (!copy(words, SKB_OFFSET(protocol) + 2 - first, (__u64)skb + first))
+			__builtin_memset(words, 0, sizeof(words));
+		fields->dev = *(void **)words;
+		if ((__s64)fields->dev >= 0)
+			fields->dev = 0;
+		fields->sk = *(void **)((void *)words + (SKB_OFFSET(sk) - first));
+		fields->mark = *(__u32 *)((void *)words + (SKB_OFFSET(mark) - first));
+		fields->len = *(__u32 *)((void *)words + (SKB_OFFSET(len) - first));
+		fields->protocol = *(__be16 *)((void *)words + (SKB_OFFSET(protocol) - first));
+	}
+}
+
 static __noinline void capture_meta(struct sk_buff *skb, struct meta *meta)
 {
-	struct net_device *dev = get_device(skb);
+	struct skb_fields fields;
 
-	meta->netns = get_netns(dev, dev ? 0 : get(skb, sk));
-	meta->mark = get(skb, mark);
-	meta->len = get(skb, len);
-	meta->protocol = bpf_ntohs(get(skb, protocol));
+	load_fields(skb, &fields);
+	meta->netns = get_netns(fields.dev, fields.sk);
+	meta->mark = fields.mark;
+	meta->len = fields.len;
+	meta->protocol = bpf_ntohs(fields.protocol);
 	meta->padding = 0;
-	capture_device(dev, meta);
+	capture_device(fields.dev, meta);
 	RETURN_VOID;
 }
 

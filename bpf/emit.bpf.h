@@ -35,18 +35,24 @@ static __always_inline struct event *reserve_event(void)
 	return event;
 }
 
-static __noinline void capture_parts(struct event *event, struct sk_buff *skb)
+static __noinline void capture_parts(struct sk_buff *skb, struct event *event)
 {
+	struct meta *meta = (void *)event + config.meta_at;
+
 	capture_task(&event->task);
 	if (config.meta_at)
-		capture_meta(skb, (void *)event + config.meta_at);
+		capture_meta(skb, meta);
 	if (config.tuple_at)
-		capture_tuple(skb, bpf_ntohs(get(skb, protocol)), (void *)event + config.tuple_at);
+		capture_tuple(skb, config.meta_at ? meta->protocol : bpf_ntohs(get(skb, protocol)),
+			      (void *)event + config.tuple_at);
 	RETURN_VOID;
 }
 
-/* `reason` and `location` are 0 where the probe has no such thing. */
-static __always_inline int emit(struct sk_buff *skb, __u64 addr, __u32 reason, __u64 location)
+/*
+ * `reason` and `location` are 0 where the probe has no such thing. Not inlined: what it needs of registers and stack is
+ * not to be paid for by the hits that do not match.
+ */
+static __noinline int emit(struct sk_buff *skb, __u64 addr, __u32 reason, __u64 location)
 {
 	struct event *event = reserve_event();
 
@@ -58,7 +64,7 @@ static __always_inline int emit(struct sk_buff *skb, __u64 addr, __u32 reason, _
 	event->where.padding = 0;
 	if (config.location_at)
 		*(__u64 *)((void *)event + config.location_at) = location;
-	capture_parts(event, skb);
+	capture_parts(skb, event);
 	bpf_ringbuf_submit(event, 0);
 	return 0;
 }

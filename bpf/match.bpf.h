@@ -10,43 +10,53 @@
 
 const volatile struct config config SEC(".rodata.config") = {};
 
+static __noinline __u32 packet_length(struct sk_buff *skb, __u64 head)
+{
+	return get(skb, len) + find_data(skb, head);
+}
+
 /*
  * On its way a packet gains and loses its link-layer header, so there is a filter for both forms. The MAC header counts
- * only if it is in front of the network header: after an encapsulation the old one is behind it.
+ * only if it is in front of the network header: after an encapsulation the old one is behind it, as MAC_UNSET is.
  */
-static __always_inline bool packet_matches(struct sk_buff *skb)
+static __always_inline bool packet_matches(struct sk_buff *skb, __u32 filters)
 {
 	struct headers h;
-	__u32 at, len = 0;
-	bool l2;
+	__u32 len = 0;
 
 	find_headers(skb, &h);
-	l2 = h.mac && h.mac + ETH_HLEN <= h.network;
-	at = l2 ? h.mac : h.network;
-	if (!at || at >= h.tail)
+	if (filters & FILTER_LEN)
+		len = packet_length(skb, h.head);
+	if (h.mac && h.mac + ETH_HLEN <= h.network)
+		return h.mac < h.tail && filter_l2(h.head + h.mac, h.tail - h.mac, len - h.mac);
+	return h.network && h.network < h.tail && filter_l3(h.head + h.network, h.tail - h.network, len - h.network);
+}
+
+static __noinline bool meta_matches(struct sk_buff *skb)
+{
+	struct net_device *dev = get_device(skb);
+
+	if (config.ifindex && (!dev || get(dev, ifindex) != config.ifindex))
 		return false;
-	if (config.filter_len)
-		len = get(skb, len) + (get_data(skb) - h.head) - at;
-	if (l2)
-		return filter_l2(h.head + at, h.tail - at, len);
-	return filter_l3(h.head + at, h.tail - at, len);
+	if (config.netns && get_netns(dev, dev ? 0 : get(skb, sk)) != config.netns)
+		return false;
+	return (get(skb, mark) & config.mark_mask) == config.mark;
+}
+
+static __noinline bool other_matches(struct sk_buff *skb, __u32 filters)
+{
+	if (filters & FILTER_META && !meta_matches(skb))
+		return false;
+	return !(filters & FILTER_SKB_EXPR) || filter_skb((__u64)skb);
 }
 
 static __always_inline bool matches(struct sk_buff *skb)
 {
-	if (config.netns || config.ifindex) {
-		struct net_device *dev = get_device(skb);
+	__u32 filters = config.filters;
 
-		if (config.ifindex && (!dev || get(dev, ifindex) != config.ifindex))
-			return false;
-		if (config.netns && get_netns(dev, dev ? 0 : get(skb, sk)) != config.netns)
-			return false;
-	}
-	if (config.mark_mask && (get(skb, mark) & config.mark_mask) != config.mark)
+	if (filters & (FILTER_META | FILTER_SKB_EXPR) && !other_matches(skb, filters))
 		return false;
-	if (config.has_skb_expr && !filter_skb((__u64)skb))
-		return false;
-	return !config.has_filter || packet_matches(skb);
+	return !(filters & FILTER_PACKET) || packet_matches(skb, filters);
 }
 
 #endif /* __MATCH_BPF_H__ */

@@ -18,17 +18,31 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
+static __noinline __u64 read_pointer(__u64 at)
+{
+	__u64 pointer = 0;
+
+	bpf_probe_read_kernel(&pointer, sizeof(pointer), (void *)at);
+	return pointer;
+}
+
+static __always_inline struct sk_buff *the_skb(__u32 where, __u64 arg)
+{
+	return (void *)(where & SKB_ARG_POINTER ? read_pointer(arg) : arg);
+}
+
+/* A drop reason, where there is one, is the argument after the skb. To look twice is cheaper than to keep it. */
+static __noinline int emit_function(struct pt_regs *ctx, struct sk_buff *skb, __u64 addr)
+{
+	return emit(skb, addr, function_arg(ctx, (find_skb_arg(addr) & SKB_ARG) + 1), 0);
+}
+
 static __always_inline int trace_function(struct pt_regs *ctx, __u64 addr)
 {
 	__u32 where = find_skb_arg(addr);
-	struct sk_buff *skb = (void *)function_arg(ctx, where & SKB_ARG);
+	struct sk_buff *skb = the_skb(where, function_arg(ctx, where & SKB_ARG));
 
-	if (where & SKB_ARG_POINTER)
-		bpf_probe_read_kernel(&skb, sizeof(skb), skb);
-	if (!skb || !matches(skb))
-		return 0;
-	/* A drop reason, where there is one, is the argument after the skb. */
-	return emit(skb, addr, function_arg(ctx, (where & SKB_ARG) + 1), 0);
+	return skb && matches(skb) ? emit_function(ctx, skb, addr) : 0;
 }
 
 SEC("kprobe")
@@ -53,9 +67,7 @@ int on_fentry_multi(__u64 *ctx)
 	struct sk_buff *skb;
 
 	bpf_get_func_arg(ctx, where & SKB_ARG, &arg);
-	skb = (void *)arg;
-	if (where & SKB_ARG_POINTER)
-		bpf_probe_read_kernel(&skb, sizeof(skb), skb);
+	skb = the_skb(where, arg);
 	if (!skb || !matches(skb))
 		return 0;
 	bpf_get_func_arg(ctx, (where & SKB_ARG) + 1, &reason);

@@ -55,14 +55,17 @@ struct tuple {
 	__u8 padding;
 };
 
+#define FILTER_META 1 /* the members from netns to mark_mask */
+#define FILTER_SKB_EXPR 2 /* the filter_skb() stub holds a condition */
+#define FILTER_PACKET 4 /* the filter_l2() and filter_l3() stubs hold a packet filter */
+#define FILTER_LEN 8 /* that looks at the packet's length */
+
 struct config {
 	__u32 netns; /* 0: any */
 	__u32 ifindex; /* 0: any */
 	__u32 mark;
 	__u32 mark_mask; /* 0: any */
-	__u32 has_filter; /* the filter_l2() and filter_l3() stubs hold a packet filter */
-	__u32 has_skb_expr; /* the filter_skb() stub holds a condition */
-	__u32 filter_len; /* the packet filter looks at the packet's length */
+	__u32 filters; /* which there are, FILTER_ and so on: one load instead of one for each that there is not */
 	__u32 ip_is_entry; /* a kprobe-multi's instruction pointer, rounded down to 16, is the function's address */
 	/* The layout of a record: its size, and where its parts are in it; 0: it has none. */
 	__u32 record_size;

@@ -184,6 +184,10 @@ def _damaged(error: Exception) -> PwruError:
     )
 
 
+# struct config in bpf/pwru.h.
+_FILTER_META, _FILTER_SKB_EXPR, _FILTER_PACKET, _FILTER_LEN = 1, 2, 4, 8
+
+
 def filters(options: Options) -> dict[str, int]:
     """The first values of struct config in bpf/pwru.h: what is filtered by."""
     inode = netns.resolve_netns(options.filter_netns) if options.filter_netns is not None else 0
@@ -196,9 +200,9 @@ def filters(options: Options) -> dict[str, int]:
         "ifindex": ifindex,
         "mark": options.filter_mark & options.filter_mark_mask,
         "mark_mask": options.filter_mark_mask,
-        "has_filter": bool(options.pcap_filter),
-        "has_skb_expr": options.filter_skb_expr is not None,
-        "filter_len": False,
+        "filters": (_FILTER_META if inode or ifindex or options.filter_mark_mask else 0)
+        | (_FILTER_SKB_EXPR if options.filter_skb_expr is not None else 0)
+        | (_FILTER_PACKET if options.pcap_filter else 0),
     }
 
 
@@ -238,11 +242,13 @@ def _attach(
             _find(probes, refused)
             phases.done(f"{name}: what to attach to")
             try:
-                spliced, filter_len = image()
+                spliced, uses_len = image()
             finally:
                 stop.check()  # what a terminal sends has ended the compiler, too
             phases.done("packet filter")
-            bpf = attach_with(probes, options, spliced, config | {"filter_len": filter_len}, stop, phases)
+            if uses_len:
+                config = {**config, "filters": config["filters"] | _FILTER_LEN}
+            bpf = attach_with(probes, options, spliced, config, stop, phases)
         except Refused as error:
             refused.append(f"{name}: {error}")
             continue

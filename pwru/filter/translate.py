@@ -50,9 +50,7 @@ _X = 0x08
 _RET_A = 0x10
 _TXA = 0x80
 
-# Nothing has to be saved around calls: they keep r6 to r9. With a cast, _DATA is what it made of the address, which
-# then is at _ADDRESS on the stack for loads from further behind.
-_A, _X_REG, _DATA, _CAPLEN = R6, R7, R8, R9
+# Where the address of the packet is on the stack while a register has what a cast made of it.
 _ADDRESS = -8
 
 _WINDOW_MAX = 128
@@ -137,6 +135,11 @@ class _Translator:
         self._top = 16
         self._memory: dict[int, int] = {}
         self._window: _Window | None = None
+        # Calls keep r6 to r9, but to use one of them costs saving it. With a cast, most programs call nothing once that
+        # is made; `data` is then what it made of the address.
+        self._calls = not cast or any(_mode(insn) is _Mode.IND or _is_far(insn) for insn in insns)
+        self._a, self._x, self._data = (R6, R7, R8) if self._calls else (R1, R2, R0)
+        self._caplen = R9
 
     def run(self) -> bytes:
         self._prologue()
@@ -157,9 +160,9 @@ class _Translator:
 
     def _prologue(self) -> None:
         asm = self._asm
-        asm.alu32(Alu.MOV, _CAPLEN, R2)
+        asm.alu32(Alu.MOV, self._caplen, R2)
         if not self._cast:
-            asm.alu64(Alu.MOV, _DATA, R1)
+            asm.alu64(Alu.MOV, self._data, R1)
         if any(_mode(insn) is _Mode.LEN for insn in self._insns):
             asm.store(Size.W, R10, -16, R3)
         for insn in self._insns:
@@ -171,20 +174,18 @@ class _Translator:
             self._cast_data(self._cast)
         else:
             self._read_window()
-        # A register that is not used need not be saved.
-        asm.alu32(Alu.MOV, _A, 0)
+        asm.alu32(Alu.MOV, self._a, 0)
         if any(_uses_x(insn) for insn in self._insns):
-            asm.alu32(Alu.MOV, _X_REG, 0)
+            asm.alu32(Alu.MOV, self._x, 0)
 
     def _cast_data(self, cast: Cast) -> None:
-        modes = {_mode(insn): insn for insn in self._insns}
         asm = self._asm
-        if _Mode.IND in modes or any(_is_far(insn) for insn in self._insns):
+        if self._calls:
             asm.store(Size.DW, R10, _ADDRESS, R1)
-        if _Mode.ABS in modes or _Mode.MSH in modes:
-            asm.alu64(Alu.ADD, R1, -ARRAY_AT)
-            call_cast(asm, cast)
-            asm.alu64(Alu.MOV, _DATA, R0)
+        asm.alu64(Alu.ADD, R1, -ARRAY_AT)
+        call_cast(asm, cast)
+        if self._calls:
+            asm.alu64(Alu.MOV, self._data, R0)
 
     def _read_window(self) -> None:
         loads = [
@@ -201,7 +202,7 @@ class _Translator:
         for offset in range(window.bottom, window.base + window.end - window.start, 8):
             asm.store(Size.DW, R10, offset, 0)
         short, skip = Label(), Label()
-        asm.alu32(Alu.MOV, R2, _CAPLEN)
+        asm.alu32(Alu.MOV, R2, self._caplen)
         asm.jump32(Jump.LT, R2, window.end, short)
         asm.alu32(Alu.MOV, R2, window.end)
         asm.place(short)
@@ -210,21 +211,21 @@ class _Translator:
             asm.alu32(Alu.SUB, R2, window.start)
         asm.alu64(Alu.MOV, R1, R10)
         asm.alu64(Alu.ADD, R1, window.base)
-        asm.alu64(Alu.MOV, R3, _DATA)
+        asm.alu64(Alu.MOV, R3, self._data)
         asm.alu64(Alu.ADD, R3, window.start)
         asm.call(BPF_FUNC_probe_read_kernel)
         asm.place(skip)
 
     def _insn(self, index: int, insn: Insn) -> None:
         asm, code, k = self._asm, insn.code, insn.k
-        operand = _X_REG if code & _X else k
+        operand = self._x if code & _X else k
         match _Class(code & 7):
             case _Class.LD | _Class.LDX as kind:
-                if not self._load(index, insn, _A if kind is _Class.LD else _X_REG):
+                if not self._load(index, insn, self._a if kind is _Class.LD else self._x):
                     return
             case _Class.ST | _Class.STX as kind:
                 if k in self._memory:
-                    asm.store(Size.W, R10, self._memory[k], _A if kind is _Class.ST else _X_REG)
+                    asm.store(Size.W, R10, self._memory[k], self._a if kind is _Class.ST else self._x)
             case _Class.ALU:
                 if not self._alu(Alu(code & 0xF0), operand):
                     return
@@ -233,16 +234,16 @@ class _Translator:
                 return
             case _Class.RET:
                 if code & 0x18 == _RET_A:
-                    asm.alu32(Alu.MOV, R0, _A)
+                    asm.alu32(Alu.MOV, R0, self._a)
                     asm.exit()
                 else:
                     self._return(k)
                 return
             case _Class.MISC:
                 if code & 0xF8 == _TXA:
-                    asm.alu32(Alu.MOV, _A, _X_REG)
+                    asm.alu32(Alu.MOV, self._a, self._x)
                 else:
-                    asm.alu32(Alu.MOV, _X_REG, _A)
+                    asm.alu32(Alu.MOV, self._x, self._a)
         self._flow(index, index + 1)
 
     def _flow(self, index: int, target: int) -> None:
@@ -260,23 +261,23 @@ class _Translator:
         match op:
             case Alu.DIV | Alu.MOD if isinstance(operand, Reg):
                 asm.jump32(Jump.EQ, operand, 0, self._reject)
-                asm.alu32(op, _A, operand)
+                asm.alu32(op, self._a, operand)
             case Alu.DIV | Alu.MOD if operand == 0:
                 asm.goto(self._reject)
                 return False
             case Alu.LSH | Alu.RSH if isinstance(operand, Reg):
                 # eBPF takes the shift modulo 32.
                 done = Label()
-                asm.alu32(op, _A, operand)
+                asm.alu32(op, self._a, operand)
                 asm.jump32(Jump.LT, operand, 32, done)
-                asm.alu32(Alu.MOV, _A, 0)
+                asm.alu32(Alu.MOV, self._a, 0)
                 asm.place(done)
             case Alu.LSH | Alu.RSH if operand > 31:
-                asm.alu32(Alu.MOV, _A, 0)
+                asm.alu32(Alu.MOV, self._a, 0)
             case Alu.NEG:
-                asm.alu32(op, _A)
+                asm.alu32(op, self._a)
             case _:
-                asm.alu32(op, _A, operand)
+                asm.alu32(op, self._a, operand)
         return True
 
     def _jump(self, index: int, insn: Insn, operand: int) -> None:
@@ -299,7 +300,7 @@ class _Translator:
         inverse = {Jump.EQ: Jump.NE, Jump.GT: Jump.LE, Jump.GE: Jump.LT}.get(condition)
         if true == index + 1 and inverse:
             condition, true, false = inverse, false, true
-        asm.jump32(condition, _A, operand, self._labels[true])
+        asm.jump32(condition, self._a, operand, self._labels[true])
         if false != index + 1:
             asm.goto(self._labels[false])
 
@@ -332,12 +333,12 @@ class _Translator:
         asm = self._asm
         end = k + size.nbytes
         if end > self._checked[index]:
-            asm.jump32(Jump.LT, _CAPLEN, end, self._reject)
+            asm.jump32(Jump.LT, self._caplen, end, self._reject)
             self._checked[index] = end
         if self._window and self._window.covers(k, size):
             self._load_stack(size, register, self._window.base + k - self._window.start, R1)
         elif self._cast and end <= ARRAY_SIZE:
-            self._asm.load(size, register, _DATA, ARRAY_AT + k)
+            self._asm.load(size, register, self._data, ARRAY_AT + k)
             self._to_host(size, register)
         else:
             address = self._address()
@@ -349,15 +350,15 @@ class _Translator:
         if self._cast:
             self._asm.load(Size.DW, R1, R10, _ADDRESS)
             return R1
-        self._asm.alu64(Alu.MOV, R3, _DATA)
+        self._asm.alu64(Alu.MOV, R3, self._data)
         return R3
 
     def _load_indirect(self, size: Size, register: Reg, k: int) -> None:
         # X + k in 64 bits: bpf_filter() does not let it wrap around.
         asm = self._asm
-        asm.alu64(Alu.MOV, R2, _X_REG)
+        asm.alu64(Alu.MOV, R2, self._x)
         asm.alu64(Alu.ADD, R2, k + size.nbytes)
-        asm.jump64(Jump.GT, R2, _CAPLEN, self._reject)
+        asm.jump64(Jump.GT, R2, self._caplen, self._reject)
         address = self._address()
         asm.alu64(Alu.ADD, address, R2)
         asm.alu64(Alu.SUB, address, size.nbytes + lead(self._cast))
