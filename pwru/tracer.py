@@ -69,6 +69,10 @@ def trace(options: Options, compiler: Compiler | None = None) -> bool:
                 say("Not traced: functions of modules, since this backend traces none.")
                 watch = None
             _ready(options, probes)
+            if probes.name != "kprobe":
+                from pwru.probes.kprobe import clean_up
+
+                clean_up()
             if memory:
                 memory.keep()
             lines = _pump(options, bpf, decoder, output, writer, stop, probes, watch)

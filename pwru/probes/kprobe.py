@@ -225,7 +225,14 @@ def _start_time(pid: int) -> int | None:
         return None
 
 
-def _guard(tracefs: Path, group: str) -> int:
+def clean_up() -> None:
+    """Removes, in the background, what tracers left that were killed together with their guardians."""
+    folder = tracefs()
+    if folder and _dead_groups(folder):
+        os.close(_guard(folder, None))
+
+
+def _guard(tracefs: Path, group: str | None) -> int:
     """Starts the child that removes the group's probes once this process has ended, and those of dead tracers now.
 
     Returns the write end of a pipe that nobody writes to: it is closed when this process ends.
@@ -248,7 +255,8 @@ def _guard(tracefs: Path, group: str) -> int:
         for dead in _dead_groups(tracefs):
             _remove(tracefs, dead)
         os.read(3, 1)
-        _remove(tracefs, group)
+        if group:
+            _remove(tracefs, group)
         status = 0
     finally:
         os._exit(status)
