@@ -19,13 +19,13 @@ static __noinline __u32 packet_length(struct sk_buff *skb, __u64 head)
  * On its way a packet gains and loses its link-layer header, so there is a filter for both forms. The MAC header counts
  * only if it is in front of the network header: after an encapsulation the old one is behind it, as MAC_UNSET is.
  */
-static __always_inline bool packet_matches(struct sk_buff *skb, __u32 filters)
+static __always_inline bool packet_matches(struct sk_buff *skb, bool has_length)
 {
 	struct headers h;
 	__u32 len = 0;
 
 	find_headers(skb, &h);
-	if (filters & FILTER_LEN)
+	if (has_length)
 		len = packet_length(skb, h.head);
 	if (h.mac && h.mac + ETH_HLEN <= h.network)
 		return h.mac < h.tail && filter_l2(h.head + h.mac, h.tail - h.mac, len - h.mac);
@@ -43,20 +43,22 @@ static __noinline bool meta_matches(struct sk_buff *skb)
 	return (get(skb, mark) & config.mark_mask) == config.mark;
 }
 
-static __noinline bool other_matches(struct sk_buff *skb, __u32 filters)
+/* All filters, in the order of what they cost. */
+static __noinline bool all_match(struct sk_buff *skb, __u32 filters)
 {
 	if (filters & FILTER_META && !meta_matches(skb))
 		return false;
-	return !(filters & FILTER_SKB_EXPR) || filter_skb((__u64)skb);
+	if (filters & FILTER_SKB_EXPR && !filter_skb((__u64)skb))
+		return false;
+	return !(filters & FILTER_PACKET) || packet_matches(skb, filters & FILTER_LEN);
 }
 
+/* Mostly there is just a packet filter. The verifier knows which way it is and drops the other. */
 static __always_inline bool matches(struct sk_buff *skb)
 {
 	__u32 filters = config.filters;
 
-	if (filters & (FILTER_META | FILTER_SKB_EXPR) && !other_matches(skb, filters))
-		return false;
-	return !(filters & FILTER_PACKET) || packet_matches(skb, filters);
+	return filters == FILTER_PACKET ? packet_matches(skb, false) : all_match(skb, filters);
 }
 
 #endif /* __MATCH_BPF_H__ */

@@ -31,31 +31,44 @@ static __always_inline struct sk_buff *the_skb(__u32 where, __u64 arg)
 	return (void *)(where & SKB_ARG_POINTER ? read_pointer(arg) : arg);
 }
 
-/* A drop reason, where there is one, is the argument after the skb. To look twice is cheaper than to keep it. */
-static __noinline int emit_function(struct pt_regs *ctx, struct sk_buff *skb, __u64 addr)
+/* Of where a kprobe was hit. On x86-64 `multi` is behind the ftrace nop, 5 or 9 bytes from the entry: no call. */
+static __always_inline __u64 function_addr(struct pt_regs *ctx, bool multi)
 {
+	if (!multi)
+		return PT_REGS_IP(ctx);
+	return config.ip_is_entry ? PT_REGS_IP(ctx) & ~15ULL : bpf_get_func_ip(ctx);
+}
+
+/* A drop reason, where there is one, is the argument after the skb. To find things again is cheaper than to keep them. */
+static __noinline int emit_function(struct pt_regs *ctx, struct sk_buff *skb, bool multi)
+{
+	__u64 addr = function_addr(ctx, multi);
+
 	return emit(skb, addr, function_arg(ctx, (find_skb_arg(addr) & SKB_ARG) + 1), 0);
 }
 
-static __always_inline int trace_function(struct pt_regs *ctx, __u64 addr)
+static __always_inline int trace_function(struct pt_regs *ctx, bool multi)
 {
-	__u32 where = find_skb_arg(addr);
-	struct sk_buff *skb = the_skb(where, function_arg(ctx, where & SKB_ARG));
+	__u32 where = find_skb_arg(function_addr(ctx, multi));
+	struct sk_buff *skb;
 
-	return skb && matches(skb) ? emit_function(ctx, skb, addr) : 0;
+	if (!where) /* most have the skb as their first argument */
+		skb = (void *)PT_REGS_PARM1(ctx);
+	else
+		skb = the_skb(where, function_arg(ctx, where & SKB_ARG));
+	return skb && matches(skb) ? emit_function(ctx, skb, multi) : 0;
 }
 
 SEC("kprobe")
 int on_kprobe(struct pt_regs *ctx)
 {
-	return trace_function(ctx, PT_REGS_IP(ctx));
+	return trace_function(ctx, false);
 }
 
-/* The instruction pointer is behind the ftrace nop, 5 or 9 bytes from the entry: a load instead of a call. */
 SEC("kprobe.multi")
 int on_kprobe_multi(struct pt_regs *ctx)
 {
-	return trace_function(ctx, config.ip_is_entry ? PT_REGS_IP(ctx) & ~15ULL : bpf_get_func_ip(ctx));
+	return trace_function(ctx, true);
 }
 
 /* Since v7.2. The verifier knows no argument's type, as the functions have nothing in common. */
