@@ -50,6 +50,8 @@ MACHINES = {
     "amd64": Machine("qemu-system-x86_64", "qemu-system-x86", "q35", "EPYC-v3,-cx16", "ttyS0"),
     "arm64": Machine("qemu-system-aarch64", "qemu-system-arm", "virt", "neoverse-n1", "ttyAMA0"),
 }
+# Nobody waits for a timer: time goes on at once to when it fires.
+ONE_CPU = ("-accel", "tcg,thread=single,tb-size=512", "-smp", "1", "-icount", "shift=0,sleep=off")
 # loglevel=5 shows warnings, which the log is scanned for; a busy host must not look like a stuck
 # kernel, so no watchdogs.
 KERNEL_COMMAND_LINE = (
@@ -102,13 +104,15 @@ def run(
     each_line: Callable[[str], None] = lambda _: None,
     stop: threading.Event | None = None,
     bare: bool = False,
+    icount: bool = False,
 ) -> Result:
     """Run a shell command in a guest; None is an interactive shell on this terminal.
 
     `timeout` is in seconds and includes the boot. What the guest leaves in /out is put into `out`.
     With `echo` the command's output also goes to our stdout and stderr as it comes; `each_line` is
     called with each line of stdout, from another thread. Once `stop` is set the guest is ended. A `bare`
-    guest has the checkout but not the installed product, which then need not be buildable.
+    guest has the checkout but not the installed product, which then need not be buildable. With `icount` time is
+    what was executed: one CPU runs an instruction in a nanosecond, so that what is timed can be repeated exactly.
     Raises PwruError when the guest cannot be prepared or started, BrokenPipeError when nobody reads the echo.
     """
     machine = MACHINES[kernel.arch]
@@ -129,8 +133,8 @@ def run(
                 "files": _Stream(None),
             }
             arguments = [
-                *(qemu, "-M", machine.name, "-accel", "tcg,thread=multi,tb-size=512", "-cpu", machine.cpu),
-                *("-smp", str(smp), "-m", str(memory_mb)),
+                *(qemu, "-M", machine.name, "-cpu", machine.cpu, "-m", str(memory_mb)),
+                *(ONE_CPU if icount else ("-accel", "tcg,thread=multi,tb-size=512", "-smp", str(smp))),
                 *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
                 *("-kernel", str(linux / "vmlinuz"), "-initrd", str(initramfs)),
                 *("-append", KERNEL_COMMAND_LINE.format(machine.console), "-serial", f"file:{log}"),
@@ -186,7 +190,7 @@ def prepare(kernel: Kernel, bare: bool = False) -> tuple[Path, Path, Path, Path 
 def _unpack(archive: bytearray, to: Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
     # tarfile has no safe filter in Debian 12's Python
-    tar = ["tar", "--extract", "--no-same-owner", "--directory", str(to)]
+    tar = ["tar", "--extract", "--no-same-owner", "--touch", "--directory", str(to)]  # a guest's clock can be ahead
     if error := subprocess.run(tar, input=archive, stderr=subprocess.PIPE, check=False).stderr:
         raise PwruError(f"what the guest left in /out cannot be unpacked: {error.decode(errors='replace').strip()}")
 
