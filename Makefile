@@ -20,7 +20,7 @@ help:
 	@echo "make build         the BPF object and a Python environment in .venv"
 	@echo "make wheel         dist/: a wheel for this machine and the source distribution"
 	@echo "make support       the README's table of kernels and backends"
-	@echo "make bench         measure against the Go tool, in guests"
+	@echo "make bench         measure against the Go tool, in guests, and lines/s here; 40 minutes"
 	@echo "make clean         remove what the above made here; guests stay in ~/.cache/pwru"
 	@echo
 	@echo "ARGS='-k drop -x' is handed to pytest or to the benchmark. $(VENV)/python -m vmtest runs any command in a guest."

@@ -35,6 +35,7 @@ class Trace:
         self.ready = 0.0
         self.messages: list[tuple[float, str]] = []  # lines of stderr, and when they came
         self._ready_or_ended = threading.Event()
+        self._seen = self._lines = 0  # bytes and lines of output
 
     def __enter__(self) -> Self:
         self.output = tempfile.TemporaryFile("a+b")  # appending, so that reading does not move where it writes
@@ -72,16 +73,21 @@ class Trace:
             time.sleep(0.2)
         self.seconds_to_remove = time.monotonic() - gone
 
-    def settle(self) -> None:
-        """Waits until no output came for a second."""
-        size = -1
-        while size != (size := os.fstat(self.output.fileno()).st_size):
-            time.sleep(1)
+    def lines(self) -> int:
+        """How many lines of output there are by now."""
+        while block := os.pread(self.output.fileno(), 1 << 20, self._seen):
+            self._seen += len(block)
+            self._lines += block.count(b"\n")
+        return self._lines
 
-    def lines(self, like: bytes) -> int:
-        """How many lines of the output have this in them."""
-        self.output.seek(0)
-        return sum(like in line for line in self.output)
+    def wait(self, lines: float, seconds: float = 1) -> int:
+        """Waits until there are so many lines, or no more came for so long; how many there are."""
+        last, changed = self.lines(), time.monotonic()
+        while last < lines and time.monotonic() < changed + seconds:
+            time.sleep(0.02)
+            if (now := self.lines()) != last:
+                last, changed = now, time.monotonic()
+        return last
 
     def cpu_us(self) -> float:
         """CPU time so far, user and system, in µs: proc_pid_stat(5)."""
