@@ -75,6 +75,9 @@ class Format(ABC):
     def _function(self, run: bytes) -> str:
         where = self._decoder.where(run)
         if where.addr in self._last_addresses:
+            if len(self._last) >= CACHE_LIMIT:
+                self._last.clear()
+                self._functions.clear()  # whoever is in there is not asked again
             self._last.add(run)
         return self.function(self._symbolize(where))
 

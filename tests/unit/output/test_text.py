@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from pwru.event import Function, Parts, Tuple, Where
@@ -127,3 +130,43 @@ def test_caches_are_bounded() -> None:
     for cache in (text._skbs, text._tasks, text._packets):
         assert 0 < len(cache) <= CACHE_LIMIT
     assert text.packets == start + 1000
+
+
+_A_MILLION = """
+import struct
+from pathlib import Path
+from pwru.event import Function
+from pwru.output.text import Text
+from tests.unit.records import addresses, decoder, meta, record, task, where
+
+LAST = where(0xE)[:8]
+BATCH = 1000
+one = record(where_run=where(0xE))
+batch = bytearray(one * BATCH)
+text = Text(decoder(), lambda hit: Function(f"f{hit.addr:x}", ""), last={0xE})
+
+def peak():
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1])
+
+before = 0
+for start in range(0, 1_000_000, BATCH):
+    if start == 100_000:
+        before = peak()
+    for number in range(BATCH):
+        # In each part: the skb, the PID, what stands for the reason, and the packet's mark.
+        at, value = number * len(one), start + number
+        for offset in (8, 20, 48, 60):
+            struct.pack_into("=I", batch, at + offset, value)
+    text.events(decoder().records(memoryview(bytes(batch))))
+caches = text._skbs, text._tasks, text._packets, text._functions
+assert [cache.made for cache in caches] == [1_000_000] * 4, [cache.made for cache in caches]
+print(peak() - before)
+"""
+
+
+def test_memory_is_bounded() -> None:
+    """A million events that have nothing in common, in a process of their own: after 100 000 it grows no more."""
+    done = subprocess.run([sys.executable, "-c", _A_MILLION], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 2048  # kB
