@@ -239,7 +239,7 @@ def parser() -> _Parser:
     output.add_argument(
         "--output-limit-lines", metavar="N", type=_count, default=0, help="end after N events; default: 0, no limit"
     )
-    flag(output, "--strict", "exit with 3 if events were lost or probe hits missed")
+    flag(output, "--strict", "exit with 3 if events were lost or given up, or probe hits missed")
     output.add_argument("--output-file", metavar="FILE", help="append events to FILE, not to standard output")
     output.add_argument(
         "--output-file-max-size",

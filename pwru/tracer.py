@@ -400,6 +400,7 @@ def _pump(
     if watch:
         others.register(watch.fd, select.EPOLLIN)
     ring.poll.register(others.fileno(), select.EPOLLIN)
+    writer.give_up_after(stop.fd)
     writer.begin(output.header())
     limit = options.output_limit_lines
     lines = 0
@@ -417,11 +418,11 @@ def _pump(
         if limit:
             records = records[: limit - lines]
         if records:
-            writer.write(output.events(records))
+            given_up = writer.write(output.events(records))
             taken = len(records) * decoder.record_size
             ring.consume(taken, hold=decoder.record_size)
-            lines += len(records)
-            if limit and lines == limit:
+            lines += len(records) - given_up
+            if given_up or lines == limit:
                 return lines
             if detached or taken > ring.size // 8:
                 continue  # more is sure to be there
@@ -462,16 +463,22 @@ def _attach_to_modules(loaded: list[str], bpf: Object, probes: Probes) -> None:
         say(f"Not traced: functions of {some(loaded)}: {error}.")
 
 
-def _report(bpf: Object, lines: int, options: Options, output: Format, probes: Probes) -> bool:
-    """The account: every hit is a line, lost, or beyond the limit that was asked for. Whether nothing was lost."""
+def _counters(bpf: Object) -> tuple[int, int]:
+    """Hits so far, and how many of them were lost."""
     hits = lost = 0
     for value in bpf.map("counters").lookup_percpu(bytes(4)):
         cpu_hits, cpu_lost = struct.unpack("=QQ", value)
         hits, lost = hits + cpu_hits, lost + cpu_lost
-    left = hits - lost - lines if options.output_limit_lines else 0
-    totals = Totals(lines, output.packets, lost, probes.missed, left)
+    return hits, lost
+
+
+def _report(bpf: Object, lines: int, options: Options, output: Format, probes: Probes) -> bool:
+    """The account: every hit is a line, lost, or not printed. Whether there is nothing that somebody may miss."""
+    hits, lost = _counters(bpf)
+    at_limit = lines == options.output_limit_lines > 0
+    totals = Totals(lines, output.packets, lost, probes.missed, hits - lost - lines, at_limit)
     say(totals.json() if options.output_json else totals.text(bpf.map("events").max_entries))
-    return not totals.lost and not totals.missed
+    return not totals.lost and not totals.missed and (at_limit or not totals.not_printed)
 
 
 class Totals(NamedTuple):
@@ -482,6 +489,7 @@ class Totals(NamedTuple):
     lost: int
     missed: int
     not_printed: int
+    at_limit: bool
 
     def json(self) -> str:
         import json
@@ -504,5 +512,6 @@ class Totals(NamedTuple):
         if self.missed:
             text += f", {counted(self.missed, 'probe hit')} missed (the kernel runs no program inside another)"
         if self.not_printed:
-            text += f", {self.not_printed} not printed after the limit"
+            why = "after the limit" if self.at_limit else "(whoever reads the output has stopped)"
+            text += f", {self.not_printed} not printed {why}"
         return text

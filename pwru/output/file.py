@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import re
+import select
 import stat
 import sys
 import threading
@@ -29,6 +30,8 @@ _TIME = "%Y-%m-%dT%H-%M-%S"
 _UNFINISHED = ".gz.tmp"
 _CHUNK = 1 << 18
 _QUIET_SECONDS = 0.5
+# How long a reader may take nothing, in seconds, before a trace that is to end goes without it.
+GRACE = 1.0
 
 
 def writer(options: Options) -> Writer:
@@ -48,7 +51,11 @@ def writer(options: Options) -> Writer:
 
 
 class Writer:
-    """Standard output. Every write is complete when it returns."""
+    """Standard output.
+
+    A pipe gets whole lines at a time, of which it takes all or none (pipe(7): PIPE_BUF), and only when it has room: a
+    trace that is to end does not wait for a reader that has stopped, and what was printed is never half a line.
+    """
 
     name = "standard output"
     fd = 1
@@ -56,27 +63,50 @@ class Writer:
     def __init__(self) -> None:
         if sys.stdout is None:
             raise PwruError("standard output is closed: there is nowhere to write events to; see --output-file")
+        self._watch()
 
     def begin(self, header: str) -> None:
         """Writes what stands above the first line."""
         self.write(header)
 
-    def write(self, text: str) -> None:
-        """Raises BrokenPipeError when the reader has gone."""
-        self._put(text.encode())
+    def give_up_after(self, stop_fd: int) -> None:
+        """Once this can be read, a pipe without room is waited for no longer than GRACE."""
+        self._room_or_stop.register(stop_fd, select.POLLIN)
+
+    def write(self, text: str) -> int:
+        """How many lines it gave up, the last ones. Raises BrokenPipeError when the reader has gone."""
+        return self._put(text.encode())
 
     def close(self) -> None:
         """Waits for what is still being done."""
 
-    def _put(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
+    def _watch(self) -> None:
+        self._is_pipe = stat.S_ISFIFO(os.fstat(self.fd).st_mode)
+        self._room, self._room_or_stop = select.poll(), select.poll()
+        self._room.register(self.fd, select.POLLOUT)
+        self._room_or_stop.register(self.fd, select.POLLOUT)
+
+    def _put(self, data: bytes) -> int:
+        view, at = memoryview(data), 0
+        while at < len(data):
+            end = len(data)
+            if self._is_pipe:
+                if not self._has_room():
+                    return data.count(b"\n", at)
+                if end - at > select.PIPE_BUF:
+                    end = data.rfind(b"\n", at, at + select.PIPE_BUF) + 1 or at + select.PIPE_BUF
             try:
-                rest = rest[os.write(self.fd, rest) :]
+                at += os.write(self.fd, view[at:end])
             except BrokenPipeError:
                 raise
             except OSError as error:
                 raise PwruError(f"cannot write to {self.name}: {error.strerror}") from None
+        return 0
+
+    def _has_room(self) -> bool:
+        """Waits for it, or for the stop and the time of grace after that."""
+        ready = self._room_or_stop.poll()
+        return any(fd == self.fd for fd, _ in ready) or bool(self._room.poll(GRACE * 1000))
 
 
 class File(Writer):
@@ -93,6 +123,7 @@ class File(Writer):
         self._max_bytes = max_bytes
         self._backups = backups
         self._open(path)
+        self._watch()
 
     def begin(self, header: str) -> None:
         self._header = header.encode()
@@ -100,7 +131,7 @@ class File(Writer):
             self._put(self._header)
         self._backups.tend()
 
-    def write(self, text: str) -> None:
+    def write(self, text: str) -> int:
         data = text.encode()
         while data and len(data) > (room := self._max_bytes - self._size()):
             if self._size() > len(self._header):
@@ -109,7 +140,7 @@ class File(Writer):
             end = data.rfind(b"\n", 0, max(room, 0)) + 1 or data.find(b"\n") + 1 or len(data)
             self._put(data[:end])
             data = data[end:]
-        self._put(data)
+        return self._put(data)
 
     def close(self) -> None:
         self._backups.close()
