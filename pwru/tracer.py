@@ -42,6 +42,8 @@ _RING_BUFFER_MIN, _RING_BUFFER_MAX = 4 << 20, 64 << 20
 _READ_SIZE = 1 << 18
 # How long events may wait for others to be printed together with, in seconds. The first after a pause does not wait.
 _TICK = 0.005
+# How long a program may still run after it was detached, in seconds.
+_STRAGGLERS = 1.0
 _VERIFIER_LINES = 20
 
 
@@ -404,12 +406,13 @@ def _pump(
     writer.begin(output.header())
     limit = options.output_limit_lines
     lines = 0
-    detached = False
+    detached, deadline = False, 0.0
     while True:
         if stop.asked and not detached:
             # Nothing new comes from here on, but what came before is still to be printed.
             probes.detach()
             detached = True
+            deadline = time.monotonic() + _STRAGGLERS
         if watch and not detached and (loaded := watch.new()):
             _attach_to_modules(loaded, bpf, probes)
             output.forget_functions()
@@ -431,7 +434,12 @@ def _pump(
             time.sleep(0.001)  # the kernel is writing the next record this very moment
             continue
         elif detached:
-            return lines
+            # Not every link waits for the programs that run when it goes: one may still be writing its event.
+            hits, lost = _counters(bpf)
+            if hits == lines + lost or time.monotonic() > deadline:
+                return lines
+            time.sleep(0.001)
+            continue
         elif ring.holds:
             ring.consume(0)  # from here on the kernel wakes us: what came before that is to be looked for once more
             continue
