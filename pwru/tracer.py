@@ -421,9 +421,10 @@ def _pump(
         if limit:
             records = records[: limit - lines]
         if records:
-            given_up = writer.write(output.events(records))
+            # They are copies: their room is for those that come while they are printed.
             taken = len(records) * decoder.record_size
             ring.consume(taken, hold=decoder.record_size)
+            given_up = writer.write(output.events(records))
             lines += len(records) - given_up
             if given_up or lines == limit:
                 return lines
