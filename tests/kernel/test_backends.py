@@ -238,11 +238,12 @@ def test_filter_func_is_whole_names(network: Network, pwru: Start, backend: str)
 @each_backend
 def test_every_hit_is_a_line_or_lost(network: Network, pwru: Start, backend: str) -> None:
     """A reader that stands still while more hits come than the ring buffer holds: none is unaccounted for."""
-    # Not those on the way of the ICMP errors, of which only some are sent.
+    # What every packet passes once: not the way of the ICMP errors, of which only some are sent, and not the look-up of
+    # the route, which the first packets do in other functions than the rest.
     each_once = (
         "net_dev_queue|net_dev_start_xmit|net_dev_xmit|netif_rx|netif_receive_skb|kfree_skb"
         if backend == "tracepoint"
-        else "ip_rcv.*|ip_local_deliver.*|udp_rcv|__udp4_lib_rcv|ip_route_input.*"
+        else "ip_rcv|ip_rcv_core.*|ip_local_deliver|ip_protocol_deliver_rcu|udp_rcv|__udp4_lib_rcv"
     )
     expression = f"udp dst port 9999 and dst host {network.destination}"
     arguments = ("--backend", backend, "--filter-func", each_once, expression)
@@ -255,8 +256,8 @@ def test_every_hit_is_a_line_or_lost(network: Network, pwru: Start, backend: str
     events, lost = trace.totals()
     assert (len(trace.rows()), lost) == (events, 0)
     per_packet, rest = divmod(events, few)
-    assert per_packet >= 6
-    assert rest <= per_packet  # the first packet is routed, and its route kept
+    assert per_packet >= 4
+    assert rest == 0
     with pwru("--ring-buffer-size=256K", *arguments) as trace:
         trace.process.send_signal(signal.SIGSTOP)
         send_udp(network, many)
@@ -264,6 +265,6 @@ def test_every_hit_is_a_line_or_lost(network: Network, pwru: Start, backend: str
         trace.stop()
     events, lost = trace.totals()
     assert len(trace.rows()) == events
-    assert events > 1900  # what fits the ring buffer is there, at 136 bytes each
+    assert events > 1800  # what fits the ring buffer is there, at 136 or 144 bytes each
     assert lost > 0
-    assert abs(events + lost - per_packet * many) <= 3 * per_packet
+    assert events + lost == per_packet * many
