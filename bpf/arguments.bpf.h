@@ -12,6 +12,7 @@
 
 #define SKB_ARG 7 /* which argument, from 0 */
 #define SKB_ARG_POINTER 8 /* it is a struct sk_buff ** */
+#define REASON_ARG 16 /* the argument after it is an enum skb_drop_reason */
 
 struct positions {
 	__u64 multiplier;

@@ -39,12 +39,13 @@ static __always_inline __u64 function_addr(struct pt_regs *ctx, bool multi)
 	return config.ip_is_entry ? PT_REGS_IP(ctx) & ~15ULL : bpf_get_func_ip(ctx);
 }
 
-/* A drop reason, where there is one, is the argument after the skb. To find things again is cheaper than to keep them. */
+/* To find things again is cheaper than to keep them. */
 static __noinline int emit_function(struct pt_regs *ctx, struct sk_buff *skb, bool multi)
 {
 	__u64 addr = function_addr(ctx, multi);
+	__u32 where = find_skb_arg(addr);
 
-	return emit(skb, addr, function_arg(ctx, (find_skb_arg(addr) & SKB_ARG) + 1), 0);
+	return emit(skb, addr, where & REASON_ARG ? function_arg(ctx, (where & SKB_ARG) + 1) : 0, 0);
 }
 
 static __always_inline int trace_function(struct pt_regs *ctx, bool multi)
@@ -52,7 +53,7 @@ static __always_inline int trace_function(struct pt_regs *ctx, bool multi)
 	__u32 where = find_skb_arg(function_addr(ctx, multi));
 	struct sk_buff *skb;
 
-	if (!where) /* most have the skb as their first argument */
+	if (!where) /* most have the skb as their first argument, and no reason */
 		skb = (void *)PT_REGS_PARM1(ctx);
 	else
 		skb = the_skb(where, function_arg(ctx, where & SKB_ARG));
@@ -83,7 +84,8 @@ int on_fentry_multi(__u64 *ctx)
 	skb = the_skb(where, arg);
 	if (!skb || !matches(skb))
 		return 0;
-	bpf_get_func_arg(ctx, (where & SKB_ARG) + 1, &reason);
+	if (where & REASON_ARG)
+		bpf_get_func_arg(ctx, (where & SKB_ARG) + 1, &reason);
 	return emit(skb, addr, reason, 0);
 }
 

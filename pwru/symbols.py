@@ -31,11 +31,9 @@ class Symbolizer:
             with_reason = tracepoint.reason_arg is not None
         else:
             name = self._name(target)
-            # The entry points in bpf/pwru.bpf.c read the argument after the skb. Functions that merely free pass a
-            # reason on, too, and for a packet that was consumed it says nothing (skb_release_data()).
-            with_reason = target.reason_arg == target.skb_arg + 1 and (
-                "kfree_skb" in target.name or "drop" in target.name
-            )
+            # Functions that merely free pass a reason on, too, and for a packet that was consumed it says nothing
+            # (skb_release_data()).
+            with_reason = target.has_reason and ("kfree_skb" in target.name or "drop" in target.name)
         return Function(name + self._reason(reason) if with_reason else name, self._location(location))
 
     def last(self) -> set[int]:

@@ -37,6 +37,11 @@ class Target(NamedTuple):
     module: str | None
     ambiguous: bool
 
+    @property
+    def has_reason(self) -> bool:
+        """A drop reason is the argument after the skb: one elsewhere is not looked at."""
+        return self.reason_arg == self.skb_arg + 1
+
 
 class Targets(NamedTuple):
     """What can be probed, and the names of what cannot, by cause in words."""

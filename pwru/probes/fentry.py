@@ -135,7 +135,6 @@ def _wait_for_programs() -> None:
 
 def specialize(template: bytes, target: Target) -> bytes:
     """The template's instructions with the constants of this function: FENTRY_TEMPLATE in bpf/pwru.bpf.c."""
-    # As with the other backends, a drop reason is the argument after the skb.
-    reason = target.reason_arg - 1 if target.reason_arg == target.skb_arg + 1 else _NO_ARG
+    reason = target.reason_arg - 1 if target.has_reason else _NO_ARG
     what = target.skb_arg - 1 | reason << 4 | (_POINTER if target.double_pointer else 0)
     return replace_constant(replace_constant(template, _CONSTANT, what), _ADDRESS, target.address)

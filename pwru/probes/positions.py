@@ -25,13 +25,14 @@ _SLOTS = 1 << 14
 _U64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / the golden ratio, odd: Knuth's multiplicative hashing
 _LCG = 0xD1342543DE82EF95  # odd, from "Computationally easy, spectrally good multipliers" (Steele, Vigna 2021)
-_POINTER = 8
+_POINTER, _REASON = 8, 16
 _FREE = 0xFF
 
 
-def position(skb_arg: int, double_pointer: bool) -> int:
-    """The code of a position, `skb_arg` counted from 1: SKB_ARG and SKB_ARG_POINTER."""
-    return skb_arg - 1 | (_POINTER if double_pointer else 0)
+def position(target: Target) -> int:
+    """The code of where its skb is, and whether a drop reason is behind it: SKB_ARG, SKB_ARG_POINTER and REASON_ARG."""
+    code = target.skb_arg - 1 | (_POINTER if target.double_pointer else 0)
+    return code | (_REASON if target.has_reason else 0)
 
 
 def fill(bpf: Object, by_address: dict[int, Target]) -> None:
@@ -53,7 +54,7 @@ def copy(bpf: Object, program: str, by_address: dict[int, Target]) -> Iterator[b
 
 
 def _codes(by_address: dict[int, Target]) -> dict[int, int]:
-    return {address: position(target.skb_arg, target.double_pointer) for address, target in by_address.items()}
+    return {address: position(target) for address, target in by_address.items()}
 
 
 def table(positions: dict[int, int]) -> bytes:

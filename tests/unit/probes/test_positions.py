@@ -6,6 +6,7 @@ import random
 import struct
 
 from pwru.kernel.btf import Btf
+from pwru.kernel.functions import Target
 from pwru.probes.positions import position, table
 
 from ..records import OBJECT
@@ -34,7 +35,8 @@ def test_every_address_finds_its_position() -> None:
     rng = random.Random(1)
     for size in (1, 10, 1700, 6000):
         addresses = {0xFFFFFFFF81000000 + 16 * n for n in rng.sample(range(1 << 20), size)}
-        positions = {address + rng.choice((0, 6, 10)): rng.choice((0, 0, 0, 1, 2, 3, 4, 8, 9)) for address in addresses}
+        codes = (0, 0, 0, 1, 2, 3, 4, 8, 9, 16)
+        positions = {address + rng.choice((0, 6, 10)): rng.choice(codes) for address in addresses}
         data = table(positions)
         assert {address: find(data, address) for address in positions} == positions
 
@@ -50,4 +52,9 @@ def test_addresses_in_one_bucket_that_cannot_be_moved_apart_change_the_multiplie
 
 
 def test_position() -> None:
-    assert [position(1, False), position(5, False), position(2, True)] == [0, 4, 9]
+    first = Target("f", 0, 1, 0, False, 2, 7, None, False)
+    assert position(first) == 0
+    assert position(first._replace(skb_arg=3)) == 2
+    assert position(first._replace(skb_arg=3, double_pointer=True)) == 10
+    assert position(first._replace(skb_arg=2, reason_arg=3)) == 17
+    assert position(first._replace(skb_arg=1, reason_arg=3)) == 0
