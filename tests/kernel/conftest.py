@@ -196,8 +196,9 @@ class Trace:
 
     def totals(self) -> tuple[int, int]:
         """Events printed and lost, as the last line says."""
-        if "--output-json" in self.arguments:
-            account = json.loads(self.err.splitlines()[-1])
+        last = self.err.splitlines()[-1]
+        if last.startswith("{"):
+            account = json.loads(last)
             return account["events"], account["lost"]["ring_buffer_full"]
         match = TOTALS.search(self.err)
         assert match, self.err

@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import re
+import select
 import signal
 import socket
 import struct
@@ -251,12 +252,17 @@ class Piped(Trace):
 
     def read_until(self, done: Callable[[], bool]) -> None:
         while not done():
-            some = self.pipe.read(PIPE_SIZE)
-            assert some, "the end came too soon"
-            self.got += some
+            assert self._read(), "the end came too soon"
 
     def read_to_the_end(self) -> None:
-        self.got += self.pipe.read()
+        while self._read():
+            pass
+
+    def _read(self) -> int:
+        assert select.select([self.pipe], [], [], PATIENCE)[0], f"nothing came: {self.err}"
+        some = self.pipe.read(PIPE_SIZE)
+        self.got += some
+        return len(some)
 
 
 @pytest.fixture
