@@ -336,11 +336,11 @@ def _open(options: Options, image: bytes, config: dict[str, int], probes: Probes
 
 def _ring_buffer_size(wanted: int | None) -> int:
     """A power of two of whole pages."""
+    page = os.sysconf("SC_PAGE_SIZE")
     if wanted is None:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = os.sysconf("SC_PHYS_PAGES") * page
         wanted = min(max(memory // _RING_BUFFER_SHARE, _RING_BUFFER_MIN), _RING_BUFFER_MAX)
-        return 1 << wanted.bit_length() - 1
-    return max(os.sysconf("SC_PAGE_SIZE"), 1 << (wanted - 1).bit_length())
+    return max(page, 1 << (wanted - 1).bit_length())
 
 
 def _parts(options: Options, probes: Probes) -> Parts:
