@@ -13,7 +13,7 @@ from pwru.kernel.ftrace import nop_ends
 from pwru.kernel.functions import Target, Targets
 from pwru.probes import Sites
 from pwru.probes.kprobe import Backend, _dead_groups, _define_probes, _Probe, _remove
-from tests.kernel.test_stop import TRACEFS, probes
+from tests.kernel.test_stop import TRACEFS, nothing_left, probes  # noqa: F401  (one is a fixture, for each test here)
 
 GROUP = "pwru_0_0"  # of a tracer that is dead: no process has this number
 
