@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.kernel.conftest import BACKENDS, KERNEL, PATIENCE, Network
-from tests.kernel.test_stop import TRACEFS, narrow, probes, traces
+from tests.kernel.test_stop import TRACEFS, narrow, nothing_left, probes, traces  # noqa: F401  (a fixture for each test)
 
 # To repeat a run that failed: python -m vmtest KERNEL -- SEED=N python3 -m pytest tests/kernel/test_kill.py
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))
