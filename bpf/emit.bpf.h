@@ -19,7 +19,14 @@ struct {
 	__type(value, struct counters);
 } counters SEC(".maps");
 
-/* Room for one event, or NULL: then it is counted as lost. Counting is atomic: an interrupt can hit a probe, too. */
+#define MAX_TRIES 256
+
+/*
+ * Room for one event, or NULL: then it is counted as lost. Counting is atomic: an interrupt can hit a probe, too.
+ *
+ * A kprobe that is a breakpoint runs as in an NMI, where the kernel does not wait for another CPU that is at the ring
+ * buffer, but gives up. That one is done in a moment.
+ */
 static __always_inline struct event *reserve_event(void)
 {
 	__u32 zero = 0;
@@ -29,10 +36,18 @@ static __always_inline struct event *reserve_event(void)
 	if (!count)
 		return 0;
 	__sync_fetch_and_add(&count->hits, 1);
-	event = bpf_ringbuf_reserve(&events, config.record_size, 0);
-	if (!event)
-		__sync_fetch_and_add(&count->lost, 1);
-	return event;
+	for (int i = 0; i < MAX_TRIES; i++) {
+		event = bpf_ringbuf_reserve(&events, config.record_size, 0);
+		if (event)
+			return event;
+		if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) + config.record_size + RINGBUF_HEADER >
+		    bpf_ringbuf_query(&events, BPF_RB_RING_SIZE)) {
+			__sync_fetch_and_add(&count->full, 1);
+			return 0;
+		}
+	}
+	__sync_fetch_and_add(&count->busy, 1);
+	return 0;
 }
 
 static __noinline void capture_parts(struct sk_buff *skb, struct event *event)

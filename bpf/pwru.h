@@ -74,10 +74,11 @@ struct config {
 	__u32 location_at; /* __u64, of a tracepoint that has it: the address of the code that dropped the packet */
 };
 
-/* Per CPU; hits = events delivered + lost, whatever happens. */
+/* Per CPU; hits = events delivered + full + busy, whatever happens. */
 struct counters {
 	__u64 hits; /* probe hits that matched all filters */
-	__u64 lost; /* of them: no room in the ring buffer */
+	__u64 full; /* of them lost: no room in the ring buffer */
+	__u64 busy; /* of them lost: other CPUs were at the ring buffer all the time */
 };
 
 #endif /* __PWRU_H__ */

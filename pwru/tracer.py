@@ -436,8 +436,8 @@ def _pump(
             continue
         elif detached:
             # Not every link waits for the programs that run when it goes: one may still be writing its event.
-            hits, lost = _counters(bpf)
-            if hits == lines + lost or time.monotonic() > deadline:
+            hits, full, busy = _counters(bpf)
+            if hits == lines + full + busy or time.monotonic() > deadline:
                 return lines
             time.sleep(0.001)
             continue
@@ -472,22 +472,20 @@ def _attach_to_modules(loaded: list[str], bpf: Object, probes: Probes) -> None:
         say(f"Not traced: functions of {some(loaded)}: {error}.")
 
 
-def _counters(bpf: Object) -> tuple[int, int]:
-    """Hits so far, and how many of them were lost."""
-    hits = lost = 0
-    for value in bpf.map("counters").lookup_percpu(bytes(4)):
-        cpu_hits, cpu_lost = struct.unpack("=QQ", value)
-        hits, lost = hits + cpu_hits, lost + cpu_lost
-    return hits, lost
+def _counters(bpf: Object) -> tuple[int, int, int]:
+    """struct counters, the sums over all CPUs."""
+    of_cpus = [struct.unpack("=QQQ", value) for value in bpf.map("counters").lookup_percpu(bytes(4))]
+    hits, full, busy = map(sum, zip(*of_cpus, strict=True))
+    return hits, full, busy
 
 
 def _report(bpf: Object, lines: int, options: Options, output: Format, probes: Probes) -> bool:
     """The account: every hit is a line, lost, or not printed. Whether there is nothing that somebody may miss."""
-    hits, lost = _counters(bpf)
+    hits, full, busy = _counters(bpf)
     at_limit = lines == options.output_limit_lines > 0
-    totals = Totals(lines, output.packets, lost, probes.missed, hits - lost - lines, at_limit)
+    totals = Totals(lines, output.packets, full, busy, probes.missed, hits - full - busy - lines, at_limit)
     say(totals.json() if options.output_json else totals.text(bpf.map("events").max_entries))
-    return not totals.lost and not totals.missed and (at_limit or not totals.not_printed)
+    return not full and not busy and not totals.missed and (at_limit or not totals.not_printed)
 
 
 class Totals(NamedTuple):
@@ -495,7 +493,8 @@ class Totals(NamedTuple):
 
     events: int
     packets: int
-    lost: int
+    full: int
+    busy: int
     missed: int
     not_printed: int
     at_limit: bool
@@ -503,7 +502,7 @@ class Totals(NamedTuple):
     def json(self) -> str:
         import json
 
-        lost = {"ring_buffer_full": self.lost, "probe_missed": self.missed}
+        lost = {"ring_buffer_full": self.full, "ring_buffer_busy": self.busy, "probe_missed": self.missed}
         return json.dumps(
             {"events": self.events, "packets": self.packets, "lost": lost, "not_printed": self.not_printed}
         )
@@ -512,12 +511,14 @@ class Totals(NamedTuple):
         def counted(count: int, what: str) -> str:
             return f"{count} {what}{'s' * (count != 1)}"
 
-        text = f"{counted(self.events, 'event')} of {counted(self.packets, 'packet')}, {self.lost} lost"
-        if self.lost:
+        text = f"{counted(self.events, 'event')} of {counted(self.packets, 'packet')}, {self.full + self.busy} lost"
+        if self.full:
             size = ring_buffer_size >> 10
             text += (
                 f" (the ring buffer of {size}K was full: a narrower filter or a larger --ring-buffer-size loses less)"
             )
+        if self.busy:
+            text += f" ({self.busy} of them at breakpoints, while other CPUs wrote events)"
         if self.missed:
             text += f", {counted(self.missed, 'probe hit')} missed (the kernel runs no program inside another)"
         if self.not_printed:

@@ -36,6 +36,13 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 
+enum {
+	BPF_RB_AVAIL_DATA = 0,
+	BPF_RB_RING_SIZE = 1,
+};
+
+#define RINGBUF_HEADER 8 /* BPF_RINGBUF_HDR_SZ */
+
 struct bpf_raw_tracepoint_args {
 	__u64 args[0];
 };

@@ -199,7 +199,7 @@ class Trace:
         last = self.err.splitlines()[-1]
         if last.startswith("{"):
             account = json.loads(last)
-            return account["events"], account["lost"]["ring_buffer_full"]
+            return account["events"], account["lost"]["ring_buffer_full"] + account["lost"]["ring_buffer_busy"]
         match = TOTALS.search(self.err)
         assert match, self.err
         return int(match[1]), int(match[2])

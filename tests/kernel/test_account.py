@@ -212,9 +212,11 @@ def test_four_senders_on_two_cpus(size: str | None, pwru: Start, udp: Udp) -> No
     if size:
         assert lost > 3 * senders * each - 31
     else:
-        assert lost == 0
+        assert "was full" not in trace.err
+        # A breakpoint does not wait for ever for a CPU that writes an event, and an emulated one may be suspended then.
+        assert lost < (10 if BACKENDS[0] == "kprobe" else 1)
         assert len(seen) == 3 * senders
-        assert set(seen.values()) == {each}
+        assert lost or set(seen.values()) == {each}
         assert {row["cpu"] for row in rows} == {"0", "1"}
 
 
@@ -273,7 +275,7 @@ def piped(tmp_path: Path) -> Callable[..., Piped]:
 def test_a_reader_that_pauses(piped: Callable[..., Piped], udp: Udp) -> None:
     """The traffic does not wait, what is lost is counted, and what is printed are whole lines.
 
-    The pipe takes more than 500 lines, and the ring buffer 963 records while pwru waits for room in the pipe.
+    The pipe takes 30 lines in each of its 16 pages, and the ring buffer 963 records while pwru waits for room in it.
     """
     count = 1000
     with piped("--ring-buffer-size=128K", *once_each()) as trace:
@@ -285,7 +287,7 @@ def test_a_reader_that_pauses(piped: Callable[..., Piped], udp: Udp) -> None:
             reading.result(PATIENCE)
     events, lost = trace.totals()
     assert len(trace.rows()) == events
-    assert events > 500 + 962
+    assert events >= 16 * 30 + 963
     assert lost > 0
     assert events + lost == 3 * count
 
@@ -302,7 +304,7 @@ def test_ctrl_c_with_a_reader_that_has_stopped(strict: bool, piped: Callable[...
     assert len(objects) > 100
     said = account(trace)
     assert said["events"] == len(objects)
-    assert said["lost"] == {"ring_buffer_full": 0, "probe_missed": 0}
+    assert said["lost"] == {"ring_buffer_full": 0, "ring_buffer_busy": 0, "probe_missed": 0}
     assert said["not_printed"] == 3 * count - len(objects) > 0
 
 
@@ -364,7 +366,7 @@ def test_strict_and_json(pwru: Start, udp: Udp) -> None:
         assert account(trace) == {
             "events": fit,
             "packets": len({event["skb"] for event in trace.objects()}),
-            "lost": {"ring_buffer_full": lost, "probe_missed": 0},
+            "lost": {"ring_buffer_full": lost, "ring_buffer_busy": 0, "probe_missed": 0},
             "not_printed": 0,
         }
 
@@ -470,7 +472,7 @@ def test_what_the_kernel_does_not_run_is_told(backend: str, network: Network, pw
     assert account(trace) == {
         "events": 0,
         "packets": 0,
-        "lost": {"ring_buffer_full": 0, "probe_missed": missed},
+        "lost": {"ring_buffer_full": 0, "ring_buffer_busy": 0, "probe_missed": missed},
         "not_printed": 0,
     }
 
