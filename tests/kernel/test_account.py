@@ -275,8 +275,7 @@ def piped(tmp_path: Path) -> Callable[..., Piped]:
 def test_a_reader_that_pauses(piped: Callable[..., Piped], udp: Udp) -> None:
     """The traffic does not wait, what is lost is counted, and what is printed are whole lines.
 
-    A write that does not fit into the rest of a page of the pipe begins the next one, so of its 16 pages, for 30 lines
-    each, half is used at least. The ring buffer takes 963 records while pwru waits for room in the pipe.
+    Whatever pwru gets to put into the pipe before it has to wait, the ring buffer takes 963 records then.
     """
     count = 1000
     with piped("--ring-buffer-size=128K", *once_each()) as trace:
@@ -288,7 +287,7 @@ def test_a_reader_that_pauses(piped: Callable[..., Piped], udp: Udp) -> None:
             reading.result(PATIENCE)
     events, lost = trace.totals()
     assert len(trace.rows()) == events
-    assert events > 8 * 30 + 962
+    assert events > 962
     assert lost > 0
     assert events + lost == 3 * count
 
