@@ -214,7 +214,7 @@ def test_four_senders_on_two_cpus(size: str | None, pwru: Start, udp: Udp) -> No
     else:
         assert "was full" not in trace.err
         # A breakpoint does not wait for ever for a CPU that writes an event, and an emulated one may be suspended then.
-        assert lost < (10 if BACKENDS[0] == "kprobe" else 1)
+        assert BACKENDS[0] == "kprobe" or not lost
         assert len(seen) == 3 * senders
         assert lost or set(seen.values()) == {each}
         assert {row["cpu"] for row in rows} == {"0", "1"}
