@@ -59,6 +59,11 @@ class Backend(Probes):
         self.attached = len(targets) - len(self.skipped)
 
     def attach_more(self, bpf: Object, targets: list[Target]) -> int:
+        if self.ip_is_entry:  # for the program that is copied this is decided
+            self.skipped += [(target.name, "its entry is not aligned") for target in targets if target.address % 16]
+            targets = [target for target in targets if not target.address % 16]
+            if not targets:
+                return 0
         by_address = {target.address: target for target in targets}
         refused = len(self.skipped)
         with copy(bpf, self.program, by_address) as insns:
