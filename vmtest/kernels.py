@@ -8,8 +8,9 @@ from pwru.errors import PwruError
 
 # What every kernel here has: they are built with CONFIG_KPROBE_EVENTS, with ftrace and with BTF.
 EVERYWHERE = ("kprobe", "fentry", "tracepoint")
-# Where tests run that have the same to say on every kernel (the pytest marker `one_kernel`).
-REFERENCE = "6.12"
+# Where tests run that do not have something else to say on each kernel, by their pytest marker: the oldest, the newest
+# and one between them are told apart by what pwru finds to read and to attach with.
+RUNS_ON = {"one_kernel": ("6.12",), "three_kernels": ("5.10", "6.12", "7.2")}
 
 
 @dataclass(frozen=True)

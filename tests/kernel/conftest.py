@@ -39,9 +39,10 @@ TOTALS = re.compile(r"^(\d+) events? of \d+ packets?, (\d+) lost", re.MULTILINE)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked `one_kernel` runs on one of the kernels only; `-m one_kernel` has it run on any."""
-    if KERNEL and KERNEL.name != kernels.REFERENCE and not config.option.markexpr:
-        elsewhere = [item for item in items if item.get_closest_marker("one_kernel")]
+    """What is marked with one of kernels.RUNS_ON runs on those kernels only; `-m one_kernel` has it run on any."""
+    if KERNEL and not config.option.markexpr:
+        foreign = {marker for marker, names in kernels.RUNS_ON.items() if KERNEL.name not in names}
+        elsewhere = [item for item in items if any(item.get_closest_marker(marker) for marker in foreign)]
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if item not in elsewhere]
 
