@@ -19,13 +19,12 @@ struct {
 	__type(value, struct counters);
 } counters SEC(".maps");
 
-#define MAX_TRIES 256
-
 /*
  * Room for one event, or NULL: then it is counted as lost. Counting is atomic: an interrupt can hit a probe, too.
  *
  * A kprobe that is a breakpoint runs as in an NMI, where the kernel does not wait for another CPU that is at the ring
- * buffer, but gives up. That one is done in a moment.
+ * buffer, but gives up. That one is done in a moment. Each try costs the verifier a walk through the rest of the program,
+ * in every program that is loaded, so the others have one only.
  */
 static __always_inline struct event *reserve_event(void)
 {
@@ -36,7 +35,7 @@ static __always_inline struct event *reserve_event(void)
 	if (!count)
 		return 0;
 	__sync_fetch_and_add(&count->hits, 1);
-	for (int i = 0; i < MAX_TRIES; i++) {
+	for (__u32 i = 0; i < config.tries; i++) {
 		event = bpf_ringbuf_reserve(&events, config.record_size, 0);
 		if (event)
 			return event;

@@ -66,6 +66,7 @@ struct config {
 	__u32 mark;
 	__u32 mark_mask; /* 0: any */
 	__u32 filters; /* which there are, FILTER_ and so on: one load instead of one for each that there is not */
+	__u32 tries; /* at most, to get room for an event: see reserve_event() */
 	__u32 ip_is_entry; /* a kprobe-multi's instruction pointer, rounded down to 16, is the function's address */
 	/* The layout of a record: its size, and where its parts are in it; 0: it has none. */
 	__u32 record_size;

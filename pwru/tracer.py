@@ -326,7 +326,7 @@ def _open(options: Options, image: bytes, config: dict[str, int], probes: Probes
             program.set_autoload(program.name == probes.program)
         btf = Btf(bpf.btf())
         layout = Decoder(btf, _parts(options, probes)).layout
-        values = config | {"ip_is_entry": probes.ip_is_entry} | layout
+        values = config | {"tries": probes.tries, "ip_is_entry": probes.ip_is_entry} | layout
         bpf.map(".rodata.config").set_initial_value(pack(btf, "config", values))
         bpf.map("events").set_max_entries(_ring_buffer_size(options.ring_buffer_size))
     except (BpfError, PwruError) as error:

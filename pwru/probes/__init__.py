@@ -213,6 +213,7 @@ class Probes(ABC):
     has_location: ClassVar[bool] = False
     # See struct config in bpf/pwru.h.
     ip_is_entry: bool = False
+    tries: ClassVar[int] = 1
 
     # What is attached is of this type and attach type: enum bpf_prog_type and bpf_attach_type.
     kind: ClassVar[tuple[int, int]]

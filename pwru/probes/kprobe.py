@@ -64,6 +64,7 @@ class Backend(Probes):
     name = "kprobe"
     program = "on_kprobe"
     kind = libbpf.BPF_PROG_TYPE_KPROBE, 0
+    tries = 32
 
     def unavailable(self) -> str | None:
         if not self.sites.ask("register_kprobe", lambda btf: btf.find("register_kprobe", FUNC) is not None):

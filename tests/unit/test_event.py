@@ -87,7 +87,7 @@ def test_packet_without_ip() -> None:
 
 def test_config_is_packed_by_name() -> None:
     btf = Btf.from_file(str(OBJECT))
-    names = ("netns", "ifindex", "mark", "mark_mask", "filters", "ip_is_entry")
+    names = ("netns", "ifindex", "mark", "mark_mask", "filters", "tries", "ip_is_entry")
     values = dict.fromkeys((*names, "record_size", "meta_at", "tuple_at", "location_at"), 0)
     values.update((name, number) for number, name in enumerate(values))
     assert pack(btf, "config", values) == b"".join(v.to_bytes(4, "little") for v in values.values())
