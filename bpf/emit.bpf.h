@@ -78,6 +78,8 @@ static __noinline int emit(struct sk_buff *skb, __u64 addr, __u32 reason, __u64 
 	event->where.padding = 0;
 	if (config.location_at)
 		*(__u64 *)((void *)event + config.location_at) = location;
+	if (config.time_at)
+		*(__u64 *)((void *)event + config.time_at) = bpf_ktime_get_ns();
 	capture_parts(skb, event);
 	bpf_ringbuf_submit(event, 0);
 	return 0;

@@ -73,6 +73,7 @@ struct config {
 	__u32 meta_at;
 	__u32 tuple_at;
 	__u32 location_at; /* __u64, of a tracepoint that has it: the address of the code that dropped the packet */
+	__u32 time_at; /* __u64, of bpf_ktime_get_ns() */
 };
 
 /* Per CPU; hits = events delivered + full + busy, whatever happens. */

@@ -40,6 +40,8 @@ Ctrl-C ends a trace.
 # What libpcap takes for a protocol by itself. Not `vlan`, `mpls` and the like, which move what comes after them.
 _PROTOCOLS = "ah, arp, carp, esp, icmp, icmp6, igmp, igrp, ip, ip6, pim, rarp, sctp, stp, tcp, udp, vrrp"
 
+_TIMESTAMPS = ("none", "current", "relative", "absolute")
+
 # Flags that stand for a primitive of pcap-filter(7), in the order in which they are joined.
 _PRIMITIVES = {"src_ip": "src {}", "dst_ip": "dst {}", "sport": "src port {}", "dport": "dst port {}", "proto": "{}"}
 
@@ -88,6 +90,12 @@ def _mark(text: str) -> tuple[int, int]:
     mark, slash, mask = text.partition("/")
     value = _u32(mark)
     return value, _u32(mask) if slash else (0xFFFFFFFF if value else 0)
+
+
+def _timestamp(text: str) -> str | None:
+    if text not in _TIMESTAMPS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(_TIMESTAMPS)}")
+    return None if text == "none" else text
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -236,6 +244,13 @@ def parser() -> _Parser:
     flag(output, "--output-json", "one JSON object a line; with --check, one object", "--json")
     flag(output, "--output-meta", "namespace, mark, interface, protocol, MTU, length; default: true", default=True)
     flag(output, "--output-tuple", "addresses and ports; default: true", default=True)
+    output.add_argument(
+        "--timestamp",
+        metavar="MODE",
+        type=_timestamp,
+        help=f"when: {', '.join(_TIMESTAMPS[:-1])} or {_TIMESTAMPS[-1]}; current: ns since boot, relative: ns since "
+        "this packet's last event, absolute: the time of day; default: none",
+    )
     output.add_argument(
         "--output-limit-lines", metavar="N", type=_count, default=0, help="end after N events; default: 0, no limit"
     )

@@ -1,15 +1,15 @@
 """The wire record ⇄ Python: what the BPF programs send, decoded in bulk.
 
 The layout comes from the BTF of the BPF object (the structures in bpf/pwru.h), so the two cannot get out of step. A
-record has the parts that the run asked for, and so all records of a run have one size. An event stays a tuple of the
-skb's address and runs of bytes: those repeat, so formatters decode and format each distinct run once and keep the text.
+record has the parts that the run asked for, and so all records of a run have one size. An event stays a tuple of
+numbers and runs of bytes: those repeat, so formatters decode and format each distinct run once and keep the text.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pwru.errors import PwruError, printable
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from pwru.kernel.btf import Btf
 
 # One event: the address of the skb, then the bytes of struct task, of struct where (with what stands behind it: the
-# location), and of the parts that describe the packet.
-Record = tuple[int, bytes, bytes, bytes]
+# location), and of the parts that describe the packet. If the decoder's are `full`, also the time of the event, in ns
+# since boot (b"" if it was not asked for), and the bytes of what hardly ever repeats.
+Record = tuple[Any, ...]
 
 _EVENT = ("skb", "task", "where")
 _TASK = ("cpu", "pid", "comm")
@@ -92,6 +93,7 @@ class Parts(NamedTuple):
     meta: bool = True
     tuple: bool = True
     location: bool = False
+    time: bool = False
 
 
 def _text(raw: bytes) -> str:
@@ -129,21 +131,28 @@ class Decoder:
         self._task, self._where = _layout(btf, "task", _TASK), _layout(btf, "where", _WHERE)
         self._meta, self._tuple = _layout(btf, "meta", _META), _layout(btf, "tuple", _TUPLE)
         self.parts = parts
-        at = event.size
-        where = self._where.size
-        # struct config: behind struct event, which ends with struct where, each part that is asked for.
-        self.layout = {"record_size": 0, "meta_at": 0, "tuple_at": 0, "location_at": 0}
-        if parts.location:
-            self.layout["location_at"], at, where = at, at + 8, where + 8
-        packet = at
-        if parts.meta:
-            self.layout["meta_at"], at = at, at + self._meta.size
-        if parts.tuple:
-            self.layout["tuple_at"], at = at, at + self._tuple.size
-        self.layout["record_size"] = at
-        self._event = struct.Struct(f"={_HEADER.size}xQ{self._task.size}s{where}s{at - packet}s")
+        # struct config: the size of a record, and where in it each part is that was asked for.
+        self.layout = dict.fromkeys(("record_size", "meta_at", "tuple_at", "location_at", "time_at"), 0)
+        self.layout["record_size"] = event.size
+
+        def add(wanted: bool, name: str, size: int) -> int:
+            at = self.layout["record_size"]
+            if not wanted:
+                return 0
+            self.layout[name], self.layout["record_size"] = at, at + size
+            return size
+
+        # Behind struct event, which ends with struct where.
+        where = self._where.size + add(parts.location, "location_at", 8)
+        packet = add(parts.meta, "meta_at", self._meta.size) + add(parts.tuple, "tuple_at", self._tuple.size)
+        time = add(parts.time, "time_at", 8)
+        details = 0
+        # Whether records have more than what repeats.
+        self.full = bool(time or details)
+        rest = f"{'Q' if time else '0s'}{details}s" if self.full else ""
+        self._event = struct.Struct(f"={_HEADER.size}xQ{self._task.size}s{where}s{packet}s{rest}")
         # In the ring buffer, where every record takes a multiple of 8 bytes.
-        assert at % 8 == 0
+        assert self.layout["record_size"] % 8 == 0
         self.record_size = self._event.size
 
     def records(self, data: memoryview) -> list[Record]:

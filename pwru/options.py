@@ -29,6 +29,7 @@ class Options(NamedTuple):
     output_file_max_backups: int = 0
     output_file_compress: bool = False
     output_limit_lines: int = 0
+    timestamp: str | None = None
     ready_file: str | None = None
     ring_buffer_size: int | None = None
     strict: bool = False

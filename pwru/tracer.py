@@ -344,18 +344,22 @@ def _ring_buffer_size(wanted: int | None) -> int:
 
 
 def _parts(options: Options, probes: Probes) -> Parts:
-    return Parts(options.output_meta, options.output_tuple, probes.has_location)
+    return Parts(options.output_meta, options.output_tuple, probes.has_location, time=options.timestamp is not None)
 
 
 def _format(options: Options, decoder: Decoder, probes: Probes) -> Format:
     symbolizer = Symbolizer(probes)
+    clock = None
+    if options.timestamp:
+        from pwru.output.time import CLOCKS
+
+        clock = CLOCKS[options.timestamp]()
+    make: type[Format]
     if options.output_json:
-        from pwru.output.json import Json
-
-        return Json(decoder, symbolizer.function, symbolizer.last())
-    from pwru.output.text import Text
-
-    return Text(decoder, symbolizer.function, symbolizer.last())
+        from pwru.output.json import Json as make
+    else:
+        from pwru.output.text import Text as make
+    return make(decoder, symbolizer.function, symbolizer.last(), clock)
 
 
 def _ready(options: Options, probes: Probes) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 if TYPE_CHECKING:
     from pwru.event import Decoder, Function, Packet, Record, Symbolize, Task
+    from pwru.output.time import Clock
 
 # What is kept per distinct run of bytes is bounded by forgetting all of it: a trace can go on for days.
 CACHE_LIMIT = 1 << 13
@@ -35,10 +36,16 @@ class _Cache(dict[K, str], Generic[K]):
 class Format(ABC):
     """Turns events into lines. A line is a few look-ups: what repeats along a packet's way is formatted once.
 
-    A line is the texts that skb(), task(), packet() and function() return, one after the other.
+    A line is the texts that skb(), task(), packet() and function() return, one after the other, and the end. With
+    a clock, time() stands in front of it or in front of packet(); with details, details() before the end.
     """
 
-    def __init__(self, decoder: Decoder, symbolize: Symbolize, last: Collection[int] = ()) -> None:
+    end: ClassVar[str]
+    time_first = False
+
+    def __init__(
+        self, decoder: Decoder, symbolize: Symbolize, last: Collection[int] = (), clock: Clock | None = None
+    ) -> None:
         """`last`: what `Where.addr` is of the functions that are the last that an skb passes."""
         self._skbs = _Cache(self.skb)
         self._tasks = _Cache[bytes](lambda run: self.task(decoder.task(run)))
@@ -47,6 +54,7 @@ class Format(ABC):
         self._decoder = decoder
         self._symbolize = symbolize
         self._last_addresses = last
+        self.clock = clock
         # The runs of bytes that say that an event is at one of `last`.
         self._last: set[bytes] = set()
 
@@ -60,12 +68,31 @@ class Format(ABC):
 
     def events(self, records: list[Record]) -> str:
         """The lines for these records, one each, with their line ends."""
+        if self._decoder.full:
+            return self._in_full(records)
         skbs, tasks, packets, functions, last = self._skbs, self._tasks, self._packets, self._functions, self._last
+        end = self.end
         lines = []
         for skb, task, where, packet in records:
-            lines.append(f"{skbs[skb]}{tasks[task]}{packets[packet]}{functions[where]}")
+            lines.append(f"{skbs[skb]}{tasks[task]}{packets[packet]}{functions[where]}{end}")
             if where in last:
                 skbs.pop(skb, None)
+        return "".join(lines)
+
+    def _in_full(self, records: list[Record]) -> str:
+        skbs, tasks, packets, functions, last = self._skbs, self._tasks, self._packets, self._functions, self._last
+        clock, time_first, details, end = self.clock, self.time_first, self.details, self.end
+        lines = []
+        for skb, task, where, packet, ns, rest in records:
+            time = self.time(clock(skb, ns)) if clock else ""
+            first, then = (time, "") if time_first else ("", time)
+            lines.append(
+                f"{first}{skbs[skb]}{tasks[task]}{then}{packets[packet]}{functions[where]}{details(rest)}{end}"
+            )
+            if where in last:
+                skbs.pop(skb, None)
+                if clock:
+                    clock.forget(skb)
         return "".join(lines)
 
     def forget_functions(self) -> None:
@@ -92,3 +119,10 @@ class Format(ABC):
 
     @abstractmethod
     def function(self, function: Function) -> str: ...
+
+    @abstractmethod
+    def time(self, moment: int | str) -> str: ...
+
+    def details(self, run: bytes) -> str:
+        """What hardly ever repeats, and so is not kept."""
+        return ""

@@ -23,6 +23,8 @@ def _members(value: Mapping[str, object]) -> str:
 
 
 class Json(Format):
+    end = "}\n"
+
     def skb(self, address: int) -> str:
         return f'{{"skb":"{address:#x}",'
 
@@ -45,4 +47,7 @@ class Json(Format):
         members = {"func": function.name}
         if function.caller:
             members["caller_func"] = function.caller
-        return _members(members) + "}\n"
+        return _members(members)
+
+    def time(self, moment: int | str) -> str:
+        return _members({"time": moment}) + ","

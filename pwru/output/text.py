@@ -9,6 +9,7 @@ from pwru.output import Format
 
 if TYPE_CHECKING:
     from pwru.event import Decoder, Function, Meta, Packet, Symbolize, Task, Tuple
+    from pwru.output.time import Clock
 
 NAME_WIDTH = 16
 L4_NAMES = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51: "ah", 58: "icmp6", 89: "ospf",
@@ -44,12 +45,19 @@ def tuple_text(t: Tuple | None) -> str:
 
 
 class Text(Format):
-    def __init__(self, decoder: Decoder, symbolize: Symbolize, last: Collection[int] = ()) -> None:
-        super().__init__(decoder, symbolize, last)
+    end = "\n"
+
+    def __init__(
+        self, decoder: Decoder, symbolize: Symbolize, last: Collection[int] = (), clock: Clock | None = None
+    ) -> None:
+        super().__init__(decoder, symbolize, last, clock)
+        self.time_first = clock is not None and clock.is_first
         self._tuple_width = len("TUPLE")
 
     def header(self) -> str:
         columns = f"{'SKB':<18} {'CPU':<3} {'PROCESS':<16} "
+        if self.clock:
+            columns = f"{self.time('TIME')}{columns}" if self.time_first else f"{columns}{self.time('TIMESTAMP')}"
         if self._decoder.parts.meta:
             columns += _META_HEADER
         if self._decoder.parts.tuple:
@@ -77,4 +85,7 @@ class Text(Format):
         return f"{m.netns:<10} {m.mark:<8x} {iface_text(m):^16} 0x{m.protocol:04x} {m.mtu:<5} {m.len:<5} "
 
     def function(self, function: Function) -> str:
-        return f"{function.name} {function.caller}\n" if function.caller else f"{function.name}\n"
+        return f"{function.name} {function.caller}" if function.caller else function.name
+
+    def time(self, moment: int | str) -> str:
+        return f"{moment:<{23 if self.time_first else 16}} "

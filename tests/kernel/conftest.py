@@ -165,6 +165,10 @@ class Trace:
     def wait_for_func(self, pattern: str) -> None:
         self.wait_for(lambda: re.search(pattern, self.out) is not None)
 
+    def wait_until_it_ends(self) -> None:
+        """By itself, at its limit of lines."""
+        assert self.process.wait(PATIENCE) == 0, self.err
+
     def stop(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)

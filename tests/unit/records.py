@@ -53,6 +53,10 @@ def addresses(
     return struct.pack("=16s16sHHBBBx", saddr, daddr, *(ports or (0, 0)), version, l4, ports is not None)
 
 
+def ns(time: int) -> bytes:
+    return struct.pack("=Q", time)
+
+
 NO_IP = addresses(source="", destination="", l4=0)
 
 
@@ -62,7 +66,8 @@ def record(
     task_run: bytes = task(),
     where_run: bytes = where(),
     packet_run: bytes = meta() + addresses(),
+    rest: bytes = b"",
     busy: bool = False,
 ) -> bytes:
-    body = struct.pack("=Q", skb) + task_run + where_run + packet_run
+    body = struct.pack("=Q", skb) + task_run + where_run + packet_run + rest
     return struct.pack("=II", len(body) | busy << 31, 0) + body

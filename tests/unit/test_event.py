@@ -8,7 +8,7 @@ from pwru.errors import PwruError
 from pwru.event import Meta, Packet, Parts, Task, Tuple, Where, pack
 from pwru.kernel.btf import Btf
 
-from .records import NO_IP, OBJECT, addresses, decoder, meta, record, task, where
+from .records import NO_IP, OBJECT, addresses, decoder, meta, ns, record, task, where
 
 
 def test_a_record() -> None:
@@ -37,6 +37,18 @@ def test_a_record_has_the_parts_that_were_asked_for(has_meta: bool, has_tuple: b
     for has, name, size in ((has_tuple, "tuple_at", 40), (has_meta, "meta_at", 40), (has_location, "location_at", 8)):
         at -= size * has
         assert layout[name] == at * has
+
+
+@pytest.mark.parametrize("has_tuple", [False, True])
+def test_a_record_with_its_time(has_tuple: bool) -> None:
+    parts = decoder(Parts(meta=False, tuple=has_tuple, time=True))
+    data = record(packet_run=addresses() * has_tuple, rest=ns(1234567890123))
+    assert parts.layout["time_at"] == len(data) - 16
+    packet_run = addresses() * has_tuple
+    assert (
+        parts.records(memoryview(data * 2))
+        == [(0xFFFF8F3C8192F000, task(), where(), packet_run, 1234567890123, b"")] * 2
+    )
 
 
 def test_records_end_at_one_that_is_being_written() -> None:
@@ -88,7 +100,7 @@ def test_packet_without_ip() -> None:
 def test_config_is_packed_by_name() -> None:
     btf = Btf.from_file(str(OBJECT))
     names = ("netns", "ifindex", "mark", "mark_mask", "filters", "tries", "ip_is_entry")
-    values = dict.fromkeys((*names, "record_size", "meta_at", "tuple_at", "location_at"), 0)
+    values = dict.fromkeys((*names, "record_size", "meta_at", "tuple_at", "location_at", "time_at"), 0)
     values.update((name, number) for number, name in enumerate(values))
     assert pack(btf, "config", values) == b"".join(v.to_bytes(4, "little") for v in values.values())
     with pytest.raises(PwruError, match="does not belong to this version"):

@@ -1,0 +1,72 @@
+"""What --timestamp prints of the time of an event: in the kernel it is bpf_ktime_get_ns(), CLOCK_MONOTONIC."""
+
+from __future__ import annotations
+
+import time
+
+# Of how many packets it is known when they were last seen.
+PACKETS = 1 << 16
+
+_SECOND = 10**9
+
+
+class Clock:
+    """From the skb's address and the time of an event, in ns, to what is printed."""
+
+    # Whether text has that as its first column.
+    is_first = False
+
+    def __call__(self, skb: int, now: int) -> int | str:
+        raise NotImplementedError
+
+    def forget(self, skb: int) -> None:
+        """The packet has come to its end."""
+
+
+class Current(Clock):
+    def __call__(self, skb: int, now: int) -> int:
+        return now
+
+
+class Relative(Clock):
+    """Nanoseconds since this skb's last event; 0 at its first."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] = {}
+
+    def __call__(self, skb: int, now: int) -> int:
+        # Taken out and put in again, so that who was not seen for longest comes first.
+        last = self._last.pop(skb, now)
+        if len(self._last) >= PACKETS:
+            del self._last[next(iter(self._last))]
+        self._last[skb] = now
+        return now - last
+
+    def forget(self, skb: int) -> None:
+        self._last.pop(skb, None)
+
+
+class Absolute(Clock):
+    """The time of day of the event, in this time zone and to the millisecond.
+
+    What the clocks differ by is looked at anew for each second: a machine sleeps, and its time is set.
+    """
+
+    is_first = True
+
+    def __init__(self) -> None:
+        self._second, self._text = -1, ""
+        self._offset, self._until = 0, -1
+
+    def __call__(self, skb: int, now: int) -> str:
+        if not 0 <= self._until - now < _SECOND:
+            self._offset = time.time_ns() - time.monotonic_ns()
+            self._until = now + _SECOND - 1
+        second, rest = divmod(now + self._offset, _SECOND)
+        if second != self._second:
+            self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(second))
+        return f"{self._text}.{rest // 1_000_000:03}"
+
+
+# By what --timestamp says.
+CLOCKS: dict[str, type[Clock]] = {"current": Current, "relative": Relative, "absolute": Absolute}
