@@ -27,8 +27,10 @@ from vmtest.product import CHECKOUT
 LOGS = CHECKOUT / "build/vmtest"
 TIMED_OUT, FAILED = 124, 125  # exit statuses, as those of timeout(1) and env(1)
 TAIL = 1 << 16  # bytes that are kept of a stream that is echoed
-# Emulated CPUs that run side by side can miss that the kernel changes its code while it boots ("Oops: int3", once in
-# about fifty boots). Nothing of ours has run then, so it is booted again.
+# Emulated CPUs that run side by side can miss that the kernel changes its code: they run into a breakpoint that is not
+# there any more, of which the kernel knows nothing. That is seen once in about fifty boots, which are done again then,
+# and once in some hours of attaching probes.
+EMULATIONS_FAULT = "Oops: int3"
 BOOTS = 3
 
 
@@ -83,6 +85,11 @@ class Result:
     log: Path | None
     boot: float
     seconds: float
+
+    @property
+    def is_emulations_fault(self) -> bool:
+        """Whether it may have failed for that only."""
+        return EMULATIONS_FAULT in (self.error or "")
 
     def check(self) -> "Result":
         """Itself; raises PwruError unless the command succeeded."""

@@ -14,6 +14,7 @@ from .conftest import LINE, Network, Trace, send_udp
 FILTER = ("udp and dst port 9999",)
 
 
+@pytest.mark.one_kernel
 @pytest.mark.parametrize("json", [False, True], ids=["text", "json"])
 def test_rotation(network: Network, pwru: Callable[..., Trace], tmp_path: Path, json: bool) -> None:
     """Each line is in one file, whole, and there are as many as the trace says."""

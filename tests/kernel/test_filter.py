@@ -59,6 +59,7 @@ FLAGS: dict[tuple[str, ...], set[str]] = {
 }
 
 
+@pytest.mark.three_kernels
 def test_flags_that_are_joined_to_the_filter(network: Network, pwru: Callable[..., Trace]) -> None:
     """Each lets pass what it names, and nothing else of the same traffic."""
     with ExitStack() as stack:

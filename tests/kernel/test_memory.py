@@ -57,6 +57,7 @@ def test_remembered_or_found_is_the_same(pwru: Start, network: Network) -> None:
 
 
 @pytest.mark.skipif(BACKENDS == ("tracepoint",), reason="no functions can be traced here")
+@pytest.mark.one_kernel
 def test_it_was_really_remembered(pwru: Start, network: Network) -> None:
     """With a function less in it, that function is not attached to."""
     seen, _ = ping(pwru, network)
@@ -71,6 +72,7 @@ def test_it_was_really_remembered(pwru: Start, network: Network) -> None:
 
 @pytest.mark.skipif(BACKENDS == ("tracepoint",), reason="no functions can be traced here")
 @pytest.mark.parametrize("damage", ["a bit", "cut off", "writable by others", "nothing"])
+@pytest.mark.one_kernel
 def test_a_file_that_is_not_to_be_trusted(damage: str, pwru: Start, network: Network) -> None:
     first = ping(pwru, network)
     path = file()
@@ -88,6 +90,7 @@ def test_a_file_that_is_not_to_be_trusted(damage: str, pwru: Start, network: Net
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.one_kernel
 def test_another_kernels_btf_is_not_remembered(pwru: Start, tmp_path: Path) -> None:
     """What --kernel-btf says holds for that run."""
     copy = tmp_path / "btf"
@@ -97,6 +100,7 @@ def test_another_kernels_btf_is_not_remembered(pwru: Start, tmp_path: Path) -> N
     assert not os.path.exists(FOLDER) or not os.listdir(FOLDER)
 
 
+@pytest.mark.one_kernel
 def test_it_is_small(pwru: Start) -> None:
     with pwru() as trace:
         trace.stop()

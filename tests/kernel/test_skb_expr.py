@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.unit.filter.test_expression import (  # noqa: F401  (fixtures and tests, collected here too)
     cast,
     image,
@@ -23,6 +25,7 @@ from .test_backends import each_backend, some
 Start = Callable[..., Trace]
 
 
+@pytest.mark.three_kernels
 @each_backend
 def test_length(network: Network, pwru: Start, backend: str) -> None:
     with pwru(*some(backend), "--filter-skb-expr", "skb->len > 500 && skb->len < 700", "icmp") as trace:
@@ -36,6 +39,7 @@ def test_length(network: Network, pwru: Start, backend: str) -> None:
     assert trace.totals() == (len(rows), 0)
 
 
+@pytest.mark.three_kernels
 @each_backend
 def test_mark(network: Network, pwru: Start, backend: str) -> None:
     """The mark ends where the packet leaves the namespace."""
@@ -47,6 +51,7 @@ def test_mark(network: Network, pwru: Start, backend: str) -> None:
     assert {(row["mark"], row["netns"]) for row in trace.rows()} == {("1234", str(netns_inode(network.client)))}
 
 
+@pytest.mark.three_kernels
 @each_backend
 def test_through_pointers(network: Network, pwru: Start, backend: str) -> None:
     """The device's name; a packet that has no device yet is none of them."""
@@ -57,6 +62,7 @@ def test_through_pointers(network: Network, pwru: Start, backend: str) -> None:
     assert {row["iface"] for row in trace.rows()} == {"v1:2"}
 
 
+@pytest.mark.three_kernels
 @each_backend
 def test_constants_and_a_pcap_filter(network: Network, firewall: int, pwru: Start, backend: str) -> None:
     """Of two connections the one that is refused, and of that not the RST, before it has found the socket."""
