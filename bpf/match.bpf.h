@@ -43,14 +43,41 @@ static __noinline bool meta_matches(struct sk_buff *skb)
 	return (get(skb, mark) & config.mark_mask) == config.mark;
 }
 
+/* The task is whoever runs on this CPU. The kernel fills a comm up with zeros. */
+static __noinline bool task_matches(void)
+{
+	const volatile __u32 *wanted = (const volatile __u32 *)config.comm;
+	struct task task __attribute__((aligned(8)));
+	const __u32 *comm = (const __u32 *)task.comm;
+
+	capture_task(&task);
+	if (config.pid && task.pid != config.pid)
+		return false;
+	return !wanted[0] ||
+	       (comm[0] == wanted[0] && comm[1] == wanted[1] && comm[2] == wanted[2] && comm[3] == wanted[3]);
+}
+
 /* All filters, in the order of what they cost. */
 static __noinline bool all_match(struct sk_buff *skb, __u32 filters)
 {
+	if (filters & FILTER_TASK && !task_matches())
+		return false;
 	if (filters & FILTER_META && !meta_matches(skb))
 		return false;
 	if (filters & FILTER_SKB_EXPR && !filter_skb((__u64)skb))
 		return false;
 	return !(filters & FILTER_PACKET) || packet_matches(skb, filters & FILTER_LEN);
+}
+
+static __always_inline bool reason_matches(__u32 reason)
+{
+	bool found = false;
+
+	if (!(config.filters & FILTER_REASON))
+		return true;
+	for (int i = 0; i < MAX_REASONS; i++)
+		found |= config.reasons[i] == reason;
+	return found;
 }
 
 /* Mostly there is just a packet filter. The verifier knows which way it is and drops the other. */

@@ -133,11 +133,13 @@ SEC("raw_tp")
 int on_tracepoint(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u64 what;
+	__u32 reason;
 	struct sk_buff *skb;
 
 	asm volatile("%0 = %1 ll" : "=r"(what) : "i"(TRACEPOINT_TEMPLATE));
 	skb = (void *)tracepoint_arg(ctx, what & 15);
-	if (!skb || !matches(skb))
+	reason = tracepoint_arg(ctx, what >> 4 & 15);
+	if (!skb || !reason_matches(reason) || !matches(skb))
 		return 0;
-	return emit(skb, what >> 32, tracepoint_arg(ctx, what >> 4 & 15), tracepoint_arg(ctx, what >> 8 & 15));
+	return emit(skb, what >> 32, reason, tracepoint_arg(ctx, what >> 8 & 15));
 }

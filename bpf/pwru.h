@@ -59,12 +59,19 @@ struct tuple {
 #define FILTER_SKB_EXPR 2 /* the filter_skb() stub holds a condition */
 #define FILTER_PACKET 4 /* the filter_l2() and filter_l3() stubs hold a packet filter */
 #define FILTER_LEN 8 /* that looks at the packet's length */
+#define FILTER_TASK 16 /* pid and comm */
+#define FILTER_REASON 32 /* reasons; of tracepoints */
+
+#define MAX_REASONS 8
 
 struct config {
 	__u32 netns; /* 0: any */
 	__u32 ifindex; /* 0: any */
 	__u32 mark;
 	__u32 mark_mask; /* 0: any */
+	__u32 pid; /* 0: any */
+	char comm[TASK_COMM_LEN]; /* empty: any; the bytes behind its end are 0 */
+	__u32 reasons[MAX_REASONS]; /* enum skb_drop_reason, or a subsystem's; fewer are repeated */
 	__u32 filters; /* which there are, FILTER_ and so on: one load instead of one for each that there is not */
 	__u32 tries; /* at most, to get room for an event: see reserve_event() */
 	__u32 ip_is_entry; /* a kprobe-multi's instruction pointer, rounded down to 16, is the function's address */

@@ -79,7 +79,8 @@ def _try(options: Options, name: str) -> str:
         if reason := probes.unavailable():
             return reason
         with Stop() as stop:
-            bpf = attach_with(probes, options, OBJECT.read_bytes(), filters(Options()), stop, Phases(enabled=False))
+            config = filters(Options(), sites)
+            bpf = attach_with(probes, options, OBJECT.read_bytes(), config, stop, Phases(enabled=False))
         probes.detach()
         bpf.close()
     except (Refused, PwruError, OSError) as error:

@@ -23,7 +23,7 @@ A flag that takes no value may be given one: --output-json=false.
 examples:
   pwru host 1.1.1.1 and tcp port 443
       the way of these packets, from end to end
-  pwru --filter-func 'kfree_skb.*|sk_skb_reason_drop' --proto tcp
+  pwru --filter-drop-reason any --proto tcp
       only where TCP is dropped, and why
   pwru --src-ip 10.0.0.0/8 --dport 53 udp or tcp
       to a name server, from this network
@@ -90,6 +90,12 @@ def _mark(text: str) -> tuple[int, int]:
     mark, slash, mask = text.partition("/")
     value = _u32(mark)
     return value, _u32(mask) if slash else (0xFFFFFFFF if value else 0)
+
+
+def _comm(text: str) -> str:
+    if not 1 <= len(text.encode()) <= 15 or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a process: the kernel keeps 1 to 15 bytes of it")
+    return text
 
 
 def _timestamp(text: str) -> str | None:
@@ -203,6 +209,18 @@ def parser() -> _Parser:
         "--filter-skb-expr",
         metavar="EXPR",
         help="with such fields: 'skb->len > 1000 && skb->mark & 0xff == 1' is C, but & binds tighter than ==",
+    )
+
+    packets.add_argument(
+        "--filter-pid", metavar="PID", type=_size, default=0, help="while this process runs: for what it sends"
+    )
+    packets.add_argument("--filter-comm", metavar="NAME", type=_comm, help="while a process of this name runs")
+    packets.add_argument(
+        "--filter-drop-reason",
+        metavar="A,B",
+        type=_names,
+        default=(),
+        help="only where they are dropped, and only for these reasons (NO_SOCKET; any)",
     )
 
     which = p.add_argument_group("which functions")
@@ -331,6 +349,12 @@ def options(arguments: list[str] | None = None) -> Options:
                 p.error(f"--{name.replace('_', '-')} says what becomes of --output-file, which is not there")
     if not values.pop("all_kprobes", True):
         p.error("--all-kprobes=false: name the functions that are wanted with --filter-func")
+    if values["filter_drop_reason"]:
+        if values["backend"] not in (None, "tracepoint"):
+            p.error("--filter-drop-reason is about a tracepoint: there is no other --backend for it")
+        if values["filter_func"] or values["kmods"] or values["all_kmods"]:
+            p.error("--filter-drop-reason is about a tracepoint: it goes without --filter-func and modules")
+        values["backend"], values["filter_func"] = "tracepoint", "kfree_skb"
     mark, mask = values.pop("filter_mark")
     typed = " ".join(values.pop("pcap_filter")).strip()
     primitives = [form.format(value) for name, form in _PRIMITIVES.items() if (value := values.pop(name)) is not None]

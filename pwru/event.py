@@ -8,7 +8,7 @@ numbers and runs of bytes: those repeat, so formatters decode and format each di
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pwru.errors import PwruError, printable
@@ -118,8 +118,8 @@ def _layout(btf: Btf, name: str, expected: tuple[str, ...]) -> struct.Struct:
     return struct.Struct("".join(parts))
 
 
-def pack(btf: Btf, name: str, values: dict[str, int]) -> bytes:
-    """The bytes of a structure of integers; `values` are its members in their order."""
+def pack(btf: Btf, name: str, values: Mapping[str, int | bytes]) -> bytes:
+    """The bytes of a structure; `values` are its members in their order, arrays as bytes."""
     return _layout(btf, name, tuple(values)).pack(*values.values())
 
 

@@ -19,6 +19,9 @@ class Options(NamedTuple):
     filter_mark: int = 0
     filter_mark_mask: int = 0
     filter_skb_expr: str | None = None
+    filter_pid: int = 0
+    filter_comm: str | None = None
+    filter_drop_reason: tuple[str, ...] = ()
     filter_kprobe_batch: int = 10
     output_json: bool = False
     output_meta: bool = True

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pwru import memlock
 from pwru.errors import PwruError
 from pwru.event import Decoder, Parts, pack
-from pwru.kernel import features, netns
+from pwru.kernel import drops, features, netns
 from pwru.kernel.btf import VMLINUX, Btf
 from pwru.kernel.memory import Memory
 from pwru.libbpf import BpfError, Object, RingBuffer
@@ -56,10 +56,10 @@ def trace(options: Options, compiler: Compiler | None = None) -> bool:
     _check_capabilities()
     writer = destination(options)
     _check_ready_file(options.ready_file)
-    config = filters(options)
     modules, watch = _modules(options)
     memory = None if options.kernel_btf or not os.path.exists(VMLINUX) else Memory()
     sites = Sites(options.filter_func, kernel_btf=options.kernel_btf, modules=modules, memory=memory)
+    config = filters(options, sites)
     skb_expr = _skb_expr(options, sites)
     with Stop() as stop:
         image = cache(lambda: _image(compiler, sites, skb_expr))
@@ -190,25 +190,36 @@ def _damaged(error: Exception) -> PwruError:
     )
 
 
-# struct config in bpf/pwru.h.
-_FILTER_META, _FILTER_SKB_EXPR, _FILTER_PACKET, _FILTER_LEN = 1, 2, 4, 8
+# bpf/pwru.h.
+_FILTER_META, _FILTER_SKB_EXPR, _FILTER_PACKET, _FILTER_LEN, _FILTER_TASK, _FILTER_REASON = 1, 2, 4, 8, 16, 32
+_MAX_REASONS = 8
+# Values of struct config, by name.
+Config = dict[str, int | bytes]
 
 
-def filters(options: Options) -> dict[str, int]:
+def filters(options: Options, sites: Sites) -> Config:
     """The first values of struct config in bpf/pwru.h: what is filtered by."""
     inode = netns.resolve_netns(options.filter_netns) if options.filter_netns is not None else 0
     ifindex = 0
     if options.filter_ifname is not None:
         ifindex = netns.ifindex(options.filter_ifname, options.filter_netns)
         inode = inode or netns.current_netns()
+    reasons = drops.reasons(options.filter_drop_reason, sites.drop_reasons) if options.filter_drop_reason else []
+    if len(reasons) > _MAX_REASONS:
+        raise PwruError(f"--filter-drop-reason: {len(reasons)} of them; {_MAX_REASONS} can be told apart, or `any`")
     return {
         "netns": inode,
         "ifindex": ifindex,
         "mark": options.filter_mark & options.filter_mark_mask,
         "mark_mask": options.filter_mark_mask,
+        "pid": options.filter_pid,
+        "comm": (options.filter_comm or "").encode(),
+        "reasons": struct.pack(f"={_MAX_REASONS}I", *(reasons * _MAX_REASONS or [0] * _MAX_REASONS)[:_MAX_REASONS]),
         "filters": (_FILTER_META if inode or ifindex or options.filter_mark_mask else 0)
         | (_FILTER_SKB_EXPR if options.filter_skb_expr is not None else 0)
-        | (_FILTER_PACKET if options.pcap_filter else 0),
+        | (_FILTER_PACKET if options.pcap_filter else 0)
+        | (_FILTER_TASK if options.filter_pid or options.filter_comm else 0)
+        | (_FILTER_REASON if reasons else 0),
     }
 
 
@@ -235,7 +246,7 @@ def _modules(options: Options) -> tuple[list[str], Watch | None]:
 def _attach(
     options: Options,
     image: Callable[[], tuple[bytes, bool]],
-    config: dict[str, int],
+    config: Config,
     sites: Sites,
     stop: Stop,
     phases: Phases,
@@ -253,7 +264,7 @@ def _attach(
                 stop.check()  # what a terminal sends has ended the compiler, too
             phases.done("packet filter")
             if uses_len:
-                config = {**config, "filters": config["filters"] | _FILTER_LEN}
+                config = {**config, "filters": int(config["filters"]) | _FILTER_LEN}
             bpf = attach_with(probes, options, spliced, config, stop, phases)
         except Refused as error:
             refused.append(f"{name}: {error}")
@@ -274,9 +285,7 @@ def _find(probes: Probes, refused: list[str]) -> None:
         raise PwruError("; ".join([str(error), *refused])) from None
 
 
-def attach_with(
-    probes: Probes, options: Options, image: bytes, config: dict[str, int], stop: Stop, phases: Phases
-) -> Object:
+def attach_with(probes: Probes, options: Options, image: bytes, config: Config, stop: Stop, phases: Phases) -> Object:
     """The object, loaded and attached by this backend; raises Refused or PwruError, and then nothing is left of it."""
     bpf = _load(options, image, config, probes)
     phases.done(f"{probes.name}: load")
@@ -296,7 +305,7 @@ def attach_with(
     return bpf
 
 
-def _load(options: Options, image: bytes, config: dict[str, int], probes: Probes) -> Object:
+def _load(options: Options, image: bytes, config: Config, probes: Probes) -> Object:
     """The object in the kernel, with only the program of this backend."""
     while True:
         bpf = _open(options, image, config, probes)
@@ -316,7 +325,7 @@ def _load(options: Options, image: bytes, config: dict[str, int], probes: Probes
             raise PwruError(f"the kernel refused the BPF programs: {os.strerror(error.errno or 0)}{hint}") from None
 
 
-def _open(options: Options, image: bytes, config: dict[str, int], probes: Probes) -> Object:
+def _open(options: Options, image: bytes, config: Config, probes: Probes) -> Object:
     try:
         bpf = Object(image, "pwru", btf_custom_path=options.kernel_btf)
         wanted = bpf.program(probes.program)
@@ -363,7 +372,7 @@ def _format(options: Options, decoder: Decoder, probes: Probes) -> Format:
 
 
 def _ready(options: Options, probes: Probes) -> None:
-    what = "tracepoints" if probes.name == "tracepoint" else "functions"
+    what = ("tracepoint" if probes.name == "tracepoint" else "function") + "s" * (probes.attached != 1)
     if empty := [module for module in probes.sites.empty_modules if module in options.kmods]:
         say(f"Not traced: functions of {some(empty)}: none has an skb argument that can be read.")
     say(f"Attached to {probes.attached} {what} ({probes.name})" + _skipped(probes) + ".")

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
+from subprocess import PIPE
 
 import pytest
 
+from pwru.output.text import cut
+from pwru.probes import Sites
 from tests.unit.filter import harness
 from tests.unit.filter.test_verdicts import (  # noqa: F401  (fixtures and tests, collected here too)
     cast,
@@ -24,7 +28,7 @@ from tests.unit.filter.test_verdicts import (  # noqa: F401  (fixtures and tests
     test_programs,
 )
 
-from .conftest import Network, Trace, connect, send_udp
+from .conftest import Network, Trace, connect, fails, send_udp
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,69 @@ def test_flags_that_are_joined_to_the_filter(network: Network, pwru: Callable[..
         for trace in traces.values():
             assert trace.stop() == 0
     assert {flags: tuples(trace) for flags, trace in traces.items()} == FLAGS
+
+
+@pytest.mark.three_kernels
+def test_by_process(network: Network, pwru: Callable[..., Trace]) -> None:
+    """Two processes send; of each filter only one is seen."""
+    with subprocess.Popen(
+        ["ip", "netns", "exec", network.client, "python3", "-c", ONE_PACKET], stdin=PIPE, stdout=PIPE, text=True
+    ) as sender:
+        assert sender.stdout
+        pid = int(sender.stdout.readline())
+        flags = ("--filter-func=__ip_local_out", f"dst host {network.destination}")
+        with (
+            pwru("--filter-pid", str(pid), *flags) as by_pid,
+            pwru("--filter-comm", "by any other", *flags) as by_comm,
+            pwru("--filter-comm", "by any", *flags) as by_half,
+            pwru("--filter-pid", str(pid), "--filter-comm", "ping", *flags) as by_both,
+        ):
+            network.ping()
+            sender.communicate("go\n")
+            for trace in (by_pid, by_comm, by_half, by_both):
+                assert trace.stop() == 0
+    assert [row["process"] for row in by_pid.rows()] == [cut(f"by any other:{pid}")]
+    assert [row["process"] for row in by_comm.rows()] == [cut(f"by any other:{pid}")]
+    assert by_half.rows() == by_both.rows() == []
+
+
+ONE_PACKET = """
+import os, socket, sys
+open("/proc/self/comm", "w").write("by any other")
+print(os.getpid(), flush=True)
+sys.stdin.readline()
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"", ("10.9.0.2", 7777))
+"""
+
+
+@pytest.mark.three_kernels
+def test_drop_reasons(network: Network, firewall: int, pwru: Callable[..., Trace]) -> None:
+    """A firewall drops, and a socket is missing: each reason alone, both, and any. What arrives is in none of them."""
+    known = Sites().drop_reasons
+    wanted = {"any": {"NETFILTER_DROP", "NO_SOCKET"} if known else {""}}
+    if known:
+        number = next(number for number, name in known.items() if name == "SKB_DROP_REASON_NO_SOCKET")
+        wanted |= {"netfilter_drop": {"NETFILTER_DROP"}, f"{number}": {"NO_SOCKET"}}
+        wanted |= {"NO_SOCKET,SKB_DROP_REASON_NETFILTER_DROP": {"NO_SOCKET", "NETFILTER_DROP"}}
+    with ExitStack() as stack:
+        traces = {
+            reasons: stack.enter_context(pwru("--filter-drop-reason", reasons, f"dst host {network.destination}"))
+            for reasons in wanted
+        }
+        network.ping()
+        connect(network, network.destination, firewall)
+        send_udp(network, 1)
+        for trace in traces.values():
+            assert trace.stop() == 0
+    for reasons, names in wanted.items():
+        rows = traces[reasons].rows()
+        funcs = [re.fullmatch(r"tracepoint:kfree_skb(?:\(SKB_DROP_REASON_(\w+)\))? \w+\+0x.*", r["func"]) for r in rows]
+        assert {func and (func[1] or "") for func in funcs} == names, rows
+        assert not any("icmp" in row["tuple"] for row in rows)
+    if known:
+        assert "did you mean NETFILTER_DROP" in fails("--filter-drop-reason", "netfilter_dorp")
+    else:
+        assert "tells no reasons" in fails("--filter-drop-reason", "NO_SOCKET")
 
 
 def tuples(trace: Trace) -> set[str]:

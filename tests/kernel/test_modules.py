@@ -214,7 +214,7 @@ def test_a_module_without_packets(network: Network, pwru: Start) -> None:
     with pwru("--kmods=overlay,veth", "--filter-func=ip_rcv") as trace:
         trace.stop()
     assert "Not traced: functions of overlay: none has an skb argument that can be read.\n" in trace.err
-    assert "Attached to 1 functions" in trace.err
+    assert "Attached to 1 function " in trace.err
 
 
 @needs_btf

@@ -23,7 +23,7 @@ from tests.kernel.test_stop import ids, nothing_left  # noqa: F401  (one is a fi
 def attached(probes: Probes) -> Iterator[Callable[[], list[str]]]:
     """The backend at work; gives a function that tells where packets were seen so far."""
     image = OBJECT.read_bytes()
-    with tracer._load(Options(), image, tracer.filters(Options()), probes) as bpf:
+    with tracer._load(Options(), image, tracer.filters(Options(), probes.sites), probes) as bpf:
         try:
             probes.attach(bpf, lambda done, total: None)
             decoder, events = Decoder(Btf(bpf.btf()), Parts()), bpf.map("events")

@@ -99,9 +99,11 @@ def test_packet_without_ip() -> None:
 
 def test_config_is_packed_by_name() -> None:
     btf = Btf.from_file(str(OBJECT))
-    names = ("netns", "ifindex", "mark", "mark_mask", "filters", "tries", "ip_is_entry")
-    values = dict.fromkeys((*names, "record_size", "meta_at", "tuple_at", "location_at", "time_at"), 0)
+    names = ("netns", "ifindex", "mark", "mark_mask", "pid", "comm", "reasons", "filters", "tries", "ip_is_entry")
+    values: dict[str, int | bytes] = dict.fromkeys((*names, *decoder().layout), 0)
     values.update((name, number) for number, name in enumerate(values))
-    assert pack(btf, "config", values) == b"".join(v.to_bytes(4, "little") for v in values.values())
+    values |= {"comm": b"comm".ljust(16, b"\0"), "reasons": bytes(range(32))}
+    expected = (v if isinstance(v, bytes) else v.to_bytes(4, "little") for v in values.values())
+    assert pack(btf, "config", values) == b"".join(expected)
     with pytest.raises(PwruError, match="does not belong to this version"):
         pack(btf, "config", {"netns": 1})
