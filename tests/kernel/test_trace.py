@@ -164,5 +164,6 @@ def test_the_examples_of_help(pwru: Start, tmp_path: Path, monkeypatch: pytest.M
     for example in examples:
         words = shlex.split(example.replace("$$", str(os.getpid())))
         # Attaching to everything takes long on some kernels, and is tested above.
-        with pwru(*words, *[] if "--filter-func" in words else ["--filter-func=ip_rcv"]) as trace:
+        narrow = {"--filter-func", "--filter-drop-reason"} & set(words)
+        with pwru(*words, *[] if narrow else ["--filter-func=ip_rcv"]) as trace:
             assert trace.stop() == 0
