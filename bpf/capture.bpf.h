@@ -29,6 +29,8 @@
 
 #define MAC_UNSET 0xffff /* skb_mac_header_was_set() */
 
+const volatile struct config config SEC(".rodata.config") = {};
+
 /* Where the headers of an skb are. Positions are offsets from head; 0 is never one. */
 struct headers {
 	__u64 head;
@@ -124,6 +126,8 @@ static __always_inline void capture_ports(const struct headers *h, __u32 at, __u
 	tuple->sport = bpf_ntohs(ports & 0xffff);
 	tuple->dport = bpf_ntohs(ports >> 16);
 	tuple->has_ports = 1;
+	if (config.tcp_flags && tuple->l4_protocol == IPPROTO_TCP && at + 14 <= h->tail)
+		tuple->tcp_flags = load_u32(h->head + at + 12) >> 8;
 }
 
 static __always_inline void capture_ipv4(const struct headers *h, const __u64 words[6], struct tuple *tuple)
@@ -182,15 +186,25 @@ static __always_inline void capture_ipv6(const struct headers *h, const __u64 wo
 	}
 }
 
-static __always_inline void find_tuple(struct sk_buff *skb, __u16 protocol, struct tuple *tuple)
+static __always_inline void capture_ip(const struct headers *h, struct tuple *tuple)
 {
-	struct headers h;
 	__u64 words[6];
 	__u32 version;
 
-	find_headers(skb, &h);
-	if (!h.network || h.network >= h.tail)
+	if (!h->network || h->network >= h->tail)
 		return;
+	load_words(h->head + h->network, words);
+	version = words[0] >> 4 & 0xf;
+	if (version == 4)
+		capture_ipv4(h, words, tuple);
+	else if (version == 6)
+		capture_ipv6(h, words, tuple);
+}
+
+static __always_inline void find_tuple(struct sk_buff *skb, __u16 protocol, struct tuple *tuple)
+{
+	struct headers h;
+
 	/*
 	 * The version nibble alone is no proof: other protocols have what they like there. A packet on its way out has
 	 * no protocol yet, or that of a tag in front.
@@ -205,18 +219,37 @@ static __always_inline void find_tuple(struct sk_buff *skb, __u16 protocol, stru
 	default:
 		return;
 	}
-	load_words(h.head + h.network, words);
-	version = words[0] >> 4 & 0xf;
-	if (version == 4)
-		capture_ipv4(&h, words, tuple);
-	else if (version == 6)
-		capture_ipv6(&h, words, tuple);
+	find_headers(skb, &h);
+	capture_ip(&h, tuple);
 }
 
 static __noinline void capture_tuple(struct sk_buff *skb, __u16 protocol, struct tuple *tuple)
 {
 	__builtin_memset(tuple, 0, sizeof(*tuple));
 	find_tuple(skb, protocol, tuple);
+	RETURN_VOID;
+}
+
+/* Of what is inside a tunnel's headers: they have been put in front of it, and are not pulled yet. */
+static __noinline void capture_tunnel(struct sk_buff *skb, struct tuple *tuple)
+{
+	struct headers h;
+
+	__builtin_memset(tuple, 0, sizeof(*tuple));
+	if (BPF_CORE_READ_BITFIELD_PROBED(skb, encapsulation)) {
+		find_headers(skb, &h);
+		h.network = get(skb, inner_network_header);
+		capture_ip(&h, tuple);
+	}
+	RETURN_VOID;
+}
+
+static __noinline void capture_cb(struct sk_buff *skb, struct cb *cb)
+{
+	__u32 at = SKB_OFFSET(cb) + bpf_core_field_offset(struct qdisc_skb_cb, data);
+
+	if (!copy(cb, sizeof(*cb), (__u64)skb + at))
+		__builtin_memset(cb, 0, sizeof(*cb));
 	RETURN_VOID;
 }
 

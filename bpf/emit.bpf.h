@@ -56,6 +56,10 @@ static __noinline void capture_parts(struct sk_buff *skb, struct event *event)
 	capture_task(&event->task);
 	if (config.meta_at)
 		capture_meta(skb, meta);
+	if (config.cb_at)
+		capture_cb(skb, (void *)event + config.cb_at);
+	if (config.tunnel_at)
+		capture_tunnel(skb, (void *)event + config.tunnel_at);
 	if (config.tuple_at)
 		capture_tuple(skb, config.meta_at ? meta->protocol : bpf_ntohs(get(skb, protocol)),
 			      (void *)event + config.tuple_at);

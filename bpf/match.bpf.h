@@ -8,8 +8,6 @@
 #ifndef __MATCH_BPF_H__
 #define __MATCH_BPF_H__
 
-const volatile struct config config SEC(".rodata.config") = {};
-
 static __noinline __u32 packet_length(struct sk_buff *skb, __u64 head)
 {
 	return get(skb, len) + find_data(skb, head);

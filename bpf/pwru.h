@@ -52,7 +52,13 @@ struct tuple {
 	__u8 ip_version; /* 4, 6, or 0: no IP header was found and all else is 0 */
 	__u8 l4_protocol;
 	__u8 has_ports; /* the packet begins a TCP or UDP header that could be read */
-	__u8 padding;
+	__u8 tcp_flags; /* of a TCP header, if struct config asks for them */
+};
+
+/* What a BPF program of tc sees as __sk_buff->cb. */
+struct cb {
+	__u32 words[5];
+	__u32 padding;
 };
 
 #define FILTER_META 1 /* the members from netns to mark_mask */
@@ -75,10 +81,13 @@ struct config {
 	__u32 filters; /* which there are, FILTER_ and so on: one load instead of one for each that there is not */
 	__u32 tries; /* at most, to get room for an event: see reserve_event() */
 	__u32 ip_is_entry; /* a kprobe-multi's instruction pointer, rounded down to 16, is the function's address */
+	__u32 tcp_flags; /* whether tuples have them */
 	/* The layout of a record: its size, and where its parts are in it; 0: it has none. */
 	__u32 record_size;
 	__u32 meta_at;
+	__u32 cb_at;
 	__u32 tuple_at;
+	__u32 tunnel_at; /* struct tuple, of what an encapsulated packet carries */
 	__u32 location_at; /* __u64, of a tracepoint that has it: the address of the code that dropped the packet */
 	__u32 time_at; /* __u64, of bpf_ktime_get_ns() */
 };

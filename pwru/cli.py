@@ -98,6 +98,12 @@ def _comm(text: str) -> str:
     return text
 
 
+def _name_width(text: str) -> int:
+    if (width := _count(text)) < len("NETNS NAME"):
+        raise argparse.ArgumentTypeError(f"{text}: it must be 10 or more")
+    return width
+
+
 def _timestamp(text: str) -> str | None:
     if text not in _TIMESTAMPS:
         raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(_TIMESTAMPS)}")
@@ -262,6 +268,13 @@ def parser() -> _Parser:
     flag(output, "--output-json", "one JSON object a line; with --check, one object", "--json")
     flag(output, "--output-meta", "namespace, mark, interface, protocol, MTU, length; default: true", default=True)
     flag(output, "--output-tuple", "addresses and ports; default: true", default=True)
+    flag(output, "--output-tcp-flags", "the flags of TCP, behind the protocol: (tcp:SYN|ACK)")
+    flag(output, "--output-tunnel", "addresses and ports of what a tunnel's packet carries")
+    flag(output, "--output-skb-cb", "the control block, as BPF programs of tc see it")
+    flag(output, "--output-netns-names", "names of network namespaces, those of ip-netns(8)")
+    output.add_argument(
+        "--netns-names-max-length", metavar="N", type=_name_width, default=16, help="of which N characters; default: 16"
+    )
     output.add_argument(
         "--timestamp",
         metavar="MODE",
@@ -355,6 +368,8 @@ def options(arguments: list[str] | None = None) -> Options:
         if values["filter_func"] or values["kmods"] or values["all_kmods"]:
             p.error("--filter-drop-reason is about a tracepoint: it goes without --filter-func and modules")
         values["backend"], values["filter_func"] = "tracepoint", "kfree_skb"
+    if values["output_netns_names"] and not values["output_meta"]:
+        p.error("--output-netns-names names what --output-meta=false leaves out")
     mark, mask = values.pop("filter_mark")
     typed = " ".join(values.pop("pcap_filter")).strip()
     primitives = [form.format(value) for name, form in _PRIMITIVES.items() if (value := values.pop(name)) is not None]

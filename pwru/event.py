@@ -25,7 +25,8 @@ _EVENT = ("skb", "task", "where")
 _TASK = ("cpu", "pid", "comm")
 _WHERE = ("addr", "reason", "padding")
 _META = ("netns", "mark", "ifindex", "mtu", "len", "protocol", "padding", "ifname")
-_TUPLE = ("saddr", "daddr", "sport", "dport", "ip_version", "l4_protocol", "has_ports", "padding")
+_TUPLE = ("saddr", "daddr", "sport", "dport", "ip_version", "l4_protocol", "has_ports", "tcp_flags")
+_CB = ("words", "padding")
 
 # Of the ring buffer: the length, with bits that say that the kernel still writes or gave up the record; a page offset.
 _HEADER = struct.Struct("=II")
@@ -59,7 +60,10 @@ class Meta(NamedTuple):
 
 
 class Tuple(NamedTuple):
-    """Addresses as text; ports are None where the packet has none or not in this fragment."""
+    """Addresses as text; ports are None where the packet has none or not in this fragment.
+
+    `flags` are the bits of a TCP header, 0 if they were not asked for.
+    """
 
     ip_version: int
     saddr: str
@@ -67,13 +71,16 @@ class Tuple(NamedTuple):
     sport: int | None
     dport: int | None
     protocol: int
+    flags: int = 0
 
 
 class Packet(NamedTuple):
-    """A part that was not asked for is None; so is the tuple of a packet without an IP header."""
+    """A part that was not asked for is None; so is a tuple where there is no IP header, or no tunnel."""
 
     meta: Meta | None
     tuple: Tuple | None
+    cb: list[int] | None = None
+    tunnel: Tuple | None = None
 
 
 class Function(NamedTuple):
@@ -94,6 +101,9 @@ class Parts(NamedTuple):
     tuple: bool = True
     location: bool = False
     time: bool = False
+    cb: bool = False
+    tcp_flags: bool = False  # of the tuples
+    tunnel: bool = False
 
 
 def _text(raw: bytes) -> str:
@@ -130,9 +140,12 @@ class Decoder:
         event = _layout(btf, "event", _EVENT)
         self._task, self._where = _layout(btf, "task", _TASK), _layout(btf, "where", _WHERE)
         self._meta, self._tuple = _layout(btf, "meta", _META), _layout(btf, "tuple", _TUPLE)
+        self._cb = _layout(btf, "cb", _CB)
         self.parts = parts
         # struct config: the size of a record, and where in it each part is that was asked for.
-        self.layout = dict.fromkeys(("record_size", "meta_at", "tuple_at", "location_at", "time_at"), 0)
+        self.layout = dict.fromkeys(
+            ("record_size", "meta_at", "cb_at", "tuple_at", "tunnel_at", "location_at", "time_at"), 0
+        )
         self.layout["record_size"] = event.size
 
         def add(wanted: bool, name: str, size: int) -> int:
@@ -144,11 +157,14 @@ class Decoder:
 
         # Behind struct event, which ends with struct where.
         where = self._where.size + add(parts.location, "location_at", 8)
-        packet = add(parts.meta, "meta_at", self._meta.size) + add(parts.tuple, "tuple_at", self._tuple.size)
+        packet = add(parts.meta, "meta_at", self._meta.size)
+        packet += add(parts.cb, "cb_at", self._cb.size)
+        packet += add(parts.tuple, "tuple_at", self._tuple.size)
+        packet += add(parts.tunnel, "tunnel_at", self._tuple.size)
         time = add(parts.time, "time_at", 8)
         details = 0
         # Whether records have more than what repeats.
-        self.full = bool(time or details)
+        self.full = bool(time or details or parts.tunnel)
         rest = f"{'Q' if time else '0s'}{details}s" if self.full else ""
         self._event = struct.Struct(f"={_HEADER.size}xQ{self._task.size}s{where}s{packet}s{rest}")
         # In the ring buffer, where every record takes a multiple of 8 bytes.
@@ -174,20 +190,31 @@ class Decoder:
         return Where(addr, reason, location)
 
     def packet(self, run: bytes) -> Packet:
-        meta, addresses = None, None
+        meta = addresses = cb = tunnel = None
+        at = 0
         if self.parts.meta:
             netns, mark, ifindex, mtu, length, protocol, _, ifname = self._meta.unpack_from(run)
             meta = Meta(netns, mark, ifindex, _text(ifname), mtu, length, protocol)
+            at += self._meta.size
+        if self.parts.cb:
+            words, _ = self._cb.unpack_from(run, at)
+            cb = list(struct.unpack("=5I", words))
+            at += self._cb.size
         if self.parts.tuple:
-            addresses = self._addresses(run[-self._tuple.size :])
-        return Packet(meta, addresses)
+            addresses = self._addresses(run[at : at + self._tuple.size])
+            at += self._tuple.size
+        if self.parts.tunnel:
+            tunnel = self._addresses(run[at : at + self._tuple.size])
+        return Packet(meta, addresses, cb, tunnel)
 
     def _addresses(self, run: bytes) -> Tuple | None:
-        saddr, daddr, sport, dport, version, l4, has_ports, _ = self._tuple.unpack(run)
+        saddr, daddr, sport, dport, version, l4, has_ports, flags = self._tuple.unpack(run)
         if not version:
             return None
         import socket  # 3 ms, which the first packet can wait for better than the attaching
 
         family, size = (socket.AF_INET, 4) if version == 4 else (socket.AF_INET6, 16)
         source, destination = (socket.inet_ntop(family, a[:size]) for a in (saddr, daddr))
-        return Tuple(version, source, destination, sport if has_ports else None, dport if has_ports else None, l4)
+        if not has_ports:
+            sport = dport = None
+        return Tuple(version, source, destination, sport, dport, l4, flags)

@@ -32,6 +32,11 @@ class Options(NamedTuple):
     output_file_max_backups: int = 0
     output_file_compress: bool = False
     output_limit_lines: int = 0
+    output_skb_cb: bool = False
+    output_tcp_flags: bool = False
+    output_tunnel: bool = False
+    output_netns_names: bool = False
+    netns_names_max_length: int = 16
     timestamp: str | None = None
     ready_file: str | None = None
     ring_buffer_size: int | None = None

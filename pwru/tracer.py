@@ -22,7 +22,7 @@ from pwru.kernel import drops, features, netns
 from pwru.kernel.btf import VMLINUX, Btf
 from pwru.kernel.memory import Memory
 from pwru.libbpf import BpfError, Object, RingBuffer
-from pwru.output import Format
+from pwru.output import Format, NetnsNames
 from pwru.output.file import Writer
 from pwru.output.file import writer as destination
 from pwru.probes import BACKENDS, Probes, Refused, Sites, backend
@@ -335,7 +335,13 @@ def _open(options: Options, image: bytes, config: Config, probes: Probes) -> Obj
             program.set_autoload(program.name == probes.program)
         btf = Btf(bpf.btf())
         layout = Decoder(btf, _parts(options, probes)).layout
-        values = config | {"tries": probes.tries, "ip_is_entry": probes.ip_is_entry} | layout
+        values: Config = {
+            **config,
+            "tries": probes.tries,
+            "ip_is_entry": probes.ip_is_entry,
+            "tcp_flags": options.output_tcp_flags,
+            **layout,
+        }
         bpf.map(".rodata.config").set_initial_value(pack(btf, "config", values))
         bpf.map("events").set_max_entries(_ring_buffer_size(options.ring_buffer_size))
     except (BpfError, PwruError) as error:
@@ -353,7 +359,15 @@ def _ring_buffer_size(wanted: int | None) -> int:
 
 
 def _parts(options: Options, probes: Probes) -> Parts:
-    return Parts(options.output_meta, options.output_tuple, probes.has_location, time=options.timestamp is not None)
+    return Parts(
+        meta=options.output_meta,
+        tuple=options.output_tuple,
+        location=probes.has_location,
+        time=options.timestamp is not None,
+        cb=options.output_skb_cb,
+        tcp_flags=options.output_tcp_flags,
+        tunnel=options.output_tunnel,
+    )
 
 
 def _format(options: Options, decoder: Decoder, probes: Probes) -> Format:
@@ -368,7 +382,8 @@ def _format(options: Options, decoder: Decoder, probes: Probes) -> Format:
         from pwru.output.json import Json as make
     else:
         from pwru.output.text import Text as make
-    return make(decoder, symbolizer.function, symbolizer.last(), clock)
+    names = NetnsNames(netns.names, options.netns_names_max_length) if options.output_netns_names else None
+    return make(decoder, symbolizer.function, symbolizer.last(), clock, names)
 
 
 def _ready(options: Options, probes: Probes) -> None:

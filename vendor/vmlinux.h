@@ -106,6 +106,10 @@ struct sock {
 	struct sock_common __sk_common;
 };
 
+struct qdisc_skb_cb {
+	unsigned char data[20];
+};
+
 struct sk_buff {
 	struct net_device *dev;
 	struct sock *sk;
@@ -114,7 +118,10 @@ struct sk_buff {
 	__u16 transport_header;
 	__u16 network_header;
 	__u16 mac_header;
+	__u16 inner_network_header;
+	__u8 encapsulation : 1;
 	__u32 mark;
+	char cb[48];
 	unsigned int tail; /* sk_buff_data_t: an offset from head on 64-bit machines */
 	unsigned char *head;
 	unsigned char *data;

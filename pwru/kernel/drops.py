@@ -16,7 +16,7 @@ def reasons(wanted: tuple[str, ...], known: dict[int, str]) -> list[int]:
 
     `known`: the kernel's enum skb_drop_reason, empty if it has none. Raises PwruError for a name that it does not have.
     """
-    if ANY in wanted:
+    if ANY in map(str.lower, wanted):
         return []
     if not known:
         raise PwruError("--filter-drop-reason: this kernel tells no reasons (Linux 5.17 does); `any` shows all drops")

@@ -71,6 +71,15 @@ def ifindex(name: str, netns: str | None = None) -> int:
     raise PwruError(f"there is no interface {name} in {where}; there is {', '.join(near)}")
 
 
+def names() -> dict[int, str]:
+    """The names that network namespaces have in NAMED, by inode; of several the first."""
+    found: dict[int, str] = {}
+    for path in sorted(Path(NAMED).glob("*")):
+        with suppress(OSError):  # it is gone
+            found.setdefault(path.stat().st_ino, path.name)
+    return found
+
+
 def _inode(spec: str) -> int:
     digits = spec.removeprefix("inode:")
     if not (digits.isascii() and digits.isdigit() and int(digits) < 1 << 32):

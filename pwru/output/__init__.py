@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
+from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from pwru.errors import printable
 
 if TYPE_CHECKING:
     from pwru.event import Decoder, Function, Packet, Record, Symbolize, Task
@@ -33,6 +36,28 @@ class _Cache(dict[K, str], Generic[K]):
         return text
 
 
+class NetnsNames:
+    """Names of network namespaces, looked up again once a second: they come and go while a trace is on."""
+
+    def __init__(self, look: Callable[[], dict[int, str]], width: int) -> None:
+        self.width = width
+        self._look = look
+        self._names: dict[int, str] = {}
+        self._until = 0.0
+
+    def changed(self) -> bool:
+        now = monotonic()
+        if now < self._until:
+            return False
+        self._until = now + 1
+        before, self._names = self._names, self._look()
+        return before != self._names
+
+    def get(self, inode: int) -> str | None:
+        name = self._names.get(inode)
+        return printable(name) if name is not None else None
+
+
 class Format(ABC):
     """Turns events into lines. A line is a few look-ups: what repeats along a packet's way is formatted once.
 
@@ -44,7 +69,12 @@ class Format(ABC):
     time_first = False
 
     def __init__(
-        self, decoder: Decoder, symbolize: Symbolize, last: Collection[int] = (), clock: Clock | None = None
+        self,
+        decoder: Decoder,
+        symbolize: Symbolize,
+        last: Collection[int] = (),
+        clock: Clock | None = None,
+        netns_names: NetnsNames | None = None,
     ) -> None:
         """`last`: what `Where.addr` is of the functions that are the last that an skb passes."""
         self._skbs = _Cache(self.skb)
@@ -55,6 +85,8 @@ class Format(ABC):
         self._symbolize = symbolize
         self._last_addresses = last
         self.clock = clock
+        self.netns_names = netns_names
+        self._tails = _Cache[bytes](lambda run: self.tail(decoder.packet(run)))
         # The runs of bytes that say that an event is at one of `last`.
         self._last: set[bytes] = set()
 
@@ -68,6 +100,8 @@ class Format(ABC):
 
     def events(self, records: list[Record]) -> str:
         """The lines for these records, one each, with their line ends."""
+        if self.netns_names and self.netns_names.changed():
+            self._packets.clear()
         if self._decoder.full:
             return self._in_full(records)
         skbs, tasks, packets, functions, last = self._skbs, self._tasks, self._packets, self._functions, self._last
@@ -81,13 +115,14 @@ class Format(ABC):
 
     def _in_full(self, records: list[Record]) -> str:
         skbs, tasks, packets, functions, last = self._skbs, self._tasks, self._packets, self._functions, self._last
-        clock, time_first, details, end = self.clock, self.time_first, self.details, self.end
+        clock, time_first, tails, details, end = self.clock, self.time_first, self._tails, self.details, self.end
         lines = []
         for skb, task, where, packet, ns, rest in records:
             time = self.time(clock(skb, ns)) if clock else ""
             first, then = (time, "") if time_first else ("", time)
             lines.append(
-                f"{first}{skbs[skb]}{tasks[task]}{then}{packets[packet]}{functions[where]}{details(rest)}{end}"
+                f"{first}{skbs[skb]}{tasks[task]}{then}{packets[packet]}{functions[where]}"
+                f"{tails[packet]}{details(rest)}{end}"
             )
             if where in last:
                 skbs.pop(skb, None)
@@ -122,6 +157,10 @@ class Format(ABC):
 
     @abstractmethod
     def time(self, moment: int | str) -> str: ...
+
+    @abstractmethod
+    def tail(self, packet: Packet) -> str:
+        """What of a packet stands behind function()."""
 
     def details(self, run: bytes) -> str:
         """What hardly ever repeats, and so is not kept."""

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pwru.output import Format
-from pwru.output.text import iface_text, task_text
+from pwru.output.text import flags_text, iface_text, task_text
 
 if TYPE_CHECKING:
-    from pwru.event import Function, Packet, Task
+    from pwru.event import Function, Packet, Task, Tuple
 
 
 def _members(value: Mapping[str, object]) -> str:
@@ -36,12 +36,27 @@ class Json(Format):
         if m := packet.meta:
             members = {"netns": m.netns, "mark": m.mark, "iface": iface_text(m)}
             members |= {"proto": m.protocol, "mtu": m.mtu, "len": m.len}
+            if self.netns_names:
+                members["netns_name"] = self.netns_names.get(m.netns)
+        if packet.cb is not None:
+            members["cb"] = packet.cb
         if self._decoder.parts.tuple:
-            t = packet.tuple
-            members["tuple"] = t and {
-                "saddr": t.saddr, "daddr": t.daddr, "sport": t.sport, "dport": t.dport, "proto": t.protocol,
-            }  # fmt: skip
+            members["tuple"] = self._tuple(packet.tuple)
+        if self._decoder.parts.tunnel:
+            members["tunnel_tuple"] = self._tuple(packet.tunnel)
         return _members(members) + "," if members else ""
+
+    def _tuple(self, t: Tuple | None) -> dict[str, object] | None:
+        if t is None:
+            return None
+        members: dict[str, object] = {"saddr": t.saddr, "daddr": t.daddr}
+        members |= {"sport": t.sport, "dport": t.dport, "proto": t.protocol}
+        if self._decoder.parts.tcp_flags:
+            members["flags"] = flags_text(t.flags)
+        return members
+
+    def tail(self, packet: Packet) -> str:
+        return ""
 
     def function(self, function: Function) -> str:
         members = {"func": function.name}

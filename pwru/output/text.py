@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from pwru.output import Format
+from pwru.output import Format, NetnsNames
 
 if TYPE_CHECKING:
     from pwru.event import Decoder, Function, Meta, Packet, Symbolize, Task, Tuple
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 NAME_WIDTH = 16
 L4_NAMES = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51: "ah", 58: "icmp6", 89: "ospf",
             103: "pim", 112: "vrrp", 132: "sctp", 136: "udplite"}  # fmt: skip
+_TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 # These are printed with ports although they have none: a column that scripts split at the colons.
 _PORTLESS = {1, 58}
 _META_HEADER = f"{'NETNS':<10} {'MARK/x':<8} {'IFACE':^16} {'PROTO':<6} {'MTU':<5} {'LEN':<5} "
@@ -41,16 +42,27 @@ def tuple_text(t: Tuple | None) -> str:
         source, destination = f"{source}:{t.sport}", f"{destination}:{t.dport}"
     elif t.protocol in _PORTLESS:
         source, destination = f"{source}:0", f"{destination}:0"
-    return f"{source}->{destination}({L4_NAMES.get(t.protocol, t.protocol)})"
+    flags = flags_text(t.flags)
+    return f"{source}->{destination}({L4_NAMES.get(t.protocol, t.protocol)}{flags and ':' + flags})"
+
+
+def flags_text(flags: int) -> str:
+    """Of a TCP header: RFC 9293, from the lowest bit on."""
+    return "|".join(name for bit, name in enumerate(_TCP_FLAGS) if flags >> bit & 1)
 
 
 class Text(Format):
     end = "\n"
 
     def __init__(
-        self, decoder: Decoder, symbolize: Symbolize, last: Collection[int] = (), clock: Clock | None = None
+        self,
+        decoder: Decoder,
+        symbolize: Symbolize,
+        last: Collection[int] = (),
+        clock: Clock | None = None,
+        netns_names: NetnsNames | None = None,
     ) -> None:
-        super().__init__(decoder, symbolize, last, clock)
+        super().__init__(decoder, symbolize, last, clock, netns_names)
         self.time_first = clock is not None and clock.is_first
         self._tuple_width = len("TUPLE")
 
@@ -60,9 +72,13 @@ class Text(Format):
             columns = f"{self.time('TIME')}{columns}" if self.time_first else f"{columns}{self.time('TIMESTAMP')}"
         if self._decoder.parts.meta:
             columns += _META_HEADER
+        if self._decoder.parts.cb:
+            columns += f"{'__sk_buff->cb[]':<56} "
+        if self.netns_names:
+            columns += f"{'NETNS NAME':^{self.netns_names.width}} "
         if self._decoder.parts.tuple:
             columns += "TUPLE "
-        return f"{columns}FUNC\n"
+        return f"{columns}FUNC{' TUNNEL' * self._decoder.parts.tunnel}\n"
 
     def skb(self, address: int) -> str:
         return f"{address:<#18x} "
@@ -72,6 +88,11 @@ class Text(Format):
 
     def packet(self, packet: Packet) -> str:
         columns = self._meta(packet.meta) if packet.meta else ""
+        if packet.cb is not None:
+            columns += f"[{','.join(f'0x{word:08X}' for word in packet.cb)}] "
+        if self.netns_names and packet.meta:
+            width = self.netns_names.width
+            columns += f"{(self.netns_names.get(packet.meta.netns) or '')[:width]:^{width}} "
         if not self._decoder.parts.tuple:
             return columns
         addresses = tuple_text(packet.tuple)
@@ -86,6 +107,9 @@ class Text(Format):
 
     def function(self, function: Function) -> str:
         return f"{function.name} {function.caller}" if function.caller else function.name
+
+    def tail(self, packet: Packet) -> str:
+        return f" {tuple_text(packet.tunnel)}" if packet.tunnel else ""
 
     def time(self, moment: int | str) -> str:
         return f"{moment:<{23 if self.time_first else 16}} "

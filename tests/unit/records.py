@@ -45,12 +45,20 @@ def meta(
 
 
 def addresses(
-    source: str = "10.9.0.1", destination: str = "10.9.0.2", ports: tuple[int, int] | None = None, l4: int = 1
+    source: str = "10.9.0.1",
+    destination: str = "10.9.0.2",
+    ports: tuple[int, int] | None = None,
+    l4: int = 1,
+    flags: int = 0,
 ) -> bytes:
     """struct tuple by hand; no `source`: no IP header."""
     saddr, daddr = (ipaddress.ip_address(a).packed if a else b"" for a in (source, destination))
     version = {0: 0, 4: 4, 16: 6}[len(saddr)]
-    return struct.pack("=16s16sHHBBBx", saddr, daddr, *(ports or (0, 0)), version, l4, ports is not None)
+    return struct.pack("=16s16sHHBBBB", saddr, daddr, *(ports or (0, 0)), version, l4, ports is not None, flags)
+
+
+def cb(*words: int) -> bytes:
+    return struct.pack("=5I4x", *words)
 
 
 def ns(time: int) -> bytes:

@@ -214,7 +214,7 @@ def test_a_misspelt_flag(word: str, near: str, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == f"pwru: no such flag: {word.partition('=')[0]}; did you mean {near}?\n"
 
 
-@pytest.mark.parametrize("flag", ["--output-bpfmap", "--output-skb", "--verbose", "--filter-trace-tc", "--filter"])
+@pytest.mark.parametrize("flag", ["--output-bpfmap", "--verbose", "--filter-trace-tc", "--filter"])
 def test_a_flag_that_is_like_none(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong guess is worse than none."""
     with pytest.raises(SystemExit):

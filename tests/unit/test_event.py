@@ -8,7 +8,7 @@ from pwru.errors import PwruError
 from pwru.event import Meta, Packet, Parts, Task, Tuple, Where, pack
 from pwru.kernel.btf import Btf
 
-from .records import NO_IP, OBJECT, addresses, decoder, meta, ns, record, task, where
+from .records import NO_IP, OBJECT, addresses, cb, decoder, meta, ns, record, task, where
 
 
 def test_a_record() -> None:
@@ -49,6 +49,20 @@ def test_a_record_with_its_time(has_tuple: bool) -> None:
         parts.records(memoryview(data * 2))
         == [(0xFFFF8F3C8192F000, task(), where(), packet_run, 1234567890123, b"")] * 2
     )
+
+
+def test_control_block_and_tunnel() -> None:
+    parts = decoder(Parts(cb=True, tcp_flags=True, tunnel=True))
+    inner = addresses("fd00::1", "fd00::2", ports=(1, 2), l4=6, flags=0x12)
+    packet_run = meta(mark=7) + cb(1, 2, 3, 4, 0xFFFFFFFF) + addresses("10.9.0.7") + inner
+    ((*_, found, time, rest),) = parts.records(memoryview(record(packet_run=packet_run)))
+    assert (found, time, rest) == (packet_run, b"", b"")
+    packet = parts.packet(packet_run)
+    assert packet.cb == [1, 2, 3, 4, 0xFFFFFFFF]
+    assert packet.tuple
+    assert packet.tuple.saddr == "10.9.0.7"
+    assert packet.tunnel == Tuple(6, "fd00::1", "fd00::2", 1, 2, 6, 0x12)
+    assert parts.packet(packet_run[: -len(inner)] + NO_IP).tunnel is None
 
 
 def test_records_end_at_one_that_is_being_written() -> None:
@@ -99,7 +113,19 @@ def test_packet_without_ip() -> None:
 
 def test_config_is_packed_by_name() -> None:
     btf = Btf.from_file(str(OBJECT))
-    names = ("netns", "ifindex", "mark", "mark_mask", "pid", "comm", "reasons", "filters", "tries", "ip_is_entry")
+    names = (
+        "netns",
+        "ifindex",
+        "mark",
+        "mark_mask",
+        "pid",
+        "comm",
+        "reasons",
+        "filters",
+        "tries",
+        "ip_is_entry",
+        "tcp_flags",
+    )
     values: dict[str, int | bytes] = dict.fromkeys((*names, *decoder().layout), 0)
     values.update((name, number) for number, name in enumerate(values))
     values |= {"comm": b"comm".ljust(16, b"\0"), "reasons": bytes(range(32))}
