@@ -25,6 +25,9 @@ class Symbolizer:
     def function(self, where: Where) -> Function:
         addr, reason, location = where
         target = self._by_address.get(addr)
+        if target is None and (self._by_address or addr >= len(self._sites.tracepoints)):
+            # No probe is there. A line that says where it was is better than the end of a trace.
+            return Function(self._location(addr) or "0x0", self._location(location))
         if target is None:
             tracepoint = self._sites.tracepoints[addr]
             name = f"tracepoint:{tracepoint.name}"
