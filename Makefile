@@ -16,6 +16,7 @@ help:
 	@echo "make test-native   tracepoints of this machine, if it lets them be traced"
 	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …', all by default"
 	@echo "make test-arm64    every backend in an arm64 guest (make test only checks the object)"
+	@echo "make fuzz          the tests of what may come in damaged, 100 000 cases each; 20 minutes"
 	@echo "make lint          style and types: ruff, mypy"
 	@echo "make build         the BPF object and a Python environment in .venv"
 	@echo "make wheel         dist/: a wheel for this machine and the source distribution"
@@ -33,6 +34,9 @@ test: test-unit test-arm64-object test-native test-kernel
 
 test-unit: test-objects
 	$(VENV)/python -m pytest tests/unit $(ARGS)
+
+fuzz: test-objects
+	PWRU_FUZZ_CASES=100000 $(VENV)/python -m pytest tests/unit/fuzz --durations=10 $(ARGS)
 
 test-kernel: test-objects guest-packages
 	@$(VENV)/python -m vmtest --tests $(KERNELS) -- --durations=10 $(ARGS)
@@ -96,6 +100,6 @@ guest-packages:
 	@echo "Python environment: $$(du -sh .venv | cut -f1) ready"
 	@touch $@
 
-.PHONY: help root demo test test-unit test-native test-kernel \
+.PHONY: help root demo test test-unit test-native test-kernel fuzz \
 	test-arm64 test-arm64-object lint build test-objects support wheel bench clean \
 	build-packages guest-packages

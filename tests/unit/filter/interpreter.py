@@ -1,4 +1,4 @@
-"""eBPF run in Python: the instructions that expressions are compiled to, and what a verifier would hold against them.
+"""eBPF run in Python: the instructions that filters are made of, and what a verifier would hold against them.
 
 What calls destroy is None afterwards, and so is a register that was never written.
 """
@@ -21,18 +21,27 @@ def _signed(value: int, bits: int = 64) -> int:
     return value - (1 << bits) if value >> bits - 1 else value
 
 
+# Operands have no sign, and as many bits as the result.
 _ALU: dict[int, Callable[[int, int], int]] = {
     0x00: lambda a, b: a + b,
+    0x10: lambda a, b: a - b,
+    0x20: lambda a, b: a * b,
+    0x30: lambda a, b: a // b,  # by 0: the kernel would say 0, but nobody should ask
+    0x40: lambda a, b: a | b,
     0x50: lambda a, b: a & b,
     0x60: lambda a, b: a << b,
     0x70: lambda a, b: a >> b,
+    0x80: lambda a, _: -a,
+    0x90: lambda a, b: a % b,
+    0xA0: lambda a, b: a ^ b,
     0xB0: lambda _, b: b,
-    0xC0: lambda a, b: _signed(a) >> b,
 }
+_SHIFTS = (0x60, 0x70, 0xC0)
 _JUMP: dict[int, Callable[[int, int], bool]] = {
     0x10: lambda a, b: a == b,
     0x20: lambda a, b: a > b,
     0x30: lambda a, b: a >= b,
+    0x40: lambda a, b: a & b != 0,
     0x50: lambda a, b: a != b,
     0x60: lambda a, b: _signed(a) > _signed(b),
     0x70: lambda a, b: _signed(a) >= _signed(b),
@@ -43,11 +52,11 @@ _JUMP: dict[int, Callable[[int, int], bool]] = {
 }
 
 
-def run(code: bytes, argument: int, read: Callable[[int, int], bytes]) -> int:
-    """r0 at the end; `read(address, size)` is the kernel's memory."""
+def run(code: bytes, argument: int, read: Callable[[int, int], bytes], *others: int) -> int:
+    """r0 at the end; the arguments are `argument` and `others`, `read(address, size)` is the kernel's memory."""
     insns = list(struct.iter_unpack("<BBhi", code))
     registers: Registers = [None] * 10 + [STACK]
-    registers[1] = argument
+    registers[1 : 2 + len(others)] = [argument, *others]
     stack: list[int | None] = [None] * STACK_SIZE
     at = 0
     while True:
@@ -60,28 +69,45 @@ def run(code: bytes, argument: int, read: Callable[[int, int], bytes]) -> int:
                 registers[dst] = (immediate & 0xFFFFFFFF) | (insns[at][3] & 0xFFFFFFFF) << 32
                 at += 1
             case 1:
-                assert opcode & 0xE0 == 0x60
-                size = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}[opcode & 0x18]
-                registers[dst] = int.from_bytes(_load(_known(registers, src) + offset, size, stack, read), "little")
-            case 3:
-                assert opcode == 0x7B  # 8 bytes
-                value = _known(registers, src)
-                _store(_known(registers, dst) + offset, value.to_bytes(8, "little"), stack)
+                data = _load(_known(registers, src) + offset, _size(opcode), stack, read)
+                registers[dst] = int.from_bytes(data, "little")
+            case 2 | 3 as kind:
+                size = _size(opcode)
+                value = (_known(registers, src) if kind == 3 else immediate) & (1 << 8 * size) - 1
+                _store(_known(registers, dst) + offset, value.to_bytes(size, "little"), stack)
+            case 4 if opcode == 0xDC:  # to big-endian
+                value = _known(registers, dst) & (1 << immediate) - 1
+                registers[dst] = int.from_bytes(value.to_bytes(immediate // 8, "little"), "big")
             case 4 | 7 as kind:
-                operand = _known(registers, src) if opcode & 8 else immediate & U64
+                operand = _known(registers, src) if opcode & 8 else immediate
                 old = 0 if opcode & 0xF0 == 0xB0 else _known(registers, dst)
-                registers[dst] = _ALU[opcode & 0xF0](old, operand) & (U64 if kind == 7 else 0xFFFFFFFF)
+                registers[dst] = _alu(opcode & 0xF0, old, operand, 64 if kind == 7 else 32)
             case 5 if opcode == 0x85:
                 _call(registers, src, immediate, stack, read)
             case 5 if opcode == 0x95:
                 return _known(registers, 0)
-            case 5:
-                operand = _known(registers, src) if opcode & 8 else immediate & U64
-                if _JUMP[opcode & 0xF0](_known(registers, dst), operand):
+            case 5 | 6 as kind:
+                bits = U64 if kind == 5 else 0xFFFFFFFF
+                operand = _known(registers, src) if opcode & 8 else immediate
+                if opcode == 0x05 or _JUMP[opcode & 0xF0](_known(registers, dst) & bits, operand & bits):
                     assert offset >= 0
                     at += offset
             case _:
                 raise AssertionError(f"opcode {opcode:#x}")
+
+
+def _size(opcode: int) -> int:
+    assert opcode & 0xE0 == 0x60
+    return {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}[opcode & 0x18]
+
+
+def _alu(operation: int, left: int, right: int, bits: int) -> int:
+    mask = (1 << bits) - 1
+    left, right = left & mask, right & mask
+    if operation in _SHIFTS:
+        right %= bits
+    result = _signed(left, bits) >> right if operation == 0xC0 else _ALU[operation](left, right)
+    return result & mask
 
 
 def _known(registers: Registers, number: int) -> int:
