@@ -20,7 +20,12 @@ def decoder(parts: event.Parts = event.Parts()) -> event.Decoder:  # noqa: B008 
     """The decoder for the object that was built, its BTF read without libbpf."""
     if not OBJECT.exists():
         pytest.fail("the BPF object is not built: make build")
-    return event.Decoder(Btf.from_file(str(OBJECT)), parts)
+    return event.Decoder(_btf(), parts)
+
+
+@cache
+def _btf() -> Btf:
+    return Btf.from_file(str(OBJECT))
 
 
 def task(pid: int = 214, comm: bytes = b"ping", cpu: int = 1) -> bytes:

@@ -19,6 +19,7 @@ from pwru.kernel.kallsyms import Kallsyms
 from pwru.output import Format
 from pwru.output.json import Json
 from pwru.output.text import Text
+from pwru.output.time import CLOCKS
 from pwru.probes import Probes
 from pwru.symbols import Symbolizer
 from tests.unit.kernel.test_kallsyms import SAMPLE
@@ -98,7 +99,8 @@ def test_records(seed: int) -> None:
     symbols = rng.choice(SYMBOLIZERS)
     made: Any = rng.choice(FORMATS)
     with bounded():
-        output = made(decoder(parts), symbols.function, symbols.last())
+        clock = rng.choice(list(CLOCKS.values()))() if parts.time else None
+        output = made(decoder(parts), symbols.function, symbols.last(), clock)
         for _ in range(rng.choice((1, 2))):
             data, whole = ring(rng, parts)
             records = decoder(parts).records(memoryview(data))

@@ -71,7 +71,9 @@ text = st.one_of(
         lambda change: change[0][: change[1]] + change[3] + change[0][change[1] + change[2] :]
     ),
     st.text(max_size=60),
-    st.tuples(st.sampled_from([*WORDS, *FIELDS]), st.integers(1, 5000)).map(lambda pair: pair[0] * pair[1]),
+    st.tuples(st.sampled_from(["(", "!", "!(", "skb->len&(", *WORDS, *FIELDS]), st.integers(1, 5000)).map(
+        lambda pair: pair[0] * pair[1]
+    ),
 )
 
 
