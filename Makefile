@@ -22,6 +22,7 @@ help:
 	@echo "make wheel         dist/: a wheel for this machine and the source distribution"
 	@echo "make support       the README's table of kernels and backends"
 	@echo "make bench         measure against the Go tool, in guests, and lines/s here; 40 minutes"
+	@echo "make conformance   trace the same traffic by this and by the Go tool, in guests; ARGS=--write keeps the report"
 	@echo "make clean         remove what the above made here; guests stay in ~/.cache/pwru"
 	@echo
 	@echo "ARGS='-k drop -x' is handed to pytest or to the benchmark. $(VENV)/python -m vmtest runs any command in a guest."
@@ -76,6 +77,9 @@ wheel: .venv/ready
 bench: build guest-packages
 	@$(VENV)/python -m bench $(ARGS)
 
+conformance: build guest-packages
+	@$(VENV)/python -m tests.conformance $(ARGS)
+
 clean:
 	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis pwru/pwru.bpf.o tests/bpf/*.bpf.o
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -101,5 +105,5 @@ guest-packages:
 	@touch $@
 
 .PHONY: help root demo test test-unit test-native test-kernel fuzz \
-	test-arm64 test-arm64-object lint build test-objects support wheel bench clean \
+	test-arm64 test-arm64-object lint build test-objects support wheel bench conformance clean \
 	build-packages guest-packages

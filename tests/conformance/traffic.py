@@ -1,0 +1,144 @@
+"""The traffic that both trace: two namespaces joined by a veth pair, and packets of many kinds between them.
+
+One process sends and receives all of it and is there to the end, since the Go tool looks a process up when it prints.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+CLIENT, SERVER = "client", "server"
+ADDRESSES = {CLIENT: ("10.9.0.1", "fd09::1"), SERVER: ("10.9.0.2", "fd09::2")}
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
+# What the kernel has to say by itself (neighbour discovery by link-local addresses, …) is left out.
+PCAP_FILTER = "net 10.9.0.0/24 or net fd09::/64"
+PORT, CLOSED, DROPPED = 9999, 9998, 8080
+UDP_SEGMENT = 103
+SECONDS = 5.0
+
+NETWORK = """\
+ip netns add client
+ip netns add server
+ip link add v0 netns client type veth peer name v1 netns server
+ip -n client link set lo up
+ip -n server link set lo up
+ip -n client address add 10.9.0.1/24 dev v0
+ip -n server address add 10.9.0.2/24 dev v1
+ip -n client address add fd09::1/64 dev v0 nodad
+ip -n server address add fd09::2/64 dev v1 nodad
+ip -n client link set v0 up
+ip -n server link set v1 up
+ip netns exec client ping -q -c 1 -W 5 10.9.0.2
+ip netns exec client ping -6 -q -c 1 -W 5 fd09::2
+ip netns exec server nft add table inet test
+ip netns exec server nft add chain inet test input { type filter hook input priority 0 ; }
+ip netns exec server nft add rule inet test input tcp dport 8080 drop
+ip netns exec server nft add rule inet test input udp dport 8080 drop
+"""
+
+
+def make_network() -> None:
+    for line in NETWORK.splitlines():
+        subprocess.run(line.split(), check=True, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def opened(netns: str, family: socket.AddressFamily, kind: int, protocol: int = 0) -> Iterator[socket.socket]:
+    """A socket in that namespace, bound to its address."""
+    with open(f"/run/netns/{netns}") as file:
+        if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0):
+            raise OSError(ctypes.get_errno(), f"setns {netns}")
+    with socket.socket(family, kind, protocol) as found:
+        found.settimeout(SECONDS)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        yield found
+
+
+def address(netns: str, family: socket.AddressFamily, port: int) -> tuple[str, int]:
+    return ADDRESSES[netns][FAMILIES.index(family)], port
+
+
+def udp(family: socket.AddressFamily, size: int = 64, port: int = PORT, **options: int) -> None:
+    """A datagram, received if it goes to PORT; `mark` and `segment` are socket options."""
+    with opened(SERVER, family, socket.SOCK_DGRAM) as receiver, opened(CLIENT, family, socket.SOCK_DGRAM) as sender:
+        receiver.bind(address(SERVER, family, PORT))
+        sender.bind(address(CLIENT, family, 7777))
+        if mark := options.get("mark"):
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        if segment := options.get("segment"):
+            sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, segment)
+        sender.sendto(bytes(size), address(SERVER, family, port))
+        left = size if port == PORT else 0
+        while left:
+            left -= len(receiver.recv(1 << 16))
+
+
+def tcp(family: socket.AddressFamily, size: int = 100) -> None:
+    """A connection from the first packet to the last."""
+    with opened(SERVER, family, socket.SOCK_STREAM) as server, opened(CLIENT, family, socket.SOCK_STREAM) as client:
+        server.bind(address(SERVER, family, PORT))
+        server.listen()
+        client.connect(address(SERVER, family, PORT))
+        other, _ = server.accept()
+        with other:
+            client.sendall(bytes(size))
+            client.shutdown(socket.SHUT_WR)
+            while other.recv(1 << 16):
+                pass
+        client.recv(1)
+
+
+def syn(family: socket.AddressFamily, port: int) -> None:
+    """To a port that answers with a reset, or from which nothing comes back."""
+    with opened(CLIENT, family, socket.SOCK_STREAM) as client:
+        client.settimeout(0.2)
+        client.connect_ex(address(SERVER, family, port))
+
+
+def ping(family: socket.AddressFamily) -> None:
+    protocol, request = (socket.IPPROTO_ICMP, 8) if family == socket.AF_INET else (socket.IPPROTO_ICMPV6, 128)
+    echo = struct.pack("!BBHHH", request, 0, 0, 1, 1)
+    if family == socket.AF_INET:
+        echo = echo[:2] + struct.pack("!H", 0xFFFF - sum(struct.unpack("!4H", echo))) + echo[4:]
+    with opened(CLIENT, family, socket.SOCK_RAW, protocol) as client:
+        client.sendto(echo, address(SERVER, family, 0))
+        client.recv(1 << 16)
+
+
+def _each(send: Callable[..., None], *arguments: int, **options: int) -> Callable[[], None]:
+    def both() -> None:
+        for family in FAMILIES:
+            send(family, *arguments, **options)
+
+    return both
+
+
+TRAFFIC: dict[str, Callable[[], None]] = {
+    "UDP": _each(udp),
+    "UDP with a mark": _each(udp, mark=0x1234),
+    "UDP to a closed port": _each(udp, port=CLOSED),
+    "UDP that nftables drops": _each(udp, port=DROPPED),
+    "UDP in fragments": _each(udp, 4000),
+    "UDP with GSO": _each(udp, 5000, segment=1000),
+    "TCP": _each(tcp),
+    "TCP with GSO": _each(tcp, 60000),
+    "TCP to a closed port": _each(syn, CLOSED),
+    "TCP that nftables drops": _each(syn, DROPPED),
+    "ICMP": _each(ping),
+}
+
+
+def send_all() -> None:
+    before = os.open("/proc/self/ns/net", os.O_RDONLY)
+    try:
+        for send in TRAFFIC.values():
+            send()
+    finally:
+        ctypes.CDLL(None).setns(before, 0)
+        os.close(before)
