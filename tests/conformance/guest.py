@@ -51,7 +51,7 @@ def trace(theirs: tuple[str, ...], ours: tuple[str, ...]) -> dict[str, str]:
         }
         send_all()
         for each in traces.values():
-            each.wait(float("inf"))
+            each.wait(float("inf"), seconds=3)
     said = {}
     for name, each in traces.items():
         each.output.seek(0)
