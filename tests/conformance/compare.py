@@ -27,6 +27,7 @@ RULES = {
     "clock": "two programs read the clock one after the other: less than 50 ms, in a guest that is emulated",
     "reused": "--timestamp=relative: an skb's address that is used again is another packet, whose time begins at 0",
     "printed": "the Go tool has the time of day at which it printed, here it is that of the event",
+    "not IP": "a packet without an IP header, as of ARP, has no tuple: the Go tool makes one up",
     "protocol": "the protocol has a name, or its number, where the Go tool prints none",
 }
 
@@ -203,6 +204,8 @@ def _process(old: str, new: str) -> str:
 
 
 def _tuple(old: str, new: str) -> str:
+    if (old, new) == (":0->:0()", ""):
+        return "not IP"
     a, b = _TUPLE.fullmatch(old), _TUPLE.fullmatch(new)
     if not a or not b or (a[1], a[3]) != (b[1], b[3]):
         return ""
