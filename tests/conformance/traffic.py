@@ -16,8 +16,8 @@ from contextlib import contextmanager
 CLIENT, SERVER = "client", "server"
 ADDRESSES = {CLIENT: ("10.9.0.1", "fd09::1"), SERVER: ("10.9.0.2", "fd09::2")}
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
-# What the kernel has to say by itself (neighbour discovery by link-local addresses, …) is left out.
-PCAP_FILTER = "net 10.9.0.0/24 or net fd09::/64"
+# What the kernel has to say by itself (ARP, neighbour discovery by link-local addresses, …) is left out.
+PCAP_FILTER = "ip net 10.9.0.0/24 or ip6 net fd09::/64"
 PORT, CLOSED, DROPPED = 9999, 9998, 8080
 UDP_SEGMENT = 103
 SECONDS = 5.0
