@@ -8,7 +8,6 @@
 #ifndef __CAPTURE_BPF_H__
 #define __CAPTURE_BPF_H__
 
-#define ETH_HLEN 14
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
 #define ETH_P_8021Q 0x8100

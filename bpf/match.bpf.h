@@ -1,34 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Which packets are traced: the filters on metadata and on the skb's fields, then the packet filter on the header that
- * the skb has.
+ * Which packets are traced: the filters on metadata and on the skb's fields, then the packet filter.
  *
  * This runs in every function for every packet of the machine, and mostly in vain: every load and every call counts.
  */
 #ifndef __MATCH_BPF_H__
 #define __MATCH_BPF_H__
-
-static __noinline __u32 packet_length(struct sk_buff *skb, __u64 head)
-{
-	return get(skb, len) + find_data(skb, head);
-}
-
-/*
- * On its way a packet gains and loses its link-layer header, so there is a filter for both forms. The MAC header counts
- * only if it is in front of the network header: after an encapsulation the old one is behind it, as MAC_UNSET is.
- */
-static __always_inline bool packet_matches(struct sk_buff *skb, bool has_length)
-{
-	struct headers h;
-	__u32 len = 0;
-
-	find_headers(skb, &h);
-	if (has_length)
-		len = packet_length(skb, h.head);
-	if (h.mac && h.mac + ETH_HLEN <= h.network)
-		return h.mac < h.tail && filter_l2(h.head + h.mac, h.tail - h.mac, len - h.mac);
-	return h.network && h.network < h.tail && filter_l3(h.head + h.network, h.tail - h.network, len - h.network);
-}
 
 static __noinline bool meta_matches(struct sk_buff *skb)
 {
@@ -64,7 +41,7 @@ static __noinline bool all_match(struct sk_buff *skb, __u32 filters)
 		return false;
 	if (filters & FILTER_SKB_EXPR && !filter_skb((__u64)skb))
 		return false;
-	return !(filters & FILTER_PACKET) || packet_matches(skb, filters & FILTER_LEN);
+	return !(filters & FILTER_PACKET) || filter_packet((__u64)skb);
 }
 
 static __always_inline bool reason_matches(__u32 reason)
@@ -83,7 +60,7 @@ static __always_inline bool matches(struct sk_buff *skb)
 {
 	__u32 filters = config.filters;
 
-	return filters == FILTER_PACKET ? packet_matches(skb, false) : all_match(skb, filters);
+	return filters == FILTER_PACKET ? filter_packet((__u64)skb) : all_match(skb, filters);
 }
 
 #endif /* __MATCH_BPF_H__ */

@@ -63,10 +63,9 @@ struct cb {
 
 #define FILTER_META 1 /* the members from netns to mark_mask */
 #define FILTER_SKB_EXPR 2 /* the filter_skb() stub holds a condition */
-#define FILTER_PACKET 4 /* the filter_l2() and filter_l3() stubs hold a packet filter */
-#define FILTER_LEN 8 /* that looks at the packet's length */
-#define FILTER_TASK 16 /* pid and comm */
-#define FILTER_REASON 32 /* reasons; of tracepoints */
+#define FILTER_PACKET 4 /* the filter_packet() stub holds a packet filter */
+#define FILTER_TASK 8 /* pid and comm */
+#define FILTER_REASON 16 /* reasons; of tracepoints */
 
 #define MAX_REASONS 8
 

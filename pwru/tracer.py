@@ -141,25 +141,23 @@ def _skb_expr(options: Options, sites: Sites) -> dict[str, bytes]:
     return {"filter_skb": compile_condition(options.filter_skb_expr, sites.btf, _cast(sites))}
 
 
-def _image(compiler: Compiler | None, sites: Sites, code: dict[str, bytes]) -> tuple[bytes, bool]:
-    """The BPF object with `code` and the packet filter in it, for which it waits; whether that looks at the length."""
+def _image(compiler: Compiler | None, sites: Sites, code: dict[str, bytes]) -> bytes:
+    """The BPF object with `code` and the packet filter in it, for which it waits."""
     try:
         image = OBJECT.read_bytes()
     except OSError as error:
         raise PwruError(f"the BPF object {OBJECT} cannot be read ({error.strerror}); build it: make build") from None
-    uses_len = False
     if compiler is not None:
-        from pwru.filter.translate import loads_len, stubs
+        from pwru.filter.packet import filter_packet
 
-        programs = compiler.programs()
-        code = {**code, **stubs(programs, _cast(sites))}
-        uses_len = loads_len(programs)
+        layout = sites.ask("struct sk_buff", features.skb_layout)
+        code = {**code, "filter_packet": filter_packet(compiler.programs(), layout, _cast(sites))}
     if not code:
-        return image, False
+        return image
     from pwru.filter.splice import splice
 
     try:
-        return splice(image, code), uses_len
+        return splice(image, code)
     except PwruError:
         raise
     except Exception as error:  # whatever a reader of ELF makes of a file that is damaged anywhere
@@ -191,7 +189,7 @@ def _damaged(error: Exception) -> PwruError:
 
 
 # bpf/pwru.h.
-_FILTER_META, _FILTER_SKB_EXPR, _FILTER_PACKET, _FILTER_LEN, _FILTER_TASK, _FILTER_REASON = 1, 2, 4, 8, 16, 32
+_FILTER_META, _FILTER_SKB_EXPR, _FILTER_PACKET, _FILTER_TASK, _FILTER_REASON = 1, 2, 4, 8, 16
 _MAX_REASONS = 8
 # Values of struct config, by name.
 Config = dict[str, int | bytes]
@@ -245,7 +243,7 @@ def _modules(options: Options) -> tuple[list[str], Watch | None]:
 
 def _attach(
     options: Options,
-    image: Callable[[], tuple[bytes, bool]],
+    image: Callable[[], bytes],
     config: Config,
     sites: Sites,
     stop: Stop,
@@ -259,12 +257,10 @@ def _attach(
             _find(probes, refused)
             phases.done(f"{name}: what to attach to")
             try:
-                spliced, uses_len = image()
+                spliced = image()
             finally:
                 stop.check()  # what a terminal sends has ended the compiler, too
             phases.done("packet filter")
-            if uses_len:
-                config = {**config, "filters": int(config["filters"]) | _FILTER_LEN}
             bpf = attach_with(probes, options, spliced, config, stop, phases)
         except Refused as error:
             refused.append(f"{name}: {error}")

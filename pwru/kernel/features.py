@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pwru.errors import PwruError
+
 if TYPE_CHECKING:
     from pwru.kernel.btf import Btf
 
@@ -74,7 +76,7 @@ def charges_memlock(btf: Btf) -> bool:
 
 
 def rdonly_cast(btf: Btf) -> list[int]:
-    """Ids of the kfunc bpf_rdonly_cast() and of the struct that filter.translate.Cast names, where the kernel has both.
+    """Ids of the kfunc bpf_rdonly_cast() and of the struct that filter.load.Cast names, where the kernel has both.
 
     Since v6.2: commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast"). Empty where it cannot.
     """
@@ -82,3 +84,14 @@ def rdonly_cast(btf: Btf) -> list[int]:
 
     kfunc, struct = btf.find("bpf_rdonly_cast", FUNC), btf.find("__kernel_sockaddr_storage", STRUCT)
     return [] if kfunc is None or struct is None else [kfunc, struct]
+
+
+def skb_layout(btf: Btf) -> list[int]:
+    """The offsets in struct sk_buff that filter.packet.Layout names; PwruError without them."""
+    from pwru.filter.packet import Layout
+
+    skb = btf.struct("sk_buff")
+    members = [skb.member(name) if skb else None for name in Layout._fields]
+    if not all(members):
+        raise PwruError("pcap filter: this kernel's BTF does not say where the headers of an skb are")
+    return [member.offset for member in members if member]

@@ -1,31 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Runs the packet filter on a batch of packets, and the expression on a few skbs, that user space wrote into a map: for
- * tests, with BPF_PROG_TEST_RUN, so nothing is attached.
+ * Runs the packet filter and the expression on what passes for skbs, which user space wrote into maps: for tests, with BPF_PROG_TEST_RUN, so nothing is attached.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include "../../bpf/filter.bpf.h"
 
 #define MAX_PACKETS 256
-#define BATCH_SIZE (256 * 1024)
+#define BATCH_SIZE (512 * 1024)
 
 #define BPF_F_MMAPABLE (1U << 10)
 
 char LICENSE[] SEC("license") = "GPL";
 
 struct packet {
-	__u32 offset; /* of the first byte in the batch */
-	__u32 caplen;
-	__u32 len;
-	__u32 l2; /* the verdicts */
-	__u32 l3;
+	__u32 skb[2]; /* offsets of two skbs that have it, one with a link-layer header, one without */
+	__u32 match[2]; /* the verdicts */
 };
 
-/* Whole pages: what ends with the batch is followed by memory that cannot be read. */
 struct batch {
 	__u64 address; /* the batch's own */
-	__u32 count;
+	__u64 count;
 	struct packet packets[MAX_PACKETS];
 	__u8 data[BATCH_SIZE - 16 - MAX_PACKETS * sizeof(struct packet)];
 };
@@ -96,6 +91,7 @@ int run_expression(void *ctx)
 	return 0;
 }
 
+/* Without a count it only says where the memory is. */
 SEC("raw_tp")
 int run_filters(void *ctx)
 {
@@ -115,8 +111,8 @@ int run_filters(void *ctx)
 
 		if (i >= batch->count)
 			break;
-		packet->l2 = filter_l2(address + packet->offset, packet->caplen, packet->len);
-		packet->l3 = filter_l3(address + packet->offset, packet->caplen, packet->len);
+		packet->match[0] = filter_packet(address + packet->skb[0]);
+		packet->match[1] = filter_packet(address + packet->skb[1]);
 	}
 	return 0;
 }

@@ -14,13 +14,17 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from pwru.filter.load import Cast
-from pwru.filter.pcap import Insn
+from pwru.filter.packet import ETH_HLEN, MAC_UNSET, Layout, filter_packet
+from pwru.filter.pcap import Insn, Programs
 from pwru.filter.splice import splice
+from pwru.kernel import features
+from pwru.kernel.btf import vmlinux_btf
 from pwru.libbpf import BpfError, Object, prog_test_run
 
 from .packets import Packet
@@ -29,10 +33,14 @@ _BPF = Path(__file__).parents[2] / "bpf"
 OBJECT = _BPF / "filter_harness.bpf.o"
 
 # struct batch of filter_harness.bpf.c
-_BATCH_SIZE = 256 * 1024
+_BATCH_SIZE = 512 * 1024
 MAX_PACKETS = 256
-_HEADER = struct.Struct("=QII")
-_ENTRY = struct.Struct("=5I")
+_HEADER = struct.Struct("=QQ")
+_ENTRY = struct.Struct("=4I")
+_SKB_SIZE = 256
+_HEADROOM = 64  # in front of a packet, from head on
+_BEHIND = 320  # bytes that can be read: struct skb_shared_info
+_OTHER = 0xFFFFFFFF
 
 
 def harness_image() -> bytes:
@@ -71,31 +79,69 @@ def cast_of_this_kernel() -> Cast | None:
     return Cast(kfunc, struct_) if kfunc > 0 and struct_ > 0 else None
 
 
+@cache
+def layout_of_this_kernel() -> Layout:
+    return Layout(*features.skb_layout(vmlinux_btf()))
+
+
 class Batch:
-    """Packets laid out for the harness: behind each come another's bytes, behind the last what cannot be read."""
+    """Packets laid out for the harness: behind each come another's bytes, as far behind the last as behind an skb's.
+
+    Each is that of two skbs, in which the network header is or is not set, as drivers have it.
+    """
 
     def __init__(self, packets: Sequence[Packet]) -> None:
         assert len(packets) <= MAX_PACKETS
         self.packets = packets
-        offset = _BATCH_SIZE - sum(len(packet.data) for packet in packets)
-        self._data_at = offset
-        self._data = b"".join(packet.data for packet in packets)
-        entries = []
-        for packet in packets:
-            entries.append(_ENTRY.pack(offset, len(packet.data), packet.len, 0xDEAD, 0xDEAD))
-            offset += len(packet.data)
-        self._head = _HEADER.pack(0, len(packets), 0)[:12] + b"".join(entries)
-        assert len(self._head) <= self._data_at
+        self._data = b"".join(packet.data for packet in packets) + bytes(_BEHIND)
+        self._data_at = _BATCH_SIZE - len(self._data)
+        self._skbs_at = _HEADER.size + MAX_PACKETS * _ENTRY.size
+        assert self._skbs_at + 2 * len(packets) * _SKB_SIZE <= self._data_at
 
-    def run(self, image: bytes, code: Mapping[str, bytes]) -> list[tuple[bool, bool]]:
-        """The verdicts (filter_l2, filter_l3) in the kernel on each packet, of the filters in `code`."""
+    def _memory(self, address: int) -> bytes:
+        memory = bytearray(_BATCH_SIZE)
+        _HEADER.pack_into(memory, 0, address, len(self.packets))
+        memory[self._data_at :] = self._data
+        skb, data = self._skbs_at, self._data_at
+        for index, packet in enumerate(self.packets):
+            _ENTRY.pack_into(memory, _HEADER.size + index * _ENTRY.size, skb, skb + _SKB_SIZE, _OTHER, _OTHER)
+            head, start, behind = address + data - _HEADROOM, _HEADROOM, _HEADROOM + ETH_HLEN
+            end = start + len(packet.data)
+            if index % 2:
+                self._skb(memory, skb, packet, head, mac=start, network=behind, data=start, end=end)
+                self._skb(memory, skb + _SKB_SIZE, packet, head, mac=MAC_UNSET, network=start, data=start, end=end)
+            else:
+                self._skb(memory, skb, packet, head, mac=start, network=0, data=behind, end=end)
+                self._skb(memory, skb + _SKB_SIZE, packet, head, mac=start, network=0, data=start, end=end)
+            skb += 2 * _SKB_SIZE
+            data += len(packet.data)
+        return bytes(memory)
+
+    def _skb(
+        self, memory: bytearray, at: int, packet: Packet, head: int, *, mac: int, network: int, data: int, end: int
+    ) -> None:
+        layout = layout_of_this_kernel()
+        struct.pack_into("=H", memory, at + layout.network_header, network)
+        struct.pack_into("=H", memory, at + layout.mac_header, mac)
+        struct.pack_into("=I", memory, at + layout.tail, end)
+        struct.pack_into("=Q", memory, at + layout.head, head)
+        struct.pack_into("=Q", memory, at + layout.data, head + data)
+        struct.pack_into("=I", memory, at + layout.len, packet.len + _HEADROOM - data & 0xFFFFFFFF)
+
+    def run(self, image: bytes, programs: Programs, cast: Cast | None) -> list[tuple[bool, bool]]:
+        """The verdicts in the kernel on each packet, with a link-layer header and without."""
+        code = {"filter_packet": filter_packet(programs, layout_of_this_kernel(), cast)}
         with Object(splice(image, code), "filter_harness") as bpf:
             bpf.load()
+            run = bpf.program("run_filters").fd
             with mmap.mmap(bpf.map("batches").fd, _BATCH_SIZE) as shared:
-                shared[: len(self._head)] = self._head
-                shared[self._data_at :] = self._data
-                prog_test_run(bpf.program("run_filters").fd)
-                results = shared[12 : len(self._head)]
+                prog_test_run(run)
+                (address,) = struct.unpack_from("=Q", shared)
+                shared[:] = self._memory(address)
+                prog_test_run(run)
+                results = shared[_HEADER.size : _HEADER.size + len(self.packets) * _ENTRY.size]
+        verdicts = [verdict for *_, l2, l3 in _ENTRY.iter_unpack(results) for verdict in (l2, l3)]
+        assert all(verdict in (0, 1) for verdict in verdicts)
         return [(l2 != 0, l3 != 0) for *_, l2, l3 in _ENTRY.iter_unpack(results)]
 
 

@@ -43,13 +43,15 @@ _JUMP: dict[int, Callable[[int, int], bool]] = {
     0x30: lambda a, b: a >= b,
     0x40: lambda a, b: a & b != 0,
     0x50: lambda a, b: a != b,
-    0x60: lambda a, b: _signed(a) > _signed(b),
-    0x70: lambda a, b: _signed(a) >= _signed(b),
+    0x60: lambda a, b: a > b,
+    0x70: lambda a, b: a >= b,
     0xA0: lambda a, b: a < b,
     0xB0: lambda a, b: a <= b,
-    0xC0: lambda a, b: _signed(a) < _signed(b),
-    0xD0: lambda a, b: _signed(a) <= _signed(b),
+    0xC0: lambda a, b: a < b,
+    0xD0: lambda a, b: a <= b,
 }
+_SIGNED_JUMPS = (0x60, 0x70, 0xC0, 0xD0)
+_MOST_STEPS = 100_000  # more than any filter has instructions: it jumps back only to where it has not been
 
 
 def run(code: bytes, argument: int, read: Callable[[int, int], bytes], *others: int) -> int:
@@ -59,7 +61,7 @@ def run(code: bytes, argument: int, read: Callable[[int, int], bytes], *others: 
     registers[1 : 2 + len(others)] = [argument, *others]
     stack: list[int | None] = [None] * STACK_SIZE
     at = 0
-    while True:
+    for _ in range(_MOST_STEPS):
         opcode, both, offset, immediate = insns[at]
         dst, src = both & 15, both >> 4
         at += 1
@@ -87,13 +89,21 @@ def run(code: bytes, argument: int, read: Callable[[int, int], bytes], *others: 
             case 5 if opcode == 0x95:
                 return _known(registers, 0)
             case 5 | 6 as kind:
-                bits = U64 if kind == 5 else 0xFFFFFFFF
+                bits = 64 if kind == 5 else 32
                 operand = _known(registers, src) if opcode & 8 else immediate
-                if opcode == 0x05 or _JUMP[opcode & 0xF0](_known(registers, dst) & bits, operand & bits):
-                    assert offset >= 0
+                if opcode == 0x05 or _jumps(opcode & 0xF0, _known(registers, dst), operand, bits):
                     at += offset
             case _:
                 raise AssertionError(f"opcode {opcode:#x}")
+    raise AssertionError("it loops")
+
+
+def _jumps(condition: int, left: int, right: int, bits: int) -> bool:
+    mask = (1 << bits) - 1
+    left, right = left & mask, right & mask
+    if condition in _SIGNED_JUMPS:
+        left, right = _signed(left, bits), _signed(right, bits)
+    return _JUMP[condition](left, right)
 
 
 def _size(opcode: int) -> int:

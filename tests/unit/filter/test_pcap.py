@@ -12,7 +12,7 @@ import pytest
 from pwru.errors import PwruError
 from pwru.filter import pcap
 from pwru.filter.pcap import DLT_EN10MB, DLT_RAW, Compiler, Insn, compile_expression, compile_filter
-from pwru.filter.translate import translate
+from pwru.filter.translate import Body
 
 
 def test_compiles_for_a_link_type() -> None:
@@ -72,7 +72,7 @@ def test_link_layer_expression_rejects_at_l3(expression: str) -> None:
 
 def test_loop() -> None:
     with pytest.raises(PwruError, match="`protochain` needs a loop") as caught:
-        translate(compile_filter("ip6 protochain 6").l2, None)
+        Body(compile_filter("ip6 protochain 6").l2, None)
     assert "\n" not in str(caught.value)
 
 

@@ -31,8 +31,8 @@ def functions(image: bytes) -> dict[str, bytes]:
 
 
 def test_replaces_the_functions_and_nothing_else(image: bytes) -> None:
-    spliced = splice(image, {"filter_l3": FIRST, "filter_l2": SECOND})
-    assert functions(spliced) == functions(image) | {"filter_l3": FIRST, "filter_l2": SECOND}
+    spliced = splice(image, {"filter_skb": FIRST, "filter_packet": SECOND})
+    assert functions(spliced) == functions(image) | {"filter_skb": FIRST, "filter_packet": SECOND}
     before: Any = ELFFile(BytesIO(image))
     after: Any = ELFFile(BytesIO(spliced))
     for old, new in zip(before.iter_sections(), after.iter_sections(), strict=True):
@@ -42,12 +42,12 @@ def test_replaces_the_functions_and_nothing_else(image: bytes) -> None:
 
 
 def test_one_of_two(image: bytes) -> None:
-    assert functions(splice(image, {"filter_l2": FIRST})) == functions(image) | {"filter_l2": FIRST}
+    assert functions(splice(image, {"filter_packet": FIRST})) == functions(image) | {"filter_packet": FIRST}
 
 
 def test_again(image: bytes) -> None:
-    again = splice(splice(image, {"filter_l2": SECOND}), {"filter_l2": FIRST})
-    assert functions(again) == functions(image) | {"filter_l2": FIRST}
+    again = splice(splice(image, {"filter_packet": SECOND}), {"filter_packet": FIRST})
+    assert functions(again) == functions(image) | {"filter_packet": FIRST}
 
 
 def test_unknown_function(image: bytes) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from random import Random
 
 from hypothesis import given
@@ -14,14 +15,17 @@ from hypothesis import strategies as st
 
 from pwru.errors import PwruError
 from pwru.filter.load import Cast
-from pwru.filter.pcap import Insn, compile_filter
-from pwru.filter.translate import loads_len, translate
+from pwru.filter.packet import ETH_HLEN, MAC_UNSET, Layout, filter_packet
+from pwru.filter.pcap import Insn, Programs, compile_filter
 from tests.unit.filter import expressions, harness, interpreter, packets, programs
 
 from .limits import bounded, cases
 
 CASTS = (None, Cast(kfunc_id=0x1234, struct_id=0x5678))
-ADDRESS = 0xFFFF888000001000
+LAYOUT = Layout(network_header=184, mac_header=186, tail=188, head=200, data=208, len=112)
+SKB, HEAD = 0xFFFF888000001000, 0xFFFF888000010000
+HEADROOM, BEHIND = 64, 320  # in front of a packet, and what can be read behind it: struct skb_shared_info
+REJECT = Insn(0x06, 0, 0, 0)
 PACKETS = 3
 # No other words: libpcap asks the name service for them.
 WORDS = [
@@ -96,21 +100,33 @@ def text(rng: Random) -> str:
     return changed(rng, rng.choice([rng.choice(expressions.REAL), expressions.expression(rng)]))
 
 
-def verdict(code: bytes, packet: packets.Packet) -> bool:
-    def read(address: int, size: int) -> bytes:
-        start = address - ADDRESS
-        assert 0 <= start <= len(packet.data) - size, "beyond the packet"
-        return packet.data[start : start + size]
+def verdict(code: bytes, packet: packets.Packet, mac: int, network: int) -> bool:
+    skb = bytearray(256)
+    struct.pack_into("=HHI", skb, LAYOUT.network_header, network, mac, HEADROOM + len(packet.data))
+    struct.pack_into("=QQ", skb, LAYOUT.head, HEAD, HEAD + HEADROOM)
+    struct.pack_into("=I", skb, LAYOUT.len, packet.len)
+    memory = {SKB: bytes(skb), HEAD: bytes(HEADROOM) + packet.data + bytes(BEHIND)}
 
-    return interpreter.run(code, ADDRESS, read, len(packet.data), packet.len) != 0
+    def read(address: int, size: int) -> bytes:
+        start = max(start for start in memory if start <= address)
+        found = memory[start][address - start :][:size]
+        assert len(found) == size, "beyond the packet"
+        return found
+
+    return interpreter.run(code, SKB, read) != 0
 
 
 def compare(insns: list[Insn], rng: Random) -> None:
+    """As the program for packets with a link-layer header, and for those without."""
     sent = [packets.packet(rng) for _ in range(PACKETS)]
     expected = harness.libpcap_verdicts(insns, sent)
     for cast in CASTS:
-        code = translate(insns, cast)
-        assert [verdict(code, packet) for packet in sent] == expected
+        l2 = filter_packet(Programs(insns, [REJECT]), LAYOUT, cast)
+        l3 = filter_packet(Programs([REJECT], insns), LAYOUT, cast)
+        for packet, matches in zip(sent, expected, strict=True):
+            matches = matches and bool(packet.data)  # noqa: PLW2901  (there is no header)
+            assert verdict(l2, packet, HEADROOM, HEADROOM + ETH_HLEN) == matches
+            assert verdict(l3, packet, MAC_UNSET, HEADROOM) == matches
 
 
 @cases
@@ -129,7 +145,6 @@ def test_expressions(seed: int) -> None:
             raise
         for insns in found:
             compare(insns, rng)
-        loads_len(found)
 
 
 @cases

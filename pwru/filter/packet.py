@@ -1,0 +1,208 @@
+"""The packet filter on an skb: the body of `int filter_packet(__u64 skb)`, see bpf/filter.bpf.h.
+
+On its way a packet gains and loses its link-layer header, so there is a program for both forms. The MAC header counts
+only if it is in front of the network header: after an encapsulation the old one is behind it, and one that was never
+set is 0xffff (skb_mac_header_was_set()). Fields are read where this kernel's BTF says that they are.
+
+This runs in every function for every packet of the machine, and mostly in vain: every instruction counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pwru.errors import PwruError
+
+from .ebpf import (
+    R0,
+    R1,
+    R2,
+    R3,
+    R4,
+    R5,
+    R6,
+    R7,
+    R8,
+    R10,
+    Alu,
+    Assembler,
+    BPF_FUNC_probe_read_kernel,
+    Jump,
+    JumpTooFar,
+    Label,
+    Reg,
+    Size,
+)
+from .load import ARRAY_AT, ARRAY_SIZE, Cast, call_cast, load
+from .pcap import Programs
+from .translate import CAPLEN, LEN, Body, loads_len
+
+ETH_HLEN = 14
+MAC_UNSET = 0xFFFF
+
+
+class Layout(NamedTuple):
+    """Offsets in struct sk_buff."""
+
+    network_header: int
+    mac_header: int
+    tail: int
+    head: int
+    data: int
+    len: int
+
+
+# Where what is of use to both programs is, once it has been loaded: network_header, mac_header and tail as they lie in
+# memory, head, the MAC header's offset from it, the network header's, and len from head on.
+_HEADERS, _HEAD, _MAC, _NETWORK, _LENGTH = R6, R1, R4, R3, R5
+_COPY = -64  # on the stack: from network_header to data
+
+
+def filter_packet(programs: Programs, layout: Sequence[int], cast: Cast | None) -> bytes:
+    """The eBPF instructions. `layout` has what Layout has; it and `cast` are the kernel's.
+
+    Raises PwruError for a program that has a loop or is too long.
+    """
+    return _Packet(programs, Layout(*layout), cast).code()
+
+
+class _Packet:
+    def __init__(self, programs: Programs, layout: Layout, cast: Cast | None) -> None:
+        self._asm = Assembler()
+        self._cast = cast
+        self._layout = layout
+        self._l2, self._l3 = Body(programs.l2, cast), Body(programs.l3, cast)
+        self._uses_len = any(map(loads_len, programs))
+        self._reject = Label()
+        self._start = min(layout) if self._uses_len else layout.network_header  # of what is read
+        network = layout.network_header
+        if (layout.mac_header - network, layout.tail - network) != (2, 4) or not (
+            network < layout.head < layout.data <= network + 48 and layout.data + 8 - self._start <= ARRAY_SIZE
+        ):
+            raise PwruError(
+                "pcap filter: the struct sk_buff of this kernel has its headers in an order that is not known"
+            )
+
+    def code(self) -> bytes:
+        asm = self._asm
+        l2, l3, l3_known, unset = Label(), Label(), Label(), Label()
+        if self._cast:
+            self._load_by_cast(self._cast)
+        else:
+            self._load_by_copy()
+        asm.alu32(Alu.MOV, _MAC, _HEADERS)
+        asm.alu32(Alu.RSH, _MAC, 16)
+        asm.alu32(Alu.MOV, _NETWORK, _HEADERS)
+        asm.alu32(Alu.AND, _NETWORK, 0xFFFF)
+        asm.alu32(Alu.SUB, _NETWORK, _MAC)
+        asm.jump32(Jump.SLT, _NETWORK, ETH_HLEN, l3)
+        asm.place(l2)
+        self._body(self._l2, _MAC)
+
+        asm.place(l3)
+        asm.alu32(Alu.ADD, _NETWORK, _MAC)
+        asm.jump32(Jump.EQ, _NETWORK, 0, unset)
+        asm.place(l3_known)
+        self._body(self._l3, _NETWORK)
+
+        # A driver hands up a packet with the MAC header set (eth_type_trans()) and pulled, and no network header yet:
+        # there it begins at data.
+        asm.place(unset)
+        asm.jump32(Jump.EQ, _MAC, 0, self._reject)
+        asm.jump32(Jump.EQ, _MAC, MAC_UNSET, self._reject)
+        self._field(Size.DW, _NETWORK, self._layout.data)
+        asm.alu64(Alu.SUB, _NETWORK, _HEAD)
+        asm.jump64(Jump.EQ, _NETWORK, 0, self._reject)
+        asm.jump64(Jump.GT, _NETWORK, 0xFFFF, self._reject)
+        asm.alu64(Alu.OR, _HEADERS, _NETWORK)
+        asm.alu32(Alu.SUB, _NETWORK, _MAC)
+        asm.jump32(Jump.SGE, _NETWORK, ETH_HLEN, l2)
+        asm.alu32(Alu.ADD, _NETWORK, _MAC)
+        asm.goto(l3_known)
+        if self._reject.index is None:
+            asm.place(self._reject)
+            asm.alu32(Alu.MOV, R0, 0)
+            asm.exit()
+        try:
+            return asm.code()
+        except JumpTooFar:
+            raise PwruError(
+                f"pcap filter: too long: it needs {len(asm)} instructions, about 32000 are possible; "
+                "shorten it, for example with `net` or `portrange` instead of many hosts or ports"
+            ) from None
+
+    def _body(self, body: Body, header: Reg) -> None:
+        asm = self._asm
+
+        def find_caplen() -> None:
+            asm.alu32(Alu.MOV, R1, _HEADERS)
+            if header is _MAC:
+                asm.alu32(Alu.RSH, R1, 16)
+            else:
+                asm.alu32(Alu.AND, R1, 0xFFFF)
+            asm.alu64(Alu.RSH, CAPLEN, 32)
+            asm.alu32(Alu.SUB, CAPLEN, R1)
+
+        if self._uses_len:
+            asm.alu32(Alu.SUB, _LENGTH, header)
+            asm.store(Size.W, R10, LEN, _LENGTH)
+        if body.compares_caplen:
+            # A header behind the tail: nothing of it is there.
+            asm.alu64(Alu.RSH, CAPLEN, 32)
+            asm.jump32(Jump.LT, CAPLEN, header, self._reject)
+            asm.alu32(Alu.SUB, CAPLEN, header)
+        asm.alu64(Alu.ADD, _HEAD, header)
+        body.emit(asm, self._reject, find_caplen)
+
+    def _load_by_cast(self, cast: Cast) -> None:
+        """One cast, of where the struct would be whose array begins at the first field."""
+        asm, layout = self._asm, self._layout
+        asm.alu64(Alu.ADD, R1, self._start - ARRAY_AT)
+        call_cast(asm, cast)
+        self._field(Size.DW, _HEADERS, layout.network_header)
+        self._field(Size.DW, _HEAD, layout.head)
+        if self._uses_len:
+            self._field(Size.W, _LENGTH, layout.len)
+            self._field(Size.DW, R2, layout.data)
+            self._add_data()
+
+    def _add_data(self) -> None:
+        """len is from data on, which is in r2."""
+        self._asm.alu64(Alu.SUB, R2, _HEAD)
+        self._asm.alu32(Alu.ADD, _LENGTH, R2)
+
+    def _load_by_copy(self) -> None:
+        """One call for all; what cannot be read is 0."""
+        asm, layout = self._asm, self._layout
+        if self._uses_len:
+            asm.alu64(Alu.MOV, R7, R1)
+            asm.alu64(Alu.MOV, R3, R1)
+            asm.alu64(Alu.ADD, R3, layout.len)
+            load(asm, None, Size.W, R8)
+            asm.alu64(Alu.MOV, R1, R7)
+        asm.alu64(Alu.MOV, R3, R1)
+        asm.alu64(Alu.ADD, R3, layout.network_header)
+        asm.alu64(Alu.MOV, R1, R10)
+        asm.alu64(Alu.ADD, R1, self._copied(layout.network_header))
+        asm.alu32(Alu.MOV, R2, layout.data + 8 - layout.network_header)
+        asm.call(BPF_FUNC_probe_read_kernel)
+        self._field(Size.W, _HEADERS, layout.tail)
+        asm.alu64(Alu.LSH, _HEADERS, 32)
+        self._field(Size.W, R0, layout.network_header)
+        asm.alu64(Alu.OR, _HEADERS, R0)
+        self._field(Size.DW, _HEAD, layout.head)
+        if self._uses_len:
+            asm.alu32(Alu.MOV, _LENGTH, R8)
+            self._field(Size.DW, R2, layout.data)
+            self._add_data()
+
+    def _copied(self, offset: int) -> int:
+        """Where it is on the stack: head, the widest, aligned."""
+        return _COPY + offset - self._layout.network_header + (self._layout.network_header - self._layout.head) % 8
+
+    def _field(self, size: Size, register: Reg, offset: int) -> None:
+        if self._cast:
+            self._asm.load(size, register, R0, ARRAY_AT + offset - self._start)
+        else:
+            self._asm.load(size, register, R10, self._copied(offset))
