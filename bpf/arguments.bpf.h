@@ -4,8 +4,8 @@
  *
  * Which argument is the skb differs from function to function. A program and a link for each position would cost a
  * grace period each when they go; a cookie for each function, a search on every hit. So one program serves all
- * functions, and looks the position up in a table that is a perfect hash of the addresses: two loads, no search, no
- * helper call. User space makes it (pwru/probes/positions.py).
+ * functions, and looks the position up in a table by a hash of the address: one load, no search, no helper call. The few
+ * functions that the first hash cannot tell apart have a second one. User space makes it (pwru/probes/positions.py).
  */
 #ifndef __ARGUMENTS_BPF_H__
 #define __ARGUMENTS_BPF_H__
@@ -14,20 +14,27 @@
 #define SKB_ARG_POINTER 8 /* it is a struct sk_buff ** */
 #define REASON_ARG 16 /* the argument after it is an enum skb_drop_reason */
 
+#define AGAIN 255 /* it is in the second table */
+
 struct positions {
-	__u64 multiplier;
-	__u16 shift[2048]; /* by the upper 11 bits of the product: how far the slot is moved */
-	__u8 slot[16384];
+	__u32 multiplier;
+	__u32 again_multiplier;
+	__u8 slot[1 << 16]; /* by the upper bits of a product of 32 bits */
+	__u8 again[1 << 14];
 };
 
 struct positions positions SEC(".data.positions") = {};
 
+static __noinline __u32 find_again(__u64 addr)
+{
+	return positions.again[(__u32)addr * positions.again_multiplier >> 18];
+}
+
 static __always_inline __u32 find_skb_arg(__u64 addr)
 {
-	__u64 product = addr * positions.multiplier;
-	__u32 shift = positions.shift[product >> 53];
+	__u32 where = positions.slot[(__u32)addr * positions.multiplier >> 16];
 
-	return positions.slot[((product >> 32) + shift) & 16383];
+	return where == AGAIN ? find_again(addr) : where;
 }
 
 /* Loads from a context take constant offsets only; without the barriers clang would compute one. */

@@ -1,7 +1,7 @@
 """The table from which the BPF programs learn which argument of a function is the skb: bpf/arguments.bpf.h.
 
-A perfect hash by displacement: the upper bits of a product choose a bucket, and each bucket has a shift that moves its
-addresses to slots where they disturb nobody. Addresses may share a slot that says the same of both.
+Two tables, each by the upper bits of a product. Addresses may share a slot of the first that says the same of all of
+them; those of a slot that cannot are in the second, whose multiplier is tried until it tells them apart.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ if TYPE_CHECKING:
     from pwru.libbpf import Object
 
 _MAP = ".data.positions"
-_BUCKETS = 1 << 11
-_SLOTS = 1 << 14
-_U64 = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / the golden ratio, odd: Knuth's multiplicative hashing
-_LCG = 0xD1342543DE82EF95  # odd, from "Computationally easy, spectrally good multipliers" (Steele, Vigna 2021)
+_SLOTS, _AGAIN_SLOTS = 1 << 16, 1 << 14
+_GOLDEN = 0x9E3779B1  # a prime near 2^32 / the golden ratio: Knuth's multiplicative hashing
+_U32 = (1 << 32) - 1
+_LCG = 0x915F77F5  # odd, from "Computationally easy, spectrally good multipliers" (Steele, Vigna 2021)
 _POINTER, _REASON = 8, 16
-_FREE = 0xFF
+_AGAIN = 0xFF
 
 
 def position(target: Target) -> int:
@@ -59,29 +58,34 @@ def _codes(by_address: dict[int, Target]) -> dict[int, int]:
 
 def table(positions: dict[int, int]) -> bytes:
     """`struct positions` for these addresses and their codes."""
-    multiplier = _GOLDEN
-    while not (found := _displace(positions, multiplier)):
-        multiplier = multiplier * _LCG & _U64
-    shifts, slots = found
-    return struct.pack(f"=Q{_BUCKETS}H{_SLOTS}s", multiplier, *shifts, bytes(slots))
-
-
-def _displace(positions: dict[int, int], multiplier: int) -> tuple[list[int], bytearray] | None:
-    """None if two addresses with different codes cannot be told apart by this multiplier."""
-    buckets: dict[int, dict[int, int]] = {}
+    slots = bytearray(_SLOTS)
+    by_slot: dict[int, dict[int, int]] = {}
     for address, code in positions.items():
-        product = address * multiplier & _U64
-        bucket = buckets.setdefault(product >> 53, {})
-        if bucket.setdefault(product >> 32 & _SLOTS - 1, code) != code:
-            return None
-    shifts, slots = [0] * _BUCKETS, bytearray([_FREE] * _SLOTS)
-    for bucket_index, bucket in sorted(buckets.items(), key=lambda item: -len(item[1])):
-        for shift in range(_SLOTS):
-            if all(slots[place + shift & _SLOTS - 1] in (_FREE, code) for place, code in bucket.items()):
-                break
+        by_slot.setdefault(_hash(address, _GOLDEN, _SLOTS), {})[address] = code
+    apart: dict[int, int] = {}
+    for slot, codes in by_slot.items():
+        if len(set(codes.values())) == 1:
+            slots[slot] = next(iter(codes.values()))
         else:
+            slots[slot] = _AGAIN
+            apart |= codes
+    multiplier = _GOLDEN * _LCG & _U32
+    while (again := _tell_apart(apart, multiplier)) is None:
+        multiplier = multiplier * _LCG & _U32
+    return struct.pack(f"=II{_SLOTS}s{_AGAIN_SLOTS}s", _GOLDEN, multiplier, bytes(slots), bytes(again))
+
+
+def _hash(address: int, multiplier: int, slots: int) -> int:
+    return (address * multiplier & _U32) * slots >> 32
+
+
+def _tell_apart(positions: dict[int, int], multiplier: int) -> bytearray | None:
+    """None if two addresses with different codes get the same slot."""
+    found: dict[int, int] = {}
+    for address, code in positions.items():
+        if found.setdefault(_hash(address, multiplier, _AGAIN_SLOTS), code) != code:
             return None
-        shifts[bucket_index] = shift
-        for place, code in bucket.items():
-            slots[place + shift & _SLOTS - 1] = code
-    return shifts, slots
+    slots = bytearray(_AGAIN_SLOTS)
+    for slot, code in found.items():
+        slots[slot] = code
+    return slots

@@ -1,4 +1,4 @@
-"""The perfect hash: what bpf/arguments.bpf.h finds in it, by the same arithmetic."""
+"""The two tables: what bpf/arguments.bpf.h finds in it, by the same arithmetic."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pwru.probes.positions import position, table
 
 from ..records import OBJECT
 
-BUCKETS, SLOTS = 2048, 16384
+SLOTS, AGAIN_SLOTS = 1 << 16, 1 << 14
+AGAIN = 255
 
 
 def find(data: bytes, address: int) -> int:
-    multiplier, *shifts = map(int, struct.unpack_from(f"=Q{BUCKETS}H", data))
-    product = address * multiplier % 2**64
-    slot = (product // 2**32 + int(shifts[product // 2**53])) % SLOTS
-    return data[8 + 2 * BUCKETS + slot]
+    multiplier, again = map(int, struct.unpack_from("=II", data))
+    found = data[8 + (address * multiplier % 2**32 >> 16)]
+    return found if found != AGAIN else data[8 + SLOTS + (address * again % 2**32 >> 18)]
 
 
 def test_layout_is_that_of_the_object() -> None:
     layout = Btf.from_file(OBJECT).struct("positions")
     assert layout is not None
     assert layout.size == len(table({}))
-    shift, slot = layout.member("shift"), layout.member("slot")
-    assert shift is not None
+    slot, again = layout.member("slot"), layout.member("again")
     assert slot is not None
-    assert (shift.offset, shift.elements, slot.offset, slot.elements) == (8, BUCKETS, 8 + 2 * BUCKETS, SLOTS)
+    assert again is not None
+    assert (slot.offset, slot.elements, again.offset, again.elements) == (8, SLOTS, 8 + SLOTS, AGAIN_SLOTS)
 
 
 def test_every_address_finds_its_position() -> None:
@@ -41,13 +41,12 @@ def test_every_address_finds_its_position() -> None:
         assert {address: find(data, address) for address in positions} == positions
 
 
-def test_addresses_in_one_bucket_that_cannot_be_moved_apart_change_the_multiplier() -> None:
-    """Equal in all bits that the first multiplier looks at, with different codes."""
-    first = 0x9E3779B97F4A7C15
-    inverse = pow(first, -1, 2**64)
-    a, b = (product * inverse % 2**64 for product in (5 << 53 | 1, 5 << 53 | 2))
+def test_addresses_that_the_first_table_cannot_tell_apart_are_in_the_second() -> None:
+    multiplier, _ = struct.unpack_from("=II", table({}))
+    inverse = pow(multiplier, -1, 2**32)
+    a, b = (product * inverse % 2**32 for product in (5 << 16 | 1, 5 << 16 | 2))
     data = table({a: 0, b: 1})
-    assert struct.unpack_from("=Q", data)[0] != first
+    assert data[8 + 5] == AGAIN
     assert (find(data, a), find(data, b)) == (0, 1)
 
 
