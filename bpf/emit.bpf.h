@@ -67,10 +67,10 @@ static __noinline void capture_parts(struct sk_buff *skb, struct event *event)
 }
 
 /*
- * `reason` and `location` are 0 where the probe has no such thing. Not inlined: what it needs of registers and stack is
- * not to be paid for by the hits that do not match.
+ * `reason` and `location` (or the caller) are 0 where the probe has no such thing. Not inlined: what it needs of
+ * registers and stack is not to be paid for by the hits that do not match.
  */
-static __noinline int emit(struct sk_buff *skb, __u64 addr, __u32 reason, __u64 location)
+static __noinline int emit(void *ctx, struct sk_buff *skb, __u64 addr, __u32 reason, __u64 location)
 {
 	struct event *event = reserve_event();
 
@@ -80,6 +80,10 @@ static __noinline int emit(struct sk_buff *skb, __u64 addr, __u32 reason, __u64 
 	event->where.addr = addr;
 	event->where.reason = reason;
 	event->where.padding = 0;
+	if (config.stack_at)
+		capture_stack(ctx, location, (void *)event + config.stack_at);
+	if (config.values || config.skb_size || config.shared_info_size || config.payload_size)
+		capture_details(skb, event);
 	if (config.location_at)
 		*(__u64 *)((void *)event + config.location_at) = location;
 	if (config.time_at)

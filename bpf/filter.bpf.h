@@ -27,4 +27,19 @@
 FILTER_STUB(filter_packet)
 FILTER_STUB(filter_skb)
 
+/* The same for the values of fields that are to be printed: --output-skb-metadata. */
+#define VALUE_STUB(name)                                                                             \
+	__noinline __u64 name(__u64 skb)                                                             \
+	{                                                                                            \
+		__u64 value;                                                                         \
+                                                                                                     \
+		asm volatile("%0 = 0" : "=r"(value) : "r"(skb));                                     \
+		return value;                                                                        \
+	}
+
+VALUE_STUB(skb_value0)
+VALUE_STUB(skb_value1)
+VALUE_STUB(skb_value2)
+VALUE_STUB(skb_value3)
+
 #endif /* __FILTER_BPF_H__ */

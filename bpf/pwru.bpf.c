@@ -14,6 +14,7 @@
 #include "capture.bpf.h"
 #include "filter.bpf.h"
 #include "match.bpf.h"
+#include "details.bpf.h"
 #include "emit.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -39,13 +40,21 @@ static __always_inline __u64 function_addr(struct pt_regs *ctx, bool multi)
 	return config.ip_is_entry ? PT_REGS_IP(ctx) & ~15ULL : bpf_get_func_ip(ctx);
 }
 
+static __always_inline bool wants_caller(void)
+{
+	return config.location_at || config.stack_at;
+}
+
 /* To find things again is cheaper than to keep them. */
 static __noinline int emit_function(struct pt_regs *ctx, struct sk_buff *skb, bool multi)
 {
 	__u64 addr = function_addr(ctx, multi);
 	__u32 where = find_skb_arg(addr);
+	__u64 caller = 0;
 
-	return emit(skb, addr, where & REASON_ARG ? function_arg(ctx, (where & SKB_ARG) + 1) : 0, 0);
+	if (wants_caller())
+		BPF_KPROBE_READ_RET_IP(caller, ctx);
+	return emit(ctx, skb, addr, where & REASON_ARG ? function_arg(ctx, (where & SKB_ARG) + 1) : 0, caller);
 }
 
 static __always_inline int trace_function(struct pt_regs *ctx, bool multi)
@@ -86,7 +95,7 @@ int on_fentry_multi(__u64 *ctx)
 		return 0;
 	if (where & REASON_ARG)
 		bpf_get_func_arg(ctx, (where & SKB_ARG) + 1, &reason);
-	return emit(skb, addr, reason, 0);
+	return emit(ctx, skb, addr, reason, wants_caller() ? find_caller(ctx, addr, ENTRY_BYTES) : 0);
 }
 
 /*
@@ -120,7 +129,8 @@ int on_fentry(__u64 *ctx)
 	}
 	if (!skb || !matches(skb))
 		return 0;
-	return emit(skb, addr, fentry_arg(ctx, what >> 4 & 15), 0);
+	return emit(ctx, skb, addr, fentry_arg(ctx, what >> 4 & 15),
+		    wants_caller() ? find_caller(ctx, addr, ENTRY_BYTES) : 0);
 }
 
 /*
@@ -132,7 +142,7 @@ int on_fentry(__u64 *ctx)
 SEC("raw_tp")
 int on_tracepoint(struct bpf_raw_tracepoint_args *ctx)
 {
-	__u64 what;
+	__u64 what, location;
 	__u32 reason;
 	struct sk_buff *skb;
 
@@ -141,5 +151,8 @@ int on_tracepoint(struct bpf_raw_tracepoint_args *ctx)
 	reason = tracepoint_arg(ctx, what >> 4 & 15);
 	if (!skb || !reason_matches(reason) || !matches(skb))
 		return 0;
-	return emit(skb, what >> 32, reason, tracepoint_arg(ctx, what >> 8 & 15));
+	location = tracepoint_arg(ctx, what >> 8 & 15);
+	if (config.trace_run && !location)
+		location = find_caller(ctx, config.trace_run, config.trace_run_size);
+	return emit(ctx, skb, what >> 32, reason, location);
 }

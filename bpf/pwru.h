@@ -61,6 +61,22 @@ struct cb {
 	__u32 padding;
 };
 
+#define STACK_FRAMES 64
+
+struct stack {
+	__u64 caller; /* of the function that was hit; 0: unknown */
+	__s64 size; /* of what is in frames, in bytes; negative: there is no stack */
+	__u64 frames[STACK_FRAMES]; /* from the innermost on, with those of the tracer */
+};
+
+struct payload {
+	__u32 length; /* of the packet, from where `bytes` begin */
+	__u32 size; /* of what is in bytes */
+	__u32 has_mac; /* they begin with a link-layer header */
+	__u32 padding;
+	__u8 bytes[]; /* room for config.payload_size */
+};
+
 #define FILTER_META 1 /* the members from netns to mark_mask */
 #define FILTER_SKB_EXPR 2 /* the filter_skb() stub holds a condition */
 #define FILTER_PACKET 4 /* the filter_packet() stub holds a packet filter */
@@ -81,14 +97,26 @@ struct config {
 	__u32 tries; /* at most, to get room for an event: see reserve_event() */
 	__u32 ip_is_entry; /* a kprobe-multi's instruction pointer, rounded down to 16, is the function's address */
 	__u32 tcp_flags; /* whether tuples have them */
+	__u32 trace_run_size; /* in bytes */
+	__u64 trace_run; /* where bpf_trace_run1() and so on are: what tracepoints call programs by; 0: not needed */
 	/* The layout of a record: its size, and where its parts are in it; 0: it has none. */
 	__u32 record_size;
 	__u32 meta_at;
 	__u32 cb_at;
 	__u32 tuple_at;
 	__u32 tunnel_at; /* struct tuple, of what an encapsulated packet carries */
-	__u32 location_at; /* __u64, of a tracepoint that has it: the address of the code that dropped the packet */
+	__u32 location_at; /* __u64: the caller of the function; of a tracepoint the code that dropped the packet */
 	__u32 time_at; /* __u64, of bpf_ktime_get_ns() */
+	__u32 values_at; /* __u64, as many as `values` says */
+	__u32 stack_at; /* struct stack */
+	__u32 skb_at; /* a copy of the skb */
+	__u32 shared_info_at; /* and of its struct skb_shared_info */
+	__u32 payload_at; /* struct payload */
+	/* How much there is of them: 0 to 4 values, and bytes. */
+	__u32 values;
+	__u32 skb_size;
+	__u32 shared_info_size;
+	__u32 payload_size;
 };
 
 /* Per CPU; hits = events delivered + full + busy, whatever happens. */

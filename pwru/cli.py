@@ -42,6 +42,10 @@ _PROTOCOLS = "ah, arp, carp, esp, icmp, icmp6, igmp, igrp, ip, ip6, pim, rarp, s
 
 _TIMESTAMPS = ("none", "current", "relative", "absolute")
 
+_MAX_FIELDS = 4
+# Bytes of a packet: enough for all headers of most; what a record has room for.
+_PAYLOAD, _MAX_PAYLOAD = 128, 1024
+
 # Flags that stand for a primitive of pcap-filter(7), in the order in which they are joined.
 _PRIMITIVES = {"src_ip": "src {}", "dst_ip": "dst {}", "sport": "src port {}", "dport": "dst port {}", "proto": "{}"}
 
@@ -115,6 +119,23 @@ def _names(text: str) -> tuple[str, ...]:
     if not all(re.fullmatch(r"[\w-]+", name) for name in names):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of names: a,b,c")
     return names
+
+
+def _fields(text: str) -> tuple[str, ...]:
+    fields = tuple(field.strip() for field in text.split(","))
+    if not all(fields):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of fields: skb->mark,skb->dev->mtu")
+    if len(fields) > _MAX_FIELDS:
+        raise argparse.ArgumentTypeError(f"{len(fields)} fields; up to {_MAX_FIELDS} can be printed")
+    if len(set(fields)) < len(fields):
+        raise argparse.ArgumentTypeError(f"{text!r} has a field twice")
+    return fields
+
+
+def _payload(text: str) -> int:
+    if not re.fullmatch(r"\d{1,4}", text) or not 1 <= int(text) <= _MAX_PAYLOAD:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes from 1 to {_MAX_PAYLOAD}")
+    return int(text)
 
 
 def _address(text: str) -> str:
@@ -275,6 +296,27 @@ def parser() -> _Parser:
     output.add_argument(
         "--netns-names-max-length", metavar="N", type=_name_width, default=16, help="of which N characters; default: 16"
     )
+    flag(output, "--output-caller", "who called the function")
+    flag(output, "--output-stack", "the kernel stack from the caller on, a function a line below the event")
+    output.add_argument(
+        "--output-skb-metadata",
+        metavar="A,B",
+        type=_fields,
+        default=(),
+        help="values of up to 4 fields, such as 'skb->hash,skb->dev->mtu'",
+    )
+    flag(output, "--output-skb", "the whole struct sk_buff, as far as it is not 0")
+    flag(output, "--output-skb-shared-info", "the same of its struct skb_shared_info")
+    output.add_argument(
+        "--output-payload",
+        metavar="N",
+        type=_payload,
+        default=0,
+        help=f"the first N bytes of the packet with its headers, up to {_MAX_PAYLOAD}; without N: {_PAYLOAD}",
+    )
+    output.add_argument(
+        "--set-percpu-buf", metavar="N", type=_size, default=argparse.SUPPRESS, help="ignored: no such buffer is needed"
+    )
     output.add_argument(
         "--timestamp",
         metavar="MODE",
@@ -344,7 +386,12 @@ def _parse(p: _Parser, arguments: list[str]) -> argparse.Namespace:
     """
     booleans = {name for action in p._actions if action.type is _boolean for name in action.option_strings}
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    values, rest = p.parse_known_args([f"{word}=true" if word in booleans else word for word in arguments[:end]])
+    words = [f"{word}=true" if word in booleans else word for word in arguments[:end]]
+    for number, word in enumerate(words):
+        # Its value may be missing: no filter begins with a number alone.
+        if word == "--output-payload" and not "".join(words[number + 1 : number + 2]).isdecimal():
+            words[number] = f"{word}={_PAYLOAD}"
+    values, rest = p.parse_known_args(words)
     for word in rest:
         if word.startswith("-"):
             p.no_such_flag(word.partition("=")[0])
@@ -370,6 +417,7 @@ def options(arguments: list[str] | None = None) -> Options:
         values["backend"], values["filter_func"] = "tracepoint", "kfree_skb"
     if values["output_netns_names"] and not values["output_meta"]:
         p.error("--output-netns-names names what --output-meta=false leaves out")
+    values.pop("set_percpu_buf", None)
     mark, mask = values.pop("filter_mark")
     typed = " ".join(values.pop("pcap_filter")).strip()
     primitives = [form.format(value) for name, form in _PRIMITIVES.items() if (value := values.pop(name)) is not None]

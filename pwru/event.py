@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # One event: the address of the skb, then the bytes of struct task, of struct where (with what stands behind it: the
 # location), and of the parts that describe the packet. If the decoder's are `full`, also the time of the event, in ns
-# since boot (b"" if it was not asked for), and the bytes of what hardly ever repeats.
+# since boot (b"" if it was not asked for), and the bytes of what hardly ever repeats: see Details.
 Record = tuple[Any, ...]
 
 _EVENT = ("skb", "task", "where")
@@ -27,6 +27,8 @@ _WHERE = ("addr", "reason", "padding")
 _META = ("netns", "mark", "ifindex", "mtu", "len", "protocol", "padding", "ifname")
 _TUPLE = ("saddr", "daddr", "sport", "dport", "ip_version", "l4_protocol", "has_ports", "tcp_flags")
 _CB = ("words", "padding")
+_STACK = ("caller", "size", "frames")
+_PAYLOAD = ("length", "size", "has_mac", "padding", "bytes")
 
 # Of the ring buffer: the length, with bits that say that the kernel still writes or gave up the record; a page offset.
 _HEADER = struct.Struct("=II")
@@ -83,8 +85,27 @@ class Packet(NamedTuple):
     tunnel: Tuple | None = None
 
 
+class Payload(NamedTuple):
+    """The first bytes of a packet, from the link-layer header on if it has one; `length` is how many there are."""
+
+    length: int
+    has_mac: bool
+    data: bytes
+
+
+class Details(NamedTuple):
+    """What was not asked for is empty. `values` are of 64 bits; `frames` begin with those of the tracer."""
+
+    values: tuple[int, ...] = ()
+    caller: int = 0
+    frames: tuple[int, ...] = ()
+    skb: bytes = b""
+    shared_info: bytes = b""
+    payload: Payload | None = None
+
+
 class Function(NamedTuple):
-    """What a probe hit: its name as printed, and where a drop happened if the probe tells."""
+    """What a probe hit: its name as printed, and its caller, or where a drop happened, if the run is to tell."""
 
     name: str
     caller: str
@@ -104,6 +125,12 @@ class Parts(NamedTuple):
     cb: bool = False
     tcp_flags: bool = False  # of the tuples
     tunnel: bool = False
+    values: int = 0
+    stack: bool = False
+    # Sizes in bytes.
+    skb: int = 0
+    shared_info: int = 0
+    payload: int = 0
 
 
 def _text(raw: bytes) -> str:
@@ -141,17 +168,23 @@ class Decoder:
         self._task, self._where = _layout(btf, "task", _TASK), _layout(btf, "where", _WHERE)
         self._meta, self._tuple = _layout(btf, "meta", _META), _layout(btf, "tuple", _TUPLE)
         self._cb = _layout(btf, "cb", _CB)
+        stack = _layout(btf, "stack", _STACK)
+        self._stack = struct.Struct(f"=Qq{stack.size - 16}s")
+        self._payload = _layout(btf, "payload", _PAYLOAD)
         self.parts = parts
         # struct config: the size of a record, and where in it each part is that was asked for.
-        self.layout = dict.fromkeys(
-            ("record_size", "meta_at", "cb_at", "tuple_at", "tunnel_at", "location_at", "time_at"), 0
-        )
+        places = ("record_size", "meta_at", "cb_at", "tuple_at", "tunnel_at", "location_at", "time_at")
+        details_at = ("values_at", "stack_at", "skb_at", "shared_info_at", "payload_at")
+        self.layout = dict.fromkeys((*places, *details_at), 0)
+        self.layout |= {"values": parts.values, "skb_size": parts.skb, "shared_info_size": parts.shared_info}
+        self.layout["payload_size"] = parts.payload
         self.layout["record_size"] = event.size
 
         def add(wanted: bool, name: str, size: int) -> int:
             at = self.layout["record_size"]
             if not wanted:
                 return 0
+            size = (size + 7) // 8 * 8
             self.layout[name], self.layout["record_size"] = at, at + size
             return size
 
@@ -162,8 +195,16 @@ class Decoder:
         packet += add(parts.tuple, "tuple_at", self._tuple.size)
         packet += add(parts.tunnel, "tunnel_at", self._tuple.size)
         time = add(parts.time, "time_at", 8)
-        details = 0
+        self._details_at = self.layout["record_size"]
+        details = (
+            add(parts.values > 0, "values_at", 8 * parts.values)
+            + add(parts.stack, "stack_at", stack.size)
+            + add(parts.skb > 0, "skb_at", parts.skb)
+            + add(parts.shared_info > 0, "shared_info_at", parts.shared_info)
+            + add(parts.payload > 0, "payload_at", self._payload.size + parts.payload)
+        )
         # Whether records have more than what repeats.
+        self.has_details = bool(details)
         self.full = bool(time or details or parts.tunnel)
         rest = f"{'Q' if time else '0s'}{details}s" if self.full else ""
         self._event = struct.Struct(f"={_HEADER.size}xQ{self._task.size}s{where}s{packet}s{rest}")
@@ -206,6 +247,29 @@ class Decoder:
         if self.parts.tunnel:
             tunnel = self._addresses(run[at : at + self._tuple.size])
         return Packet(meta, addresses, cb, tunnel)
+
+    def details(self, run: bytes) -> Details:
+        parts, layout, start = self.parts, self.layout, self._details_at
+        found = Details()
+        if parts.values:
+            found = found._replace(values=struct.unpack_from(f"={parts.values}Q", run, layout["values_at"] - start))
+        if parts.stack:
+            caller, size, frames = self._stack.unpack_from(run, layout["stack_at"] - start)
+            found = found._replace(
+                caller=caller, frames=struct.unpack_from(f"={min(max(size, 0), len(frames)) // 8}Q", frames)
+            )
+        if parts.skb:
+            at = layout["skb_at"] - start
+            found = found._replace(skb=run[at : at + parts.skb])
+        if parts.shared_info:
+            at = layout["shared_info_at"] - start
+            found = found._replace(shared_info=run[at : at + parts.shared_info])
+        if parts.payload:
+            at = layout["payload_at"] - start
+            length, size, has_mac, *_ = self._payload.unpack_from(run, at)
+            at += self._payload.size
+            found = found._replace(payload=Payload(length, bool(has_mac), run[at : at + min(size, parts.payload)]))
+        return found
 
     def _addresses(self, run: bytes) -> Tuple | None:
         saddr, daddr, sport, dport, version, l4, has_ports, flags = self._tuple.unpack(run)

@@ -26,6 +26,12 @@ class Options(NamedTuple):
     output_json: bool = False
     output_meta: bool = True
     output_tuple: bool = True
+    output_caller: bool = False
+    output_stack: bool = False
+    output_skb_metadata: tuple[str, ...] = ()
+    output_skb: bool = False
+    output_skb_shared_info: bool = False
+    output_payload: int = 0
     output_file: str | None = None
     output_file_max_size: int = 100
     output_file_max_age: int = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pwru.event import Function
@@ -14,6 +16,21 @@ if TYPE_CHECKING:
 _LAST_FUNCTIONS = ("kfree_skbmem", "kfree_skb_partial")
 _LAST_TRACEPOINTS = ("kfree_skb", "consume_skb")
 
+# Of what a tracepoint calls until it is in the program. There are no more frames than these.
+_TRACER = re.compile(r"\[bpf\]$|^(bpf_trace_run|__bpf_trace_|__traceiter_)")
+_TRACER_FRAMES = 12
+
+
+class _Places(dict[int, str]):
+    """Of the addresses in stacks: there are only so many in the kernel."""
+
+    def __init__(self, make: Callable[[int], str]) -> None:
+        self._make = make
+
+    def __missing__(self, address: int) -> str:
+        text = self[address] = self._make(address)
+        return text
+
 
 class Symbolizer:
     """Made once everything is attached; names are looked up on the first event that needs them."""
@@ -21,13 +38,14 @@ class Symbolizer:
     def __init__(self, probes: Probes) -> None:
         self._sites = probes.sites
         self._by_address = probes.by_address
+        self._places = _Places(self.place)
 
     def function(self, where: Where) -> Function:
         addr, reason, location = where
         target = self._by_address.get(addr)
         if target is None and (self._by_address or addr >= len(self._sites.tracepoints)):
             # No probe is there. A line that says where it was is better than the end of a trace.
-            return Function(self._location(addr) or "0x0", self._location(location))
+            return Function(self.place(addr, returned=False), self.place(location) if location else "")
         if target is None:
             tracepoint = self._sites.tracepoints[addr]
             name = f"tracepoint:{tracepoint.name}"
@@ -37,7 +55,20 @@ class Symbolizer:
             # Functions that merely free pass a reason on, too, and for a packet that was consumed it says nothing
             # (skb_release_data()).
             with_reason = target.has_reason and ("kfree_skb" in target.name or "drop" in target.name)
-        return Function(name + self._reason(reason) if with_reason else name, self._location(location))
+        caller = self.place(location, offset=target is None) if location else ""
+        if _TRACER.search(caller):
+            caller = ""  # several programs are at the tracepoint, and so the kernel calls them by another function
+        return Function(name + self._reason(reason) if with_reason else name, caller)
+
+    def stack(self, caller: int, frames: Sequence[int]) -> list[str]:
+        """The frames from the caller on. Which ones of the tracer are above it differs from backend to backend."""
+        if caller in frames and not _TRACER.search(self._places[caller]):
+            frames = frames[frames.index(caller) :]
+        else:
+            names = [self._places[frame] for frame in frames[:_TRACER_FRAMES]]
+            own = [number for number, name in enumerate(names) if _TRACER.search(name)]
+            frames = frames[own[-1] + 1 if own else 0 :]
+        return [self._places[frame] for frame in frames]
 
     def last(self) -> set[int]:
         """What `Where.addr` is where the way of an skb ends: its memory is given back, its address may be used again.
@@ -60,8 +91,10 @@ class Symbolizer:
         known = self._sites.drop_reasons.get(reason)
         return f"({known})" if known else f" ({reason})"
 
-    def _location(self, address: int) -> str:
-        symbol = self._sites.kallsyms.lookup(address) if address else None
+    def place(self, address: int, *, offset: bool = True, returned: bool = True) -> str:
+        """`returned`: of where a call returns to. It may be the last of a function: what is behind it is another's."""
+        symbol = self._sites.kallsyms.lookup(address - returned)
         if symbol is None:
-            return f"0x{address:x}" if address else ""
-        return f"{symbol.name}+0x{symbol.offset:x}" + (f"[{symbol.module}]" if symbol.module else "")
+            return f"0x{address:x}"
+        name = f"{symbol.name}+0x{symbol.offset + returned:x}" if offset else symbol.name
+        return f"{name}[{symbol.module}]" if symbol.module else name

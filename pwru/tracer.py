@@ -10,7 +10,7 @@ import signal
 import struct
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,10 +30,12 @@ from pwru.progress import Phases, Progress, say, some
 from pwru.symbols import Symbolizer
 
 if TYPE_CHECKING:
+    from pwru.filter.expression import Value
     from pwru.filter.load import Cast
     from pwru.filter.pcap import Compiler
     from pwru.kernel.modules import Watch
     from pwru.options import Options
+    from pwru.output.details import Describe
 
 OBJECT = Path(__file__).with_name("pwru.bpf.o")
 # The size of the ring buffer: this share of the memory, between these. An event takes 136 bytes.
@@ -45,6 +47,8 @@ _TICK = 0.005
 # How long a program may still run after it was detached, in seconds.
 _STRAGGLERS = 1.0
 _VERIFIER_LINES = 20
+# The most that the code of one bpf_trace_run1() takes.
+_TRACE_RUN_BYTES = 1024
 
 
 def trace(options: Options, compiler: Compiler | None = None) -> bool:
@@ -60,13 +64,13 @@ def trace(options: Options, compiler: Compiler | None = None) -> bool:
     memory = None if options.kernel_btf or not os.path.exists(VMLINUX) else Memory()
     sites = Sites(options.filter_func, kernel_btf=options.kernel_btf, modules=modules, memory=memory)
     config = filters(options, sites)
-    skb_expr = _skb_expr(options, sites)
+    code, values = _expressions(options, sites)
     with Stop() as stop:
-        image = cache(lambda: _image(compiler, sites, skb_expr))
+        image = cache(lambda: _image(compiler, sites, code))
         bpf, probes = _attach(options, image, config, sites, stop, phases)
         try:
             decoder = Decoder(Btf(bpf.btf()), _parts(options, probes))
-            output = _format(options, decoder, probes)
+            output = _format(options, decoder, probes, values)
             if probes.name == "tracepoint" and (modules or watch):
                 say("Not traced: functions of modules, since this backend traces none.")
                 watch = None
@@ -132,13 +136,25 @@ def _cast(sites: Sites) -> Cast | None:
     return Cast(*ids) if ids else None
 
 
-def _skb_expr(options: Options, sites: Sites) -> dict[str, bytes]:
-    """--filter-skb-expr as the stub's new body; before all else, so that a mistake in it is told at once."""
-    if options.filter_skb_expr is None:
-        return {}
-    from pwru.filter.expression import compile_condition
+def _expressions(options: Options, sites: Sites) -> tuple[dict[str, bytes], list[Value]]:
+    """--filter-skb-expr and --output-skb-metadata as new bodies of stubs, and what the values are.
 
-    return {"filter_skb": compile_condition(options.filter_skb_expr, sites.btf, _cast(sites))}
+    Before all else, so that a mistake in them is told at once.
+    """
+    code: dict[str, bytes] = {}
+    values: list[Value] = []
+    if options.filter_skb_expr is None and not options.output_skb_metadata:
+        return code, values
+    from pwru.filter.expression import compile_condition, compile_value
+
+    cast = _cast(sites)
+    if options.filter_skb_expr is not None:
+        code["filter_skb"] = compile_condition(options.filter_skb_expr, sites.btf, cast)
+    for number, field in enumerate(options.output_skb_metadata):
+        insns, value = compile_value(field, sites.btf, cast, "--output-skb-metadata")
+        code[f"skb_value{number}"] = insns
+        values.append(value)
+    return code, values
 
 
 def _image(compiler: Compiler | None, sites: Sites, code: dict[str, bytes]) -> bytes:
@@ -253,6 +269,7 @@ def _attach(
     refused: list[str] = []
     for name in (options.backend,) if options.backend else BACKENDS:
         probes = backend(name)(sites, options.filter_kprobe_batch)
+        probes.with_stack = options.output_stack
         try:
             _find(probes, refused)
             phases.done(f"{name}: what to attach to")
@@ -336,6 +353,7 @@ def _open(options: Options, image: bytes, config: Config, probes: Probes) -> Obj
             "tries": probes.tries,
             "ip_is_entry": probes.ip_is_entry,
             "tcp_flags": options.output_tcp_flags,
+            **_trace_run(options, probes),
             **layout,
         }
         bpf.map(".rodata.config").set_initial_value(pack(btf, "config", values))
@@ -343,6 +361,18 @@ def _open(options: Options, image: bytes, config: Config, probes: Probes) -> Obj
     except (BpfError, PwruError) as error:
         raise _damaged(error) from None
     return bpf
+
+
+def _trace_run(options: Options, probes: Probes) -> Config:
+    """Where the functions are, side by side, that tracepoints call programs by: their caller has the tracepoint."""
+    start = size = 0
+    if probes.name == "tracepoint" and options.output_caller:
+        names = [f"bpf_trace_run{count}" for count in range(1, 13)]
+        addresses = [addr for found in probes.sites.kallsyms.find(names).values() for addr in found]
+        if addresses:
+            start = min(addresses)
+            size = max(addresses) - start + _TRACE_RUN_BYTES
+    return {"trace_run_size": size, "trace_run": start}
 
 
 def _ring_buffer_size(wanted: int | None) -> int:
@@ -355,31 +385,63 @@ def _ring_buffer_size(wanted: int | None) -> int:
 
 
 def _parts(options: Options, probes: Probes) -> Parts:
+    def size(wanted: bool, name: str) -> int:
+        return probes.sites.ask(f"size of {name}", partial(_struct_size, name)) if wanted else 0
+
     return Parts(
         meta=options.output_meta,
         tuple=options.output_tuple,
-        location=probes.has_location,
+        location=probes.has_location or options.output_caller,
         time=options.timestamp is not None,
         cb=options.output_skb_cb,
         tcp_flags=options.output_tcp_flags,
         tunnel=options.output_tunnel,
+        values=len(options.output_skb_metadata),
+        stack=options.output_stack,
+        skb=size(options.output_skb, "sk_buff"),
+        shared_info=size(options.output_skb_shared_info, "skb_shared_info"),
+        payload=options.output_payload,
     )
 
 
-def _format(options: Options, decoder: Decoder, probes: Probes) -> Format:
+def _struct_size(name: str, btf: Btf) -> int:
+    found = btf.struct(name)
+    if found is None:
+        raise PwruError(f"this kernel's BTF has no struct {name}")
+    return found.size
+
+
+def _details(
+    options: Options, decoder: Decoder, symbolizer: Symbolizer, values: list[Value], sites: Sites
+) -> Describe | None:
+    if not decoder.has_details:
+        return None
+    from pwru.output.details import Describe
+
+    skb = shared_info = None
+    if options.output_skb or options.output_skb_shared_info:
+        from pwru.kernel.dump import Dump
+
+        skb = Dump(sites.btf, "sk_buff") if options.output_skb else None
+        shared_info = Dump(sites.btf, "skb_shared_info") if options.output_skb_shared_info else None
+    return Describe(decoder, values, symbolizer.stack if options.output_stack else None, skb, shared_info)
+
+
+def _format(options: Options, decoder: Decoder, probes: Probes, values: list[Value]) -> Format:
     symbolizer = Symbolizer(probes)
     clock = None
     if options.timestamp:
         from pwru.output.time import CLOCKS
 
         clock = CLOCKS[options.timestamp]()
+    more = _details(options, decoder, symbolizer, values, probes.sites)
     make: type[Format]
     if options.output_json:
         from pwru.output.json import Json as make
     else:
         from pwru.output.text import Text as make
     names = NetnsNames(netns.names, options.netns_names_max_length) if options.output_netns_names else None
-    return make(decoder, symbolizer.function, symbolizer.last(), clock, names)
+    return make(decoder, symbolizer.function, symbolizer.last(), clock, names, more, options.output_caller)
 
 
 def _ready(options: Options, probes: Probes) -> None:

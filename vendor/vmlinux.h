@@ -123,6 +123,7 @@ struct sk_buff {
 	__u32 mark;
 	char cb[48];
 	unsigned int tail; /* sk_buff_data_t: an offset from head on 64-bit machines */
+	unsigned int end; /* so is this */
 	unsigned char *head;
 	unsigned char *data;
 };

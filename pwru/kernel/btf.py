@@ -309,6 +309,40 @@ class Btf:
         own_elements = record[5] if kind == ARRAY else 0
         return Type(type_id, kind, name, size * elements, self._signed(type_id), target, own_elements)
 
+    def parts(self, type_id: int) -> list[tuple[str, int, int, int]]:
+        """The members of a struct or union as they are written: name, type, first bit, how many if it is a bitfield."""
+        record = self._record(type_id)
+        entries = [record[entry : entry + 3] for entry in range(3, 3 + 3 * (record[1] & 0xFFFF), 3)]
+        if record[1] >> 31:
+            return [(self._string(name), of, at & 0xFFFFFF, at >> 24) for name, of, at in entries]
+        return [(self._string(name), of, at, 0) for name, of, at in entries]
+
+    def values(self, type_id: int) -> dict[int, str]:
+        """Of the enum that has this id."""
+        return {value: self._string(start) for start, value in self._enumerators(self._record(type_id))}
+
+    def spelled(self, type_id: int) -> str:
+        """The name of a type as the kernel's btf_show_name() has it: `struct sk_buff *`, `__u8[]`, `sk_buff_data_t`."""
+        suffix, prefix = "", ""
+        for _ in range(_MAX_DEPTH):
+            kind, record = self._kind(type_id), self._record(type_id) if type_id else None
+            if record is None:
+                return f"void{suffix}"
+            name = self._string(record[0])
+            if kind == PTR:
+                suffix = f"*{suffix}" if suffix[:1] == "*" else f" *{suffix}"
+                type_id = record[2]
+            elif kind == ARRAY:
+                suffix = suffix if suffix.endswith("[]") else f"{suffix}[]"
+                type_id = record[3]
+            elif kind in _MODIFIERS and kind != TYPEDEF:
+                type_id = record[2]
+            else:
+                if kind in (STRUCT, UNION, ENUM, ENUM64, FWD):
+                    prefix = "union" if kind == UNION else "enum" if kind in (ENUM, ENUM64) else "struct"
+                return " ".join(filter(None, (prefix, name))) + suffix
+        raise self._damaged("BTF is damaged: a type has no end")
+
     # --- records ---
 
     @cached_property

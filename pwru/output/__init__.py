@@ -11,6 +11,7 @@ from pwru.errors import printable
 
 if TYPE_CHECKING:
     from pwru.event import Decoder, Function, Packet, Record, Symbolize, Task
+    from pwru.output.details import Describe
     from pwru.output.time import Clock
 
 # What is kept per distinct run of bytes is bounded by forgetting all of it: a trace can go on for days.
@@ -75,8 +76,13 @@ class Format(ABC):
         last: Collection[int] = (),
         clock: Clock | None = None,
         netns_names: NetnsNames | None = None,
+        more: Describe | None = None,
+        caller: bool = False,
     ) -> None:
-        """`last`: what `Where.addr` is of the functions that are the last that an skb passes."""
+        """`last`: what `Where.addr` is of the functions that are the last that an skb passes.
+
+        `more` is about the details, if records have any; `caller`: it was asked for.
+        """
         self._skbs = _Cache(self.skb)
         self._tasks = _Cache[bytes](lambda run: self.task(decoder.task(run)))
         self._packets = _Cache[bytes](lambda run: self.packet(decoder.packet(run)))
@@ -87,6 +93,8 @@ class Format(ABC):
         self.clock = clock
         self.netns_names = netns_names
         self._tails = _Cache[bytes](lambda run: self.tail(decoder.packet(run)))
+        self.more = more
+        self.caller = caller
         # The runs of bytes that say that an event is at one of `last`.
         self._last: set[bytes] = set()
 
@@ -164,4 +172,4 @@ class Format(ABC):
 
     def details(self, run: bytes) -> str:
         """What hardly ever repeats, and so is not kept."""
-        return ""
+        return self.more.text(run) if self.more else ""

@@ -60,9 +60,12 @@ class Json(Format):
 
     def function(self, function: Function) -> str:
         members = {"func": function.name}
-        if function.caller:
+        if function.caller or self.caller:
             members["caller_func"] = function.caller
         return _members(members)
+
+    def details(self, run: bytes) -> str:
+        return "," + _members(self.more.members(run)) if self.more else ""
 
     def time(self, moment: int | str) -> str:
         return _members({"time": moment}) + ","

@@ -9,6 +9,7 @@ from pwru.output import Format, NetnsNames
 
 if TYPE_CHECKING:
     from pwru.event import Decoder, Function, Meta, Packet, Symbolize, Task, Tuple
+    from pwru.output.details import Describe
     from pwru.output.time import Clock
 
 NAME_WIDTH = 16
@@ -61,8 +62,11 @@ class Text(Format):
         last: Collection[int] = (),
         clock: Clock | None = None,
         netns_names: NetnsNames | None = None,
+        more: Describe | None = None,
+        caller: bool = False,
     ) -> None:
-        super().__init__(decoder, symbolize, last, clock, netns_names)
+        super().__init__(decoder, symbolize, last, clock, netns_names, more, caller)
+        self._func_width = len("FUNC")
         self.time_first = clock is not None and clock.is_first
         self._tuple_width = len("TUPLE")
 
@@ -78,7 +82,7 @@ class Text(Format):
             columns += f"{'NETNS NAME':^{self.netns_names.width}} "
         if self._decoder.parts.tuple:
             columns += "TUPLE "
-        return f"{columns}FUNC{' TUNNEL' * self._decoder.parts.tunnel}\n"
+        return f"{columns}FUNC{' CALLER' * self.caller}{' TUNNEL' * self._decoder.parts.tunnel}\n"
 
     def skb(self, address: int) -> str:
         return f"{address:<#18x} "
@@ -106,7 +110,12 @@ class Text(Format):
         return f"{m.netns:<10} {m.mark:<8x} {iface_text(m):^16} 0x{m.protocol:04x} {m.mtu:<5} {m.len:<5} "
 
     def function(self, function: Function) -> str:
-        return f"{function.name} {function.caller}" if function.caller else function.name
+        if not self.caller:
+            return f"{function.name} {function.caller}" if function.caller else function.name
+        if len(function.name) > self._func_width:
+            self._func_width = len(function.name)  # grows, as that of the tuple
+            self._functions.clear()
+        return f"{function.name:<{self._func_width}} {function.caller}"
 
     def tail(self, packet: Packet) -> str:
         return f" {tuple_text(packet.tunnel)}" if packet.tunnel else ""

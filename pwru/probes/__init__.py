@@ -186,6 +186,8 @@ class Probes(ABC):
         """`batch`: how many probes the kernel gets at a time, if it does not get all at once."""
         self.sites = sites
         self.batch = batch
+        # Whether the kernel stack is wanted: not all places of a function are good for that.
+        self.with_stack = False
         self.links: list[Link] = []
         self.attached = 0
         # What was attached, by the address that the BPF program reports.

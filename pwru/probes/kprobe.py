@@ -11,6 +11,9 @@ that it prepares in place of the breakpoint, and since v5.14 (commit ab3257042c2
 decodes the instructions at some 5000 labels each time, under a lock. Nobody who registers a kprobe gets around the
 first time; without the second a hit would be an exception, at three times the price.
 
+With --output-stack probes stand at the nop all the same. An instruction pointer behind the breakpoint may be behind an
+instruction that has not run: if that is a push of one byte, the kernel takes something else for the return address.
+
 Defined probes belong to nobody, so they would outlive a tracer that is killed. Therefore a child process waits from
 before the first definition until this process is gone, whatever ended it, and then removes them; this also takes the
 removal (an RCU grace period for each probe) out of the user's way. Disabling needs no help: the perf events are closed
@@ -48,6 +51,7 @@ _EVENT = "skb"
 # Where the ftrace nop ends, if the code cannot be read: without and with an endbr64 before it. The kernel refuses an
 # offset inside an instruction.
 _BEHIND_NOP = {"x86_64": (5, 9)}.get(os.uname().machine, ())
+_NOP = 5  # bytes
 # What the instruction pointer is behind the probe when it hits: the breakpoint, on all paths (int3, jump, ftrace).
 _BREAKPOINT = {"x86_64": 1}.get(os.uname().machine, 0)
 
@@ -124,6 +128,8 @@ class Backend(Probes):
         for number, target in enumerate(found.found):
             entry = target.address
             behind = [entry + offset for offset in _BEHIND_NOP] if ends is None else [ends.get(entry, entry)]
+            if self.with_stack:
+                behind = [place - _NOP for place in behind if place > entry]
             probes.append(_Probe(target, f"n=+{number}(%sp)", list(dict.fromkeys([*behind, entry]))))
         fd = os.open(self._tracefs / "kprobe_events", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         fcntl.flock(fd, fcntl.LOCK_SH)  # what other tracers left waits until this is done; closing unlocks

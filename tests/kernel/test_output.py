@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
+from typing import Any
 
 import pytest
 
-from .conftest import Network, Trace, connect, sh
+from .conftest import Network, Trace, connect, fails, sh
+from .test_backends import each_backend
 
 Start = Callable[..., Trace]
 
@@ -100,3 +103,102 @@ def test_columns(network: Network, firewall: int, pwru: Start) -> None:
     with_options = [event["cb"] for event in received if event["tuple"]["proto"] == 1]
     assert with_options
     assert all(any(cb) for cb in with_options)
+
+
+def _details(network: Network, pwru: Start, backend: str, *flags: str) -> dict[str, dict[str, Any]]:
+    """The first event of each function, or tracepoint, for a ping whose mark is 0x77; each row has all details."""
+    functions = "net_dev_queue|netif_receive_skb|consume_skb" if backend == "tracepoint" else f"{WAY}|__ip_local_out"
+    start = ("--backend", backend, "--filter-func", functions, "--output-json", *flags, "icmp")
+    with pwru(*start) as trace:
+        network.ping("-m", "119")
+        trace.wait_for_func("netif_receive_skb" if backend == "tracepoint" else '"icmp_rcv"')
+        assert trace.stop() == 0
+    events: dict[str, dict[str, Any]] = {}
+    for event in trace.objects():
+        events.setdefault(event["func"].removeprefix("tracepoint:"), event)
+    assert trace.totals()[1] == 0
+    return events
+
+
+# Of what has all of it: kernels call these functions from the same ones.
+_CALLERS = {
+    "__ip_local_out": r"ip_(local_out|send_skb|push_pending_frames)",
+    "ip_rcv": r"__netif_receive_skb_(one_core|core|list_core)|ip_rcv_core|__netif_receive_skb",
+    "icmp_rcv": r"ip_protocol_deliver_rcu|ip_local_deliver_finish",
+    "ip_local_deliver": r"ip_rcv(_finish)?|__netif_receive_skb(_one_core)?|ip_sublist_rcv_finish",
+}
+DETAILS = (
+    "--output-caller",
+    "--output-stack",
+    "--output-skb-metadata=skb->mark,skb->dev->mtu,skb->dev->name[1],skb->pkt_type",
+    "--output-skb",
+    "--output-skb-shared-info",
+    "--output-payload=90",
+)
+
+
+@each_backend
+def test_details(network: Network, pwru: Start, backend: str) -> None:
+    """The caller, the stack, fields, dumps and bytes of the packet, right with every backend."""
+    events = _details(network, pwru, backend, *DETAILS)
+    for name, event in events.items():
+        stack = event["stack"]
+        assert 5 < len(stack) <= 50, stack
+        assert all(re.fullmatch(r"[\w.]+\+0x[0-9a-f]+(\[\w+\])?", frame) for frame in stack), stack
+        assert not any(re.search(r"bpf|ftrace|fprobe|kprobe|trampoline|traceiter", frame) for frame in stack), stack
+        if backend == "tracepoint":
+            assert stack[0] == event["caller_func"]
+        else:
+            assert re.fullmatch(_CALLERS[name], event["caller_func"]), (name, stack)
+            assert stack[0].partition("+")[0] == event["caller_func"]
+    if backend == "tracepoint":
+        assert events["net_dev_queue"]["stack"][0].startswith("__dev_queue_xmit+")
+        assert events["netif_receive_skb"]["stack"][0].startswith("__netif_receive_skb_core")
+        sent, received = events["net_dev_queue"], events["netif_receive_skb"]
+    else:
+        sent, received = events["__ip_local_out"], events["ip_rcv"]
+        assert any(frame.startswith(("raw_sendmsg+", "ping_v4_sendmsg+")) for frame in sent["stack"]), sent["stack"]
+    assert sent["skb_metadata"]["skb->mark"] == 119
+    assert received["skb_metadata"] == {
+        "skb->mark": 0,
+        "skb->dev->mtu": 1500,
+        "skb->dev->name[1]": ord("1"),
+        "skb->pkt_type": 0,
+    }
+    # The dump says what the columns say.
+    dump = sent["sk_buff"]
+    assert dump.startswith("(struct sk_buff){\n")
+    assert dump.endswith("\n}")
+    assert re.search(rf"^ \.len = \(unsigned int\){sent['len']},$", dump, re.MULTILINE), dump
+    assert re.search(r"\.mark = \(__u32\)119,$", dump, re.MULTILINE), dump
+    assert "mark = " not in received["sk_buff"]
+    assert re.search(r"\.dataref = \(atomic_t\)\{\n +\.counter = \(int\)\d+,", received["skb_shared_info"]), received
+    # From the Ethernet header on where there is one; the ping's data are the numbers of their places.
+    data = base64.b64decode(received["payload"])
+    assert received["payload_has_mac"]
+    assert (received["payload_len"], len(data)) == (98, 90)
+    assert data[12:15] == b"\x08\x00\x45"
+    assert data[26:34] == bytes((10, 9, 0, 1, 10, 9, 0, 2))
+    assert data[58:] == bytes(range(16, 48))
+    if backend != "tracepoint":
+        assert not sent["payload_has_mac"]
+        assert sent["payload_len"] == 84
+        assert base64.b64decode(sent["payload"])[44:] == data[58:] + bytes(range(48, 56))
+
+
+def test_details_in_text(network: Network, pwru: Start) -> None:
+    """Columns, then the blocks below the row. A field that is wrong is told before anything is traced."""
+    flags = DETAILS[:-1]
+    with pwru("--filter-func", "icmp_rcv", "--output-limit-lines=1", "--output-payload", *flags, "icmp") as trace:
+        network.ping()
+        trace.wait_until_it_ends()
+    header, row, *rest = trace.out.splitlines()
+    assert header.endswith(" TUPLE FUNC CALLER")
+    assert re.search(r"\(icmp\) icmp_rcv \w+ mark=0 mtu=1500 name\[1\]=49 pkt_type=0$", row), row
+    blocks = [rest.index(line) for line in ("(struct sk_buff){", "(struct skb_shared_info){")]
+    blocks.append(rest.index("98 of 98 bytes, from the MAC header on:"))
+    assert blocks == sorted(blocks)
+    assert re.match(r"ip_(protocol_deliver_rcu|local_deliver_finish)\+0x", rest[0])
+    assert rest[-1] == "\t0x0060:  3637                                     67"
+    line = fails("--output-skb-metadata", "skb->len,skb->mrak", "--filter-func", "no_such_function")
+    assert line == "pwru: --output-skb-metadata: column 6: struct sk_buff has no member 'mrak'; near it: mark"

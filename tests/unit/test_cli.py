@@ -200,7 +200,7 @@ def test_wrong_command_line(arguments: list[str], message: str, capsys: pytest.C
         ("--filter-fun=x", "--filter-func"),
         ("-filter-func", "--filter-func"),
         ("--filter_func", "--filter-func"),
-        ("--output-js", "--output-json"),
+        ("--output-jsson", "--output-json"),
         ("--output-limit", "--output-limit-lines"),
         ("--all-kmod", "--all-kmods"),
         ("--port", "--sport or --dport"),
@@ -268,3 +268,33 @@ def test_error_is_one_line_and_status_1(monkeypatch: pytest.MonkeyPatch, capsys:
     assert cli.main([]) == 1
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "pwru: the moon is full; wait for a new one\n")
+
+
+def test_how_much_of_the_payload() -> None:
+    """The value may be missing: what comes behind is the filter then."""
+    assert cli.options(["--output-payload", "tcp"]).output_payload == 128
+    assert cli.options(["--output-payload"]).output_payload == 128
+    chosen = cli.options(["--output-payload", "64", "tcp"])
+    assert (chosen.output_payload, chosen.pcap_filter) == (64, "tcp")
+    assert cli.options(["--output-payload=1024"]).output_payload == 1024
+    assert cli.options(["tcp"]).output_payload == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output-payload=0"], "'0' is not a number of bytes from 1 to 1024"),
+        (["--output-payload", "1025"], "'1025' is not a number of bytes from 1 to 1024"),
+        (["--output-skb-metadata", "skb->a,skb->b,skb->c,skb->d,skb->e"], "5 fields; up to 4 can be printed"),
+        (["--output-skb-metadata", "skb->mark,"], "'skb->mark,' is not a list of fields: skb->mark,skb->dev->mtu"),
+        (["--output-skb-metadata", "skb->mark,skb->mark"], "'skb->mark,skb->mark' has a field twice"),
+    ],
+)
+def test_details_that_are_not_possible(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.options(arguments)
+    assert f": {message}; pwru --help" in capsys.readouterr().err
+
+
+def test_the_buffer_of_the_go_tool_is_not_needed() -> None:
+    assert cli.options(["--set-percpu-buf", "8192", "tcp"]) == cli.options(["tcp"])

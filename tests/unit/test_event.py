@@ -125,11 +125,16 @@ def test_config_is_packed_by_name() -> None:
         "tries",
         "ip_is_entry",
         "tcp_flags",
+        "trace_run_size",
+        "trace_run",
     )
     values: dict[str, int | bytes] = dict.fromkeys((*names, *decoder().layout), 0)
     values.update((name, number) for number, name in enumerate(values))
     values |= {"comm": b"comm".ljust(16, b"\0"), "reasons": bytes(range(32))}
-    expected = (v if isinstance(v, bytes) else v.to_bytes(4, "little") for v in values.values())
-    assert pack(btf, "config", values) == b"".join(expected)
+    expected = b"".join(
+        v if isinstance(v, bytes) else v.to_bytes(8 if name == "trace_run" else 4, "little")
+        for name, v in values.items()
+    )
+    assert pack(btf, "config", values) == expected + bytes(-len(expected) % 8)
     with pytest.raises(PwruError, match="does not belong to this version"):
         pack(btf, "config", {"netns": 1})
