@@ -73,7 +73,7 @@ class Text(Format):
     def header(self) -> str:
         columns = f"{'SKB':<18} {'CPU':<3} {'PROCESS':<16} "
         if self.clock:
-            columns = f"{self.time('TIME')}{columns}" if self.time_first else f"{columns}{self.time('TIMESTAMP')}"
+            columns = f"{self.time('TIME') if self.time_first else ''}{columns}{'TIMESTAMP':<16} "
         if self._decoder.parts.meta:
             columns += _META_HEADER
         if self._decoder.parts.cb:

@@ -64,10 +64,11 @@ def test_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time_ns", lambda: boot + 5 * 10**9)
     times = [10**9 + 1_999_999, 10**9 + 999_999_999, 2 * 10**9]
     header, *lines = output(Text, Absolute(), *((1, 0xA, at) for at in times))
-    assert header.startswith(f"{'TIME':<23} {'SKB':<18} ")
+    assert header.startswith(f"{'TIME':<23} {'SKB':<18} {'CPU':<3} {'PROCESS':<16} {'TIMESTAMP':<16} NETNS ")
     for line, at in zip(lines, times, strict=True):
         said, skb = line.split()[:2]
         assert (len(said), skb) == (23, "0x1")
+        assert column(header, line, "TIMESTAMP") == f"{at}"
         assert datetime.fromisoformat(said).timestamp() == pytest.approx((boot + at) // 10**6 / 1000, abs=1e-6)
 
 
