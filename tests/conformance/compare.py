@@ -59,7 +59,7 @@ _OURS = r"(?P<skb>0x[0-9a-f]+) +(?P<cpu>\d+) +(?P<process>.+?):(?P<pid>\d+) +"
 _OURS_TIME = {
     "time current": ("", r"(?P<stamp>\d+) +"),
     "time relative": ("", r"(?P<stamp>\d+) +"),
-    "time absolute": (r"\S+T(?P<clock>\d\d:\d\d:\d\d\.\d+) ", ""),
+    "time absolute": (r"\S+T(?P<clock>\d\d:\d\d:\d\d\.\d+) ", r"(?P<stamp>\d+) +"),
 }
 _OURS_META = (
     r"(?P<netns>\d+) +(?P<mark>[0-9a-f]+) +(?P<iface>\S+) +0x(?P<proto>[0-9a-f]{4}) (?P<mtu>\d+) +(?P<len>\d+) +"
