@@ -5,6 +5,8 @@
  * filter_packet() is the packet filter, a translated pcap filter (pwru/filter/packet.py, translate.py). It takes the
  * address of an skb. Non-zero: the packet matches, as pcap_offline_filter(3PCAP) says.
  *
+ * filter_tagged() is the same for an skb with a VLAN tag of its own, which the packet's bytes do not have.
+ *
  * filter_skb() is the condition on fields of the skb (pwru/filter/expression.py). Non-zero: the
  * skb matches.
  *
@@ -25,6 +27,7 @@
 	}
 
 FILTER_STUB(filter_packet)
+FILTER_STUB(filter_tagged)
 FILTER_STUB(filter_skb)
 
 /* The same for the values of fields that are to be printed: --output-skb-metadata. */

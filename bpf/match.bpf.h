@@ -32,6 +32,13 @@ static __noinline bool task_matches(void)
 	       (comm[0] == wanted[0] && comm[1] == wanted[1] && comm[2] == wanted[2] && comm[3] == wanted[3]);
 }
 
+/* A tag that hardware has put there or is to put into the packet: skb_vlan_tag_present(). */
+static __always_inline bool has_tag(struct sk_buff *skb)
+{
+	return bpf_core_field_exists(skb->vlan_all) ? get(skb, vlan_all) :
+						      BPF_CORE_READ_BITFIELD_PROBED(skb, vlan_present);
+}
+
 /* All filters, in the order of what they cost. */
 static __noinline bool all_match(struct sk_buff *skb, __u32 filters)
 {
@@ -41,6 +48,8 @@ static __noinline bool all_match(struct sk_buff *skb, __u32 filters)
 		return false;
 	if (filters & FILTER_SKB_EXPR && !filter_skb((__u64)skb))
 		return false;
+	if (filters & FILTER_TAGGED && has_tag(skb))
+		return filter_tagged((__u64)skb);
 	return !(filters & FILTER_PACKET) || filter_packet((__u64)skb);
 }
 

@@ -82,6 +82,7 @@ struct payload {
 #define FILTER_PACKET 4 /* the filter_packet() stub holds a packet filter */
 #define FILTER_TASK 8 /* pid and comm */
 #define FILTER_REASON 16 /* reasons; of tracepoints */
+#define FILTER_TAGGED 32 /* the filter_tagged() stub holds a packet filter */
 
 #define MAX_REASONS 8
 

@@ -164,10 +164,14 @@ def _image(compiler: Compiler | None, sites: Sites, code: dict[str, bytes]) -> b
     except OSError as error:
         raise PwruError(f"the BPF object {OBJECT} cannot be read ({error.strerror}); build it: make build") from None
     if compiler is not None:
-        from pwru.filter.packet import filter_packet
+        from pwru.filter.packet import filter_packet, filter_tagged
 
+        programs = compiler.programs()
         layout = sites.ask("struct sk_buff", features.skb_layout)
-        code = {**code, "filter_packet": filter_packet(compiler.programs(), layout, _cast(sites))}
+        code = {**code, "filter_packet": filter_packet(programs, layout, _cast(sites))}
+        if compiler.says_vlan:
+            tag = sites.ask("VLAN tag of struct sk_buff", features.skb_tag)
+            code["filter_tagged"] = filter_tagged(programs, layout, tag, _cast(sites))
     if not code:
         return image
     from pwru.filter.splice import splice
@@ -205,7 +209,7 @@ def _damaged(error: Exception) -> PwruError:
 
 
 # bpf/pwru.h.
-_FILTER_META, _FILTER_SKB_EXPR, _FILTER_PACKET, _FILTER_TASK, _FILTER_REASON = 1, 2, 4, 8, 16
+_FILTER_META, _FILTER_SKB_EXPR, _FILTER_PACKET, _FILTER_TASK, _FILTER_REASON, _FILTER_TAGGED = 1, 2, 4, 8, 16, 32
 _MAX_REASONS = 8
 # Values of struct config, by name.
 Config = dict[str, int | bytes]
@@ -218,6 +222,11 @@ def filters(options: Options, sites: Sites) -> Config:
     if options.filter_ifname is not None:
         ifindex = netns.ifindex(options.filter_ifname, options.filter_netns)
         inode = inode or netns.current_netns()
+    tagged = False
+    if options.pcap_filter:
+        from pwru.filter.pcap import says_vlan
+
+        tagged = says_vlan(options.pcap_filter)
     reasons = drops.reasons(options.filter_drop_reason, sites.drop_reasons) if options.filter_drop_reason else []
     if len(reasons) > _MAX_REASONS:
         raise PwruError(f"--filter-drop-reason: {len(reasons)} of them; {_MAX_REASONS} can be told apart, or `any`")
@@ -232,6 +241,7 @@ def filters(options: Options, sites: Sites) -> Config:
         "filters": (_FILTER_META if inode or ifindex or options.filter_mark_mask else 0)
         | (_FILTER_SKB_EXPR if options.filter_skb_expr is not None else 0)
         | (_FILTER_PACKET if options.pcap_filter else 0)
+        | (_FILTER_TAGGED if tagged else 0)
         | (_FILTER_TASK if options.filter_pid or options.filter_comm else 0)
         | (_FILTER_REASON if reasons else 0),
     }

@@ -36,7 +36,7 @@ from .ebpf import (
 )
 from .load import ARRAY_AT, ARRAY_SIZE, Cast, call_cast, load
 from .pcap import Programs
-from .translate import CAPLEN, LEN, Body, loads_len
+from .translate import CAPLEN, LEN, TAG, Body, loads_len, with_tag
 
 ETH_HLEN = 14
 MAC_UNSET = 0xFFFF
@@ -53,6 +53,13 @@ class Layout(NamedTuple):
     len: int
 
 
+class Tag(NamedTuple):
+    """Offsets in struct sk_buff, of 16 bits: the EtherType in network order, and what follows it."""
+
+    vlan_proto: int
+    vlan_tci: int
+
+
 # Where what is of use to both programs is, once it has been loaded: network_header, mac_header and tail as they lie in
 # memory, head, the MAC header's offset from it, the network header's, and len from head on.
 _HEADERS, _HEAD, _MAC, _NETWORK, _LENGTH = R6, R1, R4, R3, R5
@@ -67,8 +74,18 @@ def filter_packet(programs: Programs, layout: Sequence[int], cast: Cast | None) 
     return _Packet(programs, Layout(*layout), cast).code()
 
 
+def filter_tagged(programs: Programs, layout: Sequence[int], tag: Sequence[int], cast: Cast | None) -> bytes:
+    """The same for an skb whose VLAN tag is not in its bytes, as the packet is on the wire: `int filter_tagged(__u64)`.
+
+    `tag` has what Tag has. What has no link-layer header has no place for a tag.
+    """
+    tagged = Programs(with_tag(programs.l2), programs.l3)
+    return _Packet(tagged, Layout(*layout), cast, Tag(*tag)).code()
+
+
 class _Packet:
-    def __init__(self, programs: Programs, layout: Layout, cast: Cast | None) -> None:
+    def __init__(self, programs: Programs, layout: Layout, cast: Cast | None, tag: Tag | None = None) -> None:
+        self._tag = tag
         self._asm = Assembler()
         self._cast = cast
         self._layout = layout
@@ -87,6 +104,8 @@ class _Packet:
     def code(self) -> bytes:
         asm = self._asm
         l2, l3, l3_known, unset = Label(), Label(), Label(), Label()
+        if self._tag:
+            self._load_tag(self._tag)
         if self._cast:
             self._load_by_cast(self._cast)
         else:
@@ -146,6 +165,8 @@ class _Packet:
 
         if self._uses_len:
             asm.alu32(Alu.SUB, _LENGTH, header)
+            if self._tag and header is _MAC:
+                asm.alu32(Alu.ADD, _LENGTH, 4)
             asm.store(Size.W, R10, LEN, _LENGTH)
         if body.compares_caplen:
             # A header behind the tail: nothing of it is there.
@@ -154,6 +175,18 @@ class _Packet:
             asm.alu32(Alu.SUB, CAPLEN, header)
         asm.alu64(Alu.ADD, _HEAD, header)
         body.emit(asm, self._reject, find_caplen)
+
+    def _load_tag(self, tag: Tag) -> None:
+        asm = self._asm
+        asm.alu64(Alu.MOV, R6, R1)
+        for place, offset in enumerate(tag):
+            asm.alu64(Alu.MOV, R1, R10)
+            asm.alu64(Alu.ADD, R1, TAG + 2 * place)
+            asm.alu32(Alu.MOV, R2, 2)
+            asm.alu64(Alu.MOV, R3, R6)
+            asm.alu64(Alu.ADD, R3, offset)
+            asm.call(BPF_FUNC_probe_read_kernel)
+        asm.alu64(Alu.MOV, R1, R6)
 
     def _load_by_cast(self, cast: Cast) -> None:
         """One cast, of where the struct would be whose array begins at the first field."""

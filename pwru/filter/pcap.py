@@ -42,6 +42,10 @@ class Programs(NamedTuple):
 _REJECT = [Insn(0x06, 0, 0, 0)]  # ret #0
 
 
+def says_vlan(expression: str) -> bool:
+    return re.search(r"\bvlan\b", expression) is not None
+
+
 class Compiler:
     """compile_filter() in a child process, which works while this one does something else.
 
@@ -49,6 +53,7 @@ class Compiler:
     """
 
     def __init__(self, expression: str, typed: str = "") -> None:
+        self.says_vlan = says_vlan(expression)
         self._pipe, result = os.pipe()
         self._child = os.fork()
         if not self._child:

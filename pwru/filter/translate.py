@@ -55,11 +55,17 @@ class _Mode(IntEnum):
 _X = 0x08
 _RET_A = 0x10
 _TXA = 0x80
+_TAG_AT = 12
 _LD_W_ABS = _Class.LD | _Mode.ABS
 
 # Where the address of the packet is on the stack while a register has what a cast made of it, and the packet's length.
 _ADDRESS = -8
 LEN = -16
+
+# Words of M[] that classic BPF does not have: what stands at bytes 12 and 14 of a packet whose tag is not in its bytes.
+TAG_PROTO, TAG_TCI = 16, 17
+# Where they are on the stack, of 16 bits each: in the packet's byte order, and in the machine's.
+TAG = -24
 
 CAPLEN = R6  # at the latest when it is compared
 
@@ -106,6 +112,25 @@ def _is_comparison(insn: Insn, size: Size) -> bool:
 def _swapped(value: int, size: Size) -> int:
     mask = (1 << 8 * size.nbytes) - 1
     return int.from_bytes((value & mask).to_bytes(size.nbytes, "big"), "little")
+
+
+def with_tag(insns: Sequence[Insn]) -> list[Insn]:
+    """The program for an Ethernet packet as it is without the VLAN tag that it had, which is at TAG.
+
+    Raises PwruError where it looks at the tag in another way than libpcap's `vlan` does.
+    """
+    return [_behind_tag(insn) for insn in insns]
+
+
+def _behind_tag(insn: Insn) -> Insn:
+    mode, size = _mode(insn), Size(insn.code & 0x18)
+    if mode not in (_Mode.ABS, _Mode.MSH, _Mode.IND) or (mode is not _Mode.IND and _end(insn) <= _TAG_AT):
+        return insn
+    if insn.k >= _TAG_AT + 4:
+        return insn._replace(k=insn.k - 4)
+    if mode is _Mode.ABS and size is Size.H and insn.k in (_TAG_AT, _TAG_AT + 2):
+        return Insn(_Class.LD | _Mode.MEM, 0, 0, TAG_PROTO if insn.k == _TAG_AT else TAG_TCI)
+    raise PwruError("pcap filter: with `vlan`, bytes 12 to 15 of the packet can be looked at as two words of two only")
 
 
 class _Flow:
@@ -242,7 +267,7 @@ class Body:
         self._cast = cast
         self._flow = flow = _Flow(insns)
         # The stack, downwards from r10: 8 bytes for one load, len, the words of M[] that are read, the window.
-        self._top = -LEN
+        self._top = -TAG if any(insn.k == TAG_PROTO and _mode(insn) is _Mode.MEM for insn in insns) else -LEN
         self._memory: dict[int, int] = {}
         self._near = [(insn.k, Size(insn.code & 0x18)) for insn in insns if 0 < _end(insn) <= ARRAY_SIZE]
         # Calls keep r6 to r9, but to use one of them costs saving it. Most programs call nothing once the packet is
@@ -293,7 +318,7 @@ class Body:
     def _prologue(self) -> None:
         asm = self._asm
         for insn in self._insns:
-            if _mode(insn) is _Mode.MEM and insn.k not in self._memory:
+            if _mode(insn) is _Mode.MEM and insn.k < TAG_PROTO and insn.k not in self._memory:
                 self._top += 4
                 self._memory[insn.k] = -self._top
                 asm.store(Size.W, R10, -self._top, 0)
@@ -438,6 +463,13 @@ class Body:
         asm, k, mode = self._asm, insn.k, _mode(insn)
         if mode is _Mode.IMM:
             asm.alu32(Alu.MOV, register, k)
+            return True
+        if mode is _Mode.MEM and k == TAG_PROTO:
+            asm.load(Size.H, register, R10, TAG)
+            asm.to_be(Size.H, register)
+            return True
+        if mode is _Mode.MEM and k == TAG_TCI:
+            asm.load(Size.H, register, R10, TAG + 2)
             return True
         if mode is _Mode.MEM:
             asm.load(Size.W, register, R10, self._memory[k])

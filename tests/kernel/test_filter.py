@@ -28,7 +28,7 @@ from tests.unit.filter.test_verdicts import (  # noqa: F401  (fixtures and tests
     test_programs,
 )
 
-from .conftest import Network, Trace, connect, fails, send_udp
+from .conftest import Network, Trace, connect, fails, send_udp, sh
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,71 @@ def test_drop_reasons(network: Network, firewall: int, pwru: Callable[..., Trace
         assert "did you mean NETFILTER_DROP" in fails("--filter-drop-reason", "netfilter_dorp")
     else:
         assert "tells no reasons" in fails("--filter-drop-reason", "NO_SOCKET")
+
+
+TAGGED = """
+import socket, struct, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("v0", 0))
+for vid in (10, 11):
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 0, 0, 64, 17, 0, bytes((10, 8, 0, vid)), bytes((10, 8, 0, 2)))
+    s.send(bytes(12) + struct.pack("!HHH", 0x8100, vid, 0x800) + ip + struct.pack("!HHHH", 7, 8, 8, 0) + bytes(20))
+"""
+
+
+@pytest.mark.three_kernels
+def test_vlan(network: Network, pwru: Callable[..., Trace]) -> None:
+    """A tag in the packet's bytes, and one that the skb has by itself until the hardware puts it there."""
+    for vid in (10, 11):
+        link = ("link", "v0", "name", f"v0.{vid}", "type", "vlan", "id", f"{vid}")
+        sh("ip", "-n", network.client, "link", "add", *link)
+        sh("ip", "-n", network.client, "address", "add", f"10.8.{vid}.1/24", "dev", f"v0.{vid}")
+        sh("ip", "-n", network.client, "link", "set", f"v0.{vid}", "up")
+        sh(
+            "ip",
+            "-n",
+            network.client,
+            "neigh",
+            "add",
+            f"10.8.{vid}.2",
+            "lladdr",
+            "02:00:00:00:00:99",
+            "dev",
+            f"v0.{vid}",
+        )
+    try:
+        wanted = {
+            "vlan 10 and udp": {("own", 10), ("bytes", 10)},
+            "vlan 11 and udp": {("own", 11), ("bytes", 11)},
+            "vlan and dst host 10.8.10.2": {("own", 10)},
+            "vlan and src host 10.8.0.11": {("bytes", 11)},
+            "dst host 10.8.11.2": {("own", 11)},
+        }
+        with ExitStack() as stack:
+            flags = ("--filter-func=dev_hard_start_xmit", "--filter-ifname=v0", "--filter-netns=/run/netns/client")
+            traces = {text: stack.enter_context(pwru(*flags, text)) for text in wanted}
+            for vid in (10, 11):
+                code = (
+                    f"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ('10.8.{vid}.2', 8))"
+                )
+                network.python(network.client, code)
+            network.python(network.client, TAGGED)
+            for trace in traces.values():
+                assert trace.stop() == 0
+    finally:
+        for vid in (10, 11):
+            sh("ip", "-n", network.client, "link", "delete", f"v0.{vid}")
+    sources = {
+        "10.8.10.1": ("own", 10),
+        "10.8.11.1": ("own", 11),
+        "10.8.0.10": ("bytes", 10),
+        "10.8.0.11": ("bytes", 11),
+    }
+    found = {
+        text: {sources[re.split("[:-]", row["tuple"] or "")[0]] for row in trace.rows()}
+        for text, trace in traces.items()
+    }
+    assert found == wanted
 
 
 def tuples(trace: Trace) -> set[str]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pwru.errors import PwruError
 from pwru.filter.load import Cast
-from pwru.filter.packet import ETH_HLEN, MAC_UNSET, Layout, filter_packet
+from pwru.filter.packet import ETH_HLEN, MAC_UNSET, Layout, Tag, filter_packet, filter_tagged
 from pwru.filter.pcap import Insn, Programs, compile_filter
 from tests.unit.filter import expressions, harness, interpreter, packets, programs
 
@@ -25,6 +25,7 @@ CASTS = (None, Cast(kfunc_id=0x1234, struct_id=0x5678))
 LAYOUT = Layout(network_header=184, mac_header=186, tail=188, head=200, data=208, len=112)
 SKB, HEAD = 0xFFFF888000001000, 0xFFFF888000010000
 HEADROOM, BEHIND = 64, 320  # in front of a packet, and what can be read behind it: struct skb_shared_info
+TAG = Tag(vlan_proto=156, vlan_tci=158)
 REJECT = Insn(0x06, 0, 0, 0)
 PACKETS = 3
 # No other words: libpcap asks the name service for them.
@@ -100,8 +101,10 @@ def text(rng: Random) -> str:
     return changed(rng, rng.choice([rng.choice(expressions.REAL), expressions.expression(rng)]))
 
 
-def verdict(code: bytes, packet: packets.Packet, mac: int, network: int) -> bool:
+def verdict(code: bytes, packet: packets.Packet, mac: int, network: int, proto: int = 0, tci: int = 0) -> bool:
     skb = bytearray(256)
+    struct.pack_into("!H", skb, TAG.vlan_proto, proto)
+    struct.pack_into("=H", skb, TAG.vlan_tci, tci)
     struct.pack_into("=HHI", skb, LAYOUT.network_header, network, mac, HEADROOM + len(packet.data))
     struct.pack_into("=QQ", skb, LAYOUT.head, HEAD, HEAD + HEADROOM)
     struct.pack_into("=I", skb, LAYOUT.len, packet.len)
@@ -145,6 +148,29 @@ def test_expressions(seed: int) -> None:
             raise
         for insns in found:
             compare(insns, rng)
+
+
+@cases
+@given(st.integers(0, 2**64))
+def test_tags(seed: int) -> None:
+    """A packet whose tag is the skb's own is taken for what it is on the wire."""
+    rng = Random(seed)
+    vlan = rng.choice(["vlan", "vlan 10", "vlan 10 and vlan 20", "not vlan"])
+    other = expressions.expression(rng)
+    whole = rng.choice([vlan, f"{vlan} and ({other})", f"({other}) and {vlan}", f"{vlan} or ({other})"])
+    print(repr(whole))  # seen of a case that fails
+    with bounded():
+        insns = compile_filter(whole).l2
+        for cast in CASTS:
+            code = filter_tagged(Programs(insns, [REJECT]), LAYOUT, TAG, cast)
+            for _ in range(PACKETS):
+                packet = packets.packet(rng)
+                proto, tci = rng.choice([0x8100, 0x88A8]), rng.choice([10, 0x200A, 20, rng.randrange(1 << 16)])
+                if len(packet.data) < ETH_HLEN:
+                    continue
+                wire = packet.data[:12] + struct.pack("!HH", proto, tci) + packet.data[12:]
+                (expected,) = harness.libpcap_verdicts(insns, [packets.Packet(wire, packet.len + 4)])
+                assert verdict(code, packet, HEADROOM, HEADROOM + ETH_HLEN, proto, tci) == expected
 
 
 @cases
