@@ -38,12 +38,14 @@ class _Cache(dict[K, str], Generic[K]):
 
 
 class NetnsNames:
-    """Names of network namespaces, looked up again once a second: they come and go while a trace is on."""
+    """Names of network namespaces, looked up again once a second, and for each that is new: they come and go."""
 
     def __init__(self, look: Callable[[], dict[int, str]], width: int) -> None:
         self.width = width
         self._look = look
         self._names: dict[int, str] = {}
+        self._before: dict[int, str] = {}  # a second ago at most
+        self._unnamed: set[int] = set()  # looked for in vain since then
         self._until = 0.0
 
     def changed(self) -> bool:
@@ -51,10 +53,15 @@ class NetnsNames:
         if now < self._until:
             return False
         self._until = now + 1
-        before, self._names = self._names, self._look()
-        return before != self._names
+        before, self._before = self._before, self._look()
+        self._names = self._before
+        self._unnamed.clear()
+        return before != self._before
 
     def get(self, inode: int) -> str | None:
+        if inode not in self._names and inode not in self._unnamed:
+            self._names = self._look()  # it may be new
+            self._unnamed.add(inode)
         name = self._names.get(inode)
         return printable(name) if name is not None else None
 

@@ -83,8 +83,16 @@ def test_names_that_come_later(monkeypatch: pytest.MonkeyPatch) -> None:
         value: str | None = event["netns_name"]
         return value
 
+    def of_other() -> str | None:
+        event = json.loads(form.events(decoder().records(memoryview(record(packet_run=meta(netns=7) + addresses())))))
+        value: str | None = event["netns_name"]
+        return value
+
     assert said() is None
     names[4026531840] = "late"
+    assert said() is None
+    names[7] = "new"
+    assert of_other() == "new"  # at once: it was not there before
     assert said() is None
     now += 1.1
     assert said() == "late"
