@@ -16,6 +16,7 @@ from pwru import __version__
 from pwru.errors import PwruError, printable
 from pwru.options import Options
 from pwru.probes import BACKENDS
+from pwru.progress import say
 
 _EPILOG = """\
 A flag that takes no value may be given one: --output-json=false.
@@ -366,7 +367,8 @@ class _Parser(argparse.ArgumentParser):
         self.refuse(f"{message.removeprefix('argument ')}; pwru --help shows all flags")
 
     def refuse(self, message: str) -> NoReturn:
-        self.exit(2, f"pwru: {printable(message)}\n")
+        say(f"pwru: {printable(message)}")
+        self.exit(2)
 
     def no_such_flag(self, word: str) -> NoReturn:
         from difflib import get_close_matches
@@ -447,7 +449,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not trace(chosen, compiler) and chosen.strict:
             return 3
     except PwruError as error:
-        print(f"pwru: {printable(str(error))}", file=sys.stderr)
+        say(f"pwru: {printable(str(error))}")
         return 1
     except BrokenPipeError:
         pass  # who read standard output has seen enough

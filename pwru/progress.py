@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +17,21 @@ _LINE_SECONDS = 5.0
 
 
 def say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    print(_wrapped(message), file=sys.stderr, flush=True)
+
+
+def _wrapped(message: str) -> str:
+    """Between words on a terminal, where it would be broken anywhere; as it is elsewhere."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return message
+    width = os.get_terminal_size(sys.stderr.fileno()).columns
+    lines = message.split("\n")
+    if not width or max(map(len, lines)) <= width:
+        return message
+    import textwrap
+
+    wrapper = textwrap.TextWrapper(width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrapper.fill(line) for line in lines)
 
 
 def some(names: Sequence[str]) -> str:
