@@ -42,6 +42,7 @@ Ctrl-C ends a trace.
 _PROTOCOLS = "ah, arp, carp, esp, icmp, icmp6, igmp, igrp, ip, ip6, pim, rarp, sctp, stp, tcp, udp, vrrp"
 
 _TIMESTAMPS = ("none", "current", "relative", "absolute")
+_COLORS = ("auto", "always", "never")
 
 _MAX_FIELDS = 4
 # Bytes of a packet: enough for all headers of most; what a record has room for.
@@ -324,6 +325,13 @@ def parser() -> _Parser:
         type=_timestamp,
         help=f"when: {', '.join(_TIMESTAMPS[:-1])} or {_TIMESTAMPS[-1]}; current: ns since boot, relative: ns since "
         "this packet's last event, absolute: the time of day; default: none",
+    )
+    output.add_argument(
+        "--color",
+        choices=_COLORS,
+        metavar="WHEN",
+        default="auto",
+        help="drops red, the first line of a packet bold: auto (on a terminal), always or never; default: auto",
     )
     output.add_argument(
         "--output-limit-lines", metavar="N", type=_count, default=0, help="end after N events; default: 0, no limit"

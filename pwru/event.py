@@ -105,10 +105,12 @@ class Details(NamedTuple):
 
 
 class Function(NamedTuple):
-    """What a probe hit: its name as printed, and its caller, or where a drop happened, if the run is to tell."""
+    """What a probe hit: its name as printed, its caller, or where a drop happened, if the run is to tell, and whether
+    packets are dropped there."""
 
     name: str
     caller: str
+    drops: bool = False
 
 
 # From what a probe reports to what is printed of it.

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pwru.kernel.functions import Target
     from pwru.probes import Probes
 
+# These drop a packet, with a reason or, in older kernels, without.
+_DROPS = ("kfree_skb", "kfree_skb_list", "tcp_drop")
+# What functions that take a reason are told when they drop nothing.
+_NO_DROP = ("SKB_NOT_DROPPED_YET", "SKB_CONSUMED")
 _LAST_FUNCTIONS = ("kfree_skbmem", "kfree_skb_partial")
 _LAST_TRACEPOINTS = ("kfree_skb", "consume_skb")
 
@@ -48,9 +52,11 @@ class Symbolizer:
             return Function(self.place(addr, returned=False), self.place(location) if location else "")
         if target is None:
             tracepoint = self._sites.tracepoints[addr]
-            name = f"tracepoint:{tracepoint.name}"
+            plain = tracepoint.name
+            name = f"tracepoint:{plain}"
             with_reason = tracepoint.reason_arg is not None
         else:
+            plain = target.name
             name = self._name(target)
             # Functions that merely free pass a reason on, too, and for a packet that was consumed it says nothing
             # (skb_release_data()).
@@ -58,7 +64,11 @@ class Symbolizer:
         caller = self.place(location, offset=target is None) if location else ""
         if _TRACER.search(caller):
             caller = ""  # several programs are at the tracepoint, and so the kernel calls them by another function
-        return Function(name + self._reason(reason) if with_reason else name, caller)
+        drops = plain in _DROPS
+        if with_reason:
+            name += self._reason(reason)
+            drops = self._sites.drop_reasons.get(reason) not in _NO_DROP
+        return Function(name, caller, drops)
 
     def stack(self, caller: int, frames: Sequence[int]) -> list[str]:
         """The frames from the caller on. Which ones of the tracer are above it differs from backend to backend."""

@@ -445,13 +445,16 @@ def _format(options: Options, decoder: Decoder, probes: Probes, values: list[Val
 
         clock = CLOCKS[options.timestamp]()
     more = _details(options, decoder, symbolizer, values, probes.sites)
-    make: type[Format]
-    if options.output_json:
-        from pwru.output.json import Json as make
-    else:
-        from pwru.output.text import Text as make
     names = NetnsNames(netns.names, options.netns_names_max_length) if options.output_netns_names else None
-    return make(decoder, symbolizer.function, symbolizer.last(), clock, names, more, options.output_caller)
+    arguments = decoder, symbolizer.function, symbolizer.last(), clock, names, more, options.output_caller
+    if options.output_json:
+        from pwru.output.json import Json
+
+        return Json(*arguments)
+    from pwru.output.terminal import look
+    from pwru.output.text import Text
+
+    return Text(*arguments, look(options))
 
 
 def _ready(options: Options, probes: Probes) -> None:

@@ -76,6 +76,7 @@ class Format(ABC):
     end: ClassVar[str]
     # Whether the time stands in front of all else, and in its place what the kernel's clock said.
     time_first = False
+    time_end = " "
 
     def __init__(
         self,
@@ -135,7 +136,7 @@ class Format(ABC):
         lines = []
         for skb, task, where, packet, ns, rest in records:
             time = self.time(clock(skb, ns)) if clock else ""
-            first, then = (time, f"{ns:<16} ") if time_first else ("", time)
+            first, then = (time, f"{ns:<16}{self.time_end}") if time_first else ("", time)
             lines.append(
                 f"{first}{skbs[skb]}{tasks[task]}{then}{packets[packet]}{functions[where]}"
                 f"{tails[packet]}{details(rest)}{end}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from pwru.output import Format, NetnsNames
+from pwru.output import Format, NetnsNames, _Cache
+from pwru.output.terminal import BOLD, DEFAULT, DIM, RED, RESET, Look
 
 if TYPE_CHECKING:
     from pwru.event import Decoder, Function, Meta, Packet, Symbolize, Task, Tuple
@@ -18,7 +20,16 @@ L4_NAMES = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51:
 _TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 # These are printed with ports although they have none: a column that scripts split at the colons.
 _PORTLESS = {1, 58}
-_META_HEADER = f"{'NETNS':<10} {'MARK/x':<8} {'IFACE':^16} {'PROTO':<6} {'MTU':<5} {'LEN':<5} "
+_CENTRED = ("IFACE", "NETNS NAME")
+_CB = "__sk_buff->cb[]"
+
+# On a terminal that is too narrow: what these columns are cut down to (values stay whole), what TUPLE and FUNC, and
+# CALLER, are to have room for, and how wide TUPLE and FUNC grow at most. What still does not fit goes to a further line
+# of the row.
+_LEAST = {"PROCESS": 11, "MARK/x": 6, "IFACE": 8}
+_TUPLE_AND_FUNC, _CALLER = 56, 20
+_TUPLE_MOST, _FUNC_MOST = 40, 20
+_FURTHER_LINE = "\n    "
 
 
 def cut(name: str) -> str:
@@ -52,6 +63,13 @@ def flags_text(flags: int) -> str:
     return "|".join(name for bit, name in enumerate(_TCP_FLAGS) if flags >> bit & 1)
 
 
+class _Bold(_Cache[int]):
+    """The first text that is made of an skb is bold, up to the end of FUNC: here a packet begins its way."""
+
+    def __missing__(self, key: int) -> str:
+        return BOLD + super().__missing__(key)
+
+
 class Text(Format):
     end = "\n"
 
@@ -64,61 +82,117 @@ class Text(Format):
         netns_names: NetnsNames | None = None,
         more: Describe | None = None,
         caller: bool = False,
+        look: Look = Look(),  # noqa: B008  (a constant)
     ) -> None:
         super().__init__(decoder, symbolize, last, clock, netns_names, more, caller)
-        self._func_width = len("FUNC")
         self.time_first = clock is not None and clock.is_first
-        self._tuple_width = len("TUPLE")
+        self._color = look.color
+        if look.color:
+            self._skbs = _Bold(self.skb)
+        parts = decoder.parts
+        # All but TUPLE and FUNC, in their order; and what stands behind each: a space, unless it is the last of a line.
+        self._widths = {"TIME": 23} if self.time_first else {}
+        self._widths |= {"SKB": 18, "CPU": 3, "PROCESS": NAME_WIDTH}
+        if clock:
+            self._widths["TIMESTAMP"] = 16
+        if parts.meta:
+            self._widths |= {"NETNS": 10, "MARK/x": 8, "IFACE": NAME_WIDTH, "PROTO": 6, "MTU": 5, "LEN": 5}
+        if parts.cb:
+            self._widths[_CB] = 56
+        if netns_names:
+            self._widths["NETNS NAME"] = netns_names.width
+        self._after = dict.fromkeys(self._widths, " ")
+        self._tuple_width, self._tuple_most = len("TUPLE"), sys.maxsize
+        self._func_width, self._func_most = len("FUNC"), sys.maxsize
+        if look.width:
+            self._fit(look.width)
+        if clock:
+            self.time_end = self._after["TIMESTAMP"]
+        self._meta_form = ""
+        if parts.meta:
+            after, mark = self._after, self._widths["MARK/x"]
+            self._meta_form = (
+                f"%-10d{after['NETNS']}%-{mark}x{after['MARK/x']}%s{after['IFACE']}"
+                f"0x%04x{after['PROTO']}%-5d{after['MTU']}%-5d{after['LEN']}"
+            )
+
+    def _fit(self, width: int) -> None:
+        """Into this many columns of a terminal, if what a line usually has is more."""
+        wide, rest = self._widths, _TUPLE_AND_FUNC + _CALLER * self.caller
+        if sum(wide.values()) + len(wide) + rest <= width:
+            return
+        self._tuple_most, self._func_most = _TUPLE_MOST, _FUNC_MOST
+        self._widths = {name: _LEAST.get(name, own) for name, own in wide.items()}
+        at, line, first = 0, list[str](), None
+        for name, own in [*self._widths.items(), ("", rest)]:
+            if at and at + own > width:
+                self._after[line[-1]] = _FURTHER_LINE
+                first = first or (line, width - at + 1)
+                at, line = len(_FURTHER_LINE) - 1, []
+            at += own + 1
+            line.append(name)
+        line, spare = first or (line, width - at + 1)
+        for name in [name for name in _LEAST if name in line]:
+            more = min(spare, wide[name] - self._widths[name])
+            self._widths[name] += more
+            spare -= more
 
     def header(self) -> str:
-        columns = f"{'SKB':<18} {'CPU':<3} {'PROCESS':<16} "
-        if self.clock:
-            columns = f"{self.time('TIME') if self.time_first else ''}{columns}{'TIMESTAMP':<16} "
-        if self._decoder.parts.meta:
-            columns += _META_HEADER
-        if self._decoder.parts.cb:
-            columns += f"{'__sk_buff->cb[]':<56} "
-        if self.netns_names:
-            columns += f"{'NETNS NAME':^{self.netns_names.width}} "
+        columns = "".join(
+            f"{name:{'^' if name in _CENTRED else '<'}{width}}{self._after[name]}"
+            for name, width in self._widths.items()
+        )
         if self._decoder.parts.tuple:
             columns += "TUPLE "
-        return f"{columns}FUNC{' CALLER' * self.caller}{' TUNNEL' * self._decoder.parts.tunnel}\n"
+        columns += f"FUNC{' CALLER' * self.caller}{' TUNNEL' * self._decoder.parts.tunnel}"
+        return f"{DIM}{columns}{RESET}\n" if self._color else f"{columns}\n"
 
     def skb(self, address: int) -> str:
         return f"{address:<#18x} "
 
     def task(self, task: Task) -> str:
-        return f"{task.cpu:<3} {task_text(task):<16} "
+        return f"{task.cpu:<3} {task_text(task):<{self._widths['PROCESS']}}{self._after['PROCESS']}"
 
     def packet(self, packet: Packet) -> str:
         columns = self._meta(packet.meta) if packet.meta else ""
         if packet.cb is not None:
-            columns += f"[{','.join(f'0x{word:08X}' for word in packet.cb)}] "
+            columns += f"[{','.join(f'0x{word:08X}' for word in packet.cb)}]{self._after[_CB]}"
         if self.netns_names and packet.meta:
             width = self.netns_names.width
-            columns += f"{(self.netns_names.get(packet.meta.netns) or '')[:width]:^{width}} "
+            name = (self.netns_names.get(packet.meta.netns) or "")[:width]
+            columns += f"{name:^{width}}{self._after['NETNS NAME']}"
         if not self._decoder.parts.tuple:
             return columns
         addresses = tuple_text(packet.tuple)
-        if len(addresses) > self._tuple_width:
+        if self._tuple_width < len(addresses) <= self._tuple_most:
             # The column only grows: what is kept at the old width is formatted anew.
             self._tuple_width = len(addresses)
             self._packets.clear()
         return f"{columns}{addresses:<{self._tuple_width}} "
 
     def _meta(self, m: Meta) -> str:
-        return f"{m.netns:<10} {m.mark:<8x} {iface_text(m):^16} 0x{m.protocol:04x} {m.mtu:<5} {m.len:<5} "
+        iface = f"{iface_text(m):^{self._widths['IFACE']}}"
+        return self._meta_form % (m.netns, m.mark, iface, m.protocol, m.mtu, m.len)
 
     def function(self, function: Function) -> str:
-        if not self.caller:
-            return f"{function.name} {function.caller}" if function.caller else function.name
-        if len(function.name) > self._func_width:
-            self._func_width = len(function.name)  # grows, as that of the tuple
-            self._functions.clear()
-        return f"{function.name:<{self._func_width}} {function.caller}"
+        name = function.name
+        if self.caller:
+            if self._func_width < len(name) <= self._func_most:
+                self._func_width = len(name)  # grows, as that of the tuple
+                self._functions.clear()
+            name = f"{name:<{self._func_width}} {function.caller}"
+        elif function.caller:
+            name += f" {function.caller}"
+        if not self._color:
+            return name
+        if function.drops:
+            name = f"{RED}{function.name}{DEFAULT}{name[len(function.name) :]}"
+        return f"{name}{RESET}"
 
     def tail(self, packet: Packet) -> str:
         return f" {tuple_text(packet.tunnel)}" if packet.tunnel else ""
 
     def time(self, moment: int | str) -> str:
-        return f"{moment:<{23 if self.time_first else 16}} "
+        if self.time_first:
+            return f"{moment:<23}{self._after['TIME']}"
+        return f"{moment:<16}{self.time_end}"

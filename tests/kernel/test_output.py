@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import base64
+import fcntl
+import os
 import re
+import struct
+import subprocess
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import Network, Trace, connect, fails, sh
+from .conftest import PATIENCE, Network, Trace, connect, fails, sh
 from .test_backends import each_backend
 
 Start = Callable[..., Trace]
@@ -202,3 +208,34 @@ def test_details_in_text(network: Network, pwru: Start) -> None:
     assert rest[-1] == "\t0x0060:  3637                                     67"
     line = fails("--output-skb-metadata", "skb->len,skb->mrak", "--filter-func", "no_such_function")
     assert line == "pwru: --output-skb-metadata: column 6: struct sk_buff has no member 'mrak'; near it: mark"
+
+
+def test_terminal(network: Network, firewall: int, tmp_path: Path) -> None:
+    """Of 80 columns: the first line of a packet is bold, its drop red, and rows are broken where they fit."""
+    ready = tmp_path / "ready"
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("=4H", 24, 80, 0, 0))
+    functions = "ip_rcv|kfree_skb|kfree_skb_reason|sk_skb_reason_drop"
+    arguments = ("--filter-func", functions, "--output-limit-lines=2", f"tcp dst port {firewall}")
+    with subprocess.Popen(
+        ["pwru", "--ready-file", str(ready), *arguments],
+        stdout=slave,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm", "NO_COLOR": ""},
+    ) as process:
+        while not ready.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        connect(network, network.destination, firewall)
+        assert process.wait(PATIENCE) == 0
+    os.close(slave)
+    lines = os.read(master, 1 << 16).decode().splitlines()
+    os.close(master)
+    header, header_rest, first, first_rest, drop, drop_rest = lines
+    assert header.startswith("\x1b[2mSKB ")
+    assert header_rest == "    TUPLE FUNC\x1b[0m"
+    assert first.startswith("\x1b[1m0x")
+    assert first_rest.endswith(":8080(tcp) ip_rcv\x1b[0m")
+    assert drop.startswith("0x")
+    assert re.search(r":8080\(tcp\) \x1b\[31m(sk_skb_reason_drop|kfree_skb)\S*\x1b\[39m\x1b\[0m$", drop_rest)
+    assert all(len(re.sub(r"\x1b\[\d*m", "", line)) <= 80 for line in (header, first, drop))

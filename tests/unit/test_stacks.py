@@ -42,8 +42,8 @@ def symbolizer() -> Symbolizer:
 def test_a_caller_has_no_offset_a_place_has(symbolizer: Symbolizer) -> None:
     assert symbolizer.function(Where(0x4000, 0, 0x5010)) == Function("ip_rcv", "veth_poll[veth]")
     symbolizer._by_address.clear()
-    assert symbolizer.function(Where(0, 0, 0x5010)) == Function("tracepoint:kfree_skb", "veth_poll+0x10[veth]")
-    assert symbolizer.function(Where(0, 0, 0x3004)) == Function("tracepoint:kfree_skb", "")
+    assert symbolizer.function(Where(0, 0, 0x5010)) == Function("tracepoint:kfree_skb", "veth_poll+0x10[veth]", True)
+    assert symbolizer.function(Where(0, 0, 0x3004)) == Function("tracepoint:kfree_skb", "", True)
 
 
 def test_the_address_behind_a_function_is_in_it(symbolizer: Symbolizer) -> None:

@@ -28,4 +28,24 @@ def test_an_address_where_no_probe_is(by_address: dict[int, Target], addr: int, 
     sites = SimpleNamespace(tracepoints=tracepoints, drop_reasons={}, kallsyms=Kallsyms.read(str(SAMPLE)))
     symbolizer = Symbolizer(cast(Probes, SimpleNamespace(sites=sites, by_address=by_address)))
     expected = name or ("0x0" if by_address else "tracepoint:kfree_skb")
-    assert symbolizer.function(Where(addr, 0, 0)) == Function(expected, "")
+    assert symbolizer.function(Where(addr, 0, 0)) == Function(expected, "", "kfree_skb" in expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "has_reason", "reason", "printed", "drops"),
+    [
+        ("kfree_skb", False, 0, "kfree_skb", True),
+        ("__kfree_skb", False, 0, "__kfree_skb", False),
+        ("kfree_skbmem", False, 0, "kfree_skbmem", False),
+        ("sk_skb_reason_drop", True, 6, "sk_skb_reason_drop(NETFILTER_DROP)", True),
+        ("sk_skb_reason_drop", True, 9, "sk_skb_reason_drop (9)", True),
+        ("kfree_skb_reason", True, 1, "kfree_skb_reason(SKB_CONSUMED)", False),
+        ("skb_release_data", True, 6, "skb_release_data", False),
+    ],
+)
+def test_what_drops(name: str, has_reason: bool, reason: int, printed: str, drops: bool) -> None:
+    target = Target(name, 1, 1, 0, False, 1, 7, None, False)._replace(reason_arg=2 * has_reason)
+    reasons = {0: "SKB_NOT_DROPPED_YET", 1: "SKB_CONSUMED", 6: "NETFILTER_DROP"}
+    sites = SimpleNamespace(tracepoints=[], drop_reasons=reasons)
+    symbolizer = Symbolizer(cast(Probes, SimpleNamespace(sites=sites, by_address={1: target})))
+    assert symbolizer.function(Where(1, reason, 0)) == Function(printed, "", drops)
