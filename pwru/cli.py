@@ -241,7 +241,11 @@ def parser() -> _Parser:
     )
 
     packets.add_argument(
-        "--filter-pid", metavar="PID", type=_size, default=0, help="while this process runs: for what it sends"
+        "--filter-pid",
+        metavar="PID",
+        type=_size,
+        default=0,
+        help="while this process runs: what it sends, not all that it gets",
     )
     packets.add_argument("--filter-comm", metavar="NAME", type=_comm, help="while a process of this name runs")
     packets.add_argument(
@@ -294,7 +298,7 @@ def parser() -> _Parser:
     flag(output, "--output-tcp-flags", "the flags of TCP, behind the protocol: (tcp:SYN|ACK)")
     flag(output, "--output-tunnel", "addresses and ports of what a tunnel's packet carries")
     flag(output, "--output-skb-cb", "the control block, as BPF programs of tc see it")
-    flag(output, "--output-netns-names", "names of network namespaces, those of ip-netns(8)")
+    flag(output, "--output-netns-names", "names of network namespaces, those in /run/netns")
     output.add_argument(
         "--netns-names-max-length", metavar="N", type=_name_width, default=16, help="of which N characters; default: 16"
     )

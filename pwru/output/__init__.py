@@ -20,7 +20,7 @@ CACHE_LIMIT = 1 << 13
 K = TypeVar("K")
 
 
-class _Cache(dict[K, str], Generic[K]):
+class Cache(dict[K, str], Generic[K]):
     """Text by what it was made of; made on the first look-up. `made` counts how often that was."""
 
     def __init__(self, make: Callable[[K], str]) -> None:
@@ -92,16 +92,16 @@ class Format(ABC):
 
         `more` is about the details, if records have any; `caller`: it was asked for.
         """
-        self._skbs = _Cache(self.skb)
-        self._tasks = _Cache[bytes](lambda run: self.task(decoder.task(run)))
-        self._packets = _Cache[bytes](lambda run: self.packet(decoder.packet(run)))
-        self._functions = _Cache(self._function)
+        self._skbs = Cache(self.skb)
+        self._tasks = Cache[bytes](lambda run: self.task(decoder.task(run)))
+        self._packets = Cache[bytes](lambda run: self.packet(decoder.packet(run)))
+        self._functions = Cache(self._function)
         self._decoder = decoder
         self._symbolize = symbolize
         self._last_addresses = last
         self.clock = clock
         self.netns_names = netns_names
-        self._tails = _Cache[bytes](lambda run: self.tail(decoder.packet(run)))
+        self._tails = Cache[bytes](lambda run: self.tail(decoder.packet(run)))
         self.more = more
         self.caller = caller
         # The runs of bytes that say that an event is at one of `last`.

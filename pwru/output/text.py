@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from pwru.output import Format, NetnsNames, _Cache
+from pwru.output import Cache, Format, NetnsNames
 from pwru.output.terminal import BOLD, DEFAULT, DIM, RED, RESET, Look
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def flags_text(flags: int) -> str:
     return "|".join(name for bit, name in enumerate(_TCP_FLAGS) if flags >> bit & 1)
 
 
-class _Bold(_Cache[int]):
+class _Bold(Cache[int]):
     """The first text that is made of an skb is bold, up to the end of FUNC: here a packet begins its way."""
 
     def __missing__(self, key: int) -> str:
