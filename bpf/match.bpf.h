@@ -35,8 +35,10 @@ static __noinline bool task_matches(void)
 /* A tag that hardware has put there or is to put into the packet: skb_vlan_tag_present(). */
 static __always_inline bool has_tag(struct sk_buff *skb)
 {
+	struct sk_buff___old *old = (void *)skb;
+
 	return bpf_core_field_exists(skb->vlan_all) ? get(skb, vlan_all) :
-						      BPF_CORE_READ_BITFIELD_PROBED(skb, vlan_present);
+						      BPF_CORE_READ_BITFIELD_PROBED(old, vlan_present);
 }
 
 /* All filters, in the order of what they cost. */

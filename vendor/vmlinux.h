@@ -120,14 +120,17 @@ struct sk_buff {
 	__u16 mac_header;
 	__u16 inner_network_header;
 	__u8 encapsulation : 1;
-	__u8 vlan_present : 1; /* before commit 354259fa73e2 ("net: remove skb->vlan_present"), in v6.2 */
-	__u32 vlan_all; /* since then: vlan_proto and vlan_tci */
+	__u32 vlan_all; /* vlan_proto and vlan_tci; since commit 354259fa73e2 ("net: remove skb->vlan_present"), in v6.2 */
 	__u32 mark;
 	char cb[48];
 	unsigned int tail; /* sk_buff_data_t: an offset from head on 64-bit machines */
 	unsigned int end; /* so is this */
 	unsigned char *head;
 	unsigned char *data;
+};
+
+struct sk_buff___old {
+	__u8 vlan_present : 1;
 };
 
 #pragma clang attribute pop
