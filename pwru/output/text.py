@@ -155,6 +155,9 @@ class Text(Format):
 
     def packet(self, packet: Packet) -> str:
         columns = self._meta(packet.meta) if packet.meta else ""
+        if self._after.get("LEN") == _FURTHER_LINE:
+            # What a short length leaves free is for a process whose name takes more than its column.
+            columns = columns.removesuffix(_FURTHER_LINE).rstrip() + _FURTHER_LINE
         if packet.cb is not None:
             columns += f"[{','.join(f'0x{word:08X}' for word in packet.cb)}]{self._after[_CB]}"
         if self.netns_names and packet.meta:

@@ -85,11 +85,17 @@ def test_80_columns() -> None:
     assert printed(on(80), record(where_run=where(0xA), packet_run=meta() + tcp), record(packet_run=wide)) == [
         "SKB                CPU PROCESS     NETNS      MARK/x  IFACE   PROTO  MTU   LEN  ",
         "    TUPLE FUNC",
-        "0xffff8f3c8192f000 1   ping:214    4026531840 0        v0:2   0x0800 1500  84   ",
+        "0xffff8f3c8192f000 1   ping:214    4026531840 0        v0:2   0x0800 1500  84",
         "    10.9.0.1:52052->10.9.0.2:8080(tcp) fa",
-        "0xffff8f3c8192f000 1   ping:214    4294967295 ffffffff enp0s31f6:2 0x0800 65536 84   ",
+        "0xffff8f3c8192f000 1   ping:214    4294967295 ffffffff enp0s31f6:2 0x0800 65536 84",
         "    [fd09::1]:0->[fd09::2]:0(icmp)     fffffffff81000000",
     ]
+
+
+def test_a_process_may_take_what_a_short_length_leaves() -> None:
+    lines = printed(on(80), record(task_run=task(12345, b"python3")))
+    assert "python3:12345 " in lines[2]
+    assert len(lines[2]) == 79
 
 
 def test_a_long_tuple_moves_no_others() -> None:
