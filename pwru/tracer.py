@@ -164,14 +164,14 @@ def _image(compiler: Compiler | None, sites: Sites, code: dict[str, bytes]) -> b
     except OSError as error:
         raise PwruError(f"the BPF object {OBJECT} cannot be read ({error.strerror}); build it: make build") from None
     if compiler is not None:
-        from pwru.filter.packet import filter_packet, filter_tagged
+        from pwru.filter import packet
 
         programs = compiler.programs()
-        layout = sites.ask("struct sk_buff", features.skb_layout)
-        code = {**code, "filter_packet": filter_packet(programs, layout, _cast(sites))}
+        layout = sites.ask("struct sk_buff", packet.skb_layout)
+        code = {**code, "filter_packet": packet.filter_packet(programs, layout, _cast(sites))}
         if compiler.says_vlan:
-            tag = sites.ask("VLAN tag of struct sk_buff", features.skb_tag)
-            code["filter_tagged"] = filter_tagged(programs, layout, tag, _cast(sites))
+            tag = sites.ask("VLAN tag of struct sk_buff", packet.skb_tag)
+            code["filter_tagged"] = packet.filter_tagged(programs, layout, tag, _cast(sites))
     if not code:
         return image
     from pwru.filter.splice import splice

@@ -10,7 +10,7 @@ This runs in every function for every packet of the machine, and mostly in vain:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pwru.errors import PwruError
 
@@ -38,6 +38,9 @@ from .load import ARRAY_AT, ARRAY_SIZE, Cast, call_cast, load
 from .pcap import Programs
 from .translate import CAPLEN, LEN, TAG, Body, loads_len, with_tag
 
+if TYPE_CHECKING:
+    from pwru.kernel.btf import Btf
+
 ETH_HLEN = 14
 MAC_UNSET = 0xFFFF
 
@@ -64,6 +67,24 @@ class Tag(NamedTuple):
 # memory, head, the MAC header's offset from it, the network header's, and len from head on.
 _HEADERS, _HEAD, _MAC, _NETWORK, _LENGTH = R6, R1, R4, R3, R5
 _COPY = -64  # on the stack: from network_header to data
+
+
+def skb_layout(btf: Btf) -> list[int]:
+    """What Layout has, as JSON can hold it. Raises PwruError if the BTF does not say it."""
+    return _offsets(btf, Layout._fields)
+
+
+def skb_tag(btf: Btf) -> list[int]:
+    """The same of Tag."""
+    return _offsets(btf, Tag._fields)
+
+
+def _offsets(btf: Btf, names: Sequence[str]) -> list[int]:
+    skb = btf.struct("sk_buff")
+    members = [skb.member(name) if skb else None for name in names]
+    if not all(members):
+        raise PwruError(f"pcap filter: this kernel's BTF does not say where {', '.join(names)} of an skb are")
+    return [member.offset for member in members if member]
 
 
 def filter_packet(programs: Programs, layout: Sequence[int], cast: Cast | None) -> bytes:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pwru.errors import PwruError
 
 if TYPE_CHECKING:
     from pwru.kernel.btf import Btf
@@ -85,25 +82,3 @@ def rdonly_cast(btf: Btf) -> list[int]:
 
     kfunc, struct = btf.find("bpf_rdonly_cast", FUNC), btf.find("__kernel_sockaddr_storage", STRUCT)
     return [] if kfunc is None or struct is None else [kfunc, struct]
-
-
-def skb_layout(btf: Btf) -> list[int]:
-    """The offsets in struct sk_buff that filter.packet.Layout names; PwruError without them."""
-    from pwru.filter.packet import Layout
-
-    return _offsets(btf, Layout._fields)
-
-
-def skb_tag(btf: Btf) -> list[int]:
-    """Those that filter.packet.Tag names."""
-    from pwru.filter.packet import Tag
-
-    return _offsets(btf, Tag._fields)
-
-
-def _offsets(btf: Btf, names: Sequence[str]) -> list[int]:
-    skb = btf.struct("sk_buff")
-    members = [skb.member(name) if skb else None for name in names]
-    if not all(members):
-        raise PwruError(f"pcap filter: this kernel's BTF does not say where {', '.join(names)} of an skb are")
-    return [member.offset for member in members if member]

@@ -18,8 +18,9 @@ from elftools.elf.elffile import ELFFile
 
 from pwru import cli, tracer
 from pwru.errors import PwruError
+from pwru.filter import packet
 from pwru.filter.pcap import Compiler
-from pwru.kernel import features, netns
+from pwru.kernel import netns
 from pwru.kernel.btf import vmlinux_btf
 from pwru.probes import Sites
 from tests.unit.filter import harness
@@ -158,7 +159,7 @@ def test_a_damaged_object(damage: str, image: bytes, tmp_path: Path, monkeypatch
         }[damage]
     )
     monkeypatch.setattr(tracer, "OBJECT", path)
-    monkeypatch.setattr(features, "skb_layout", lambda _btf: [184, 186, 188, 200, 208, 112])
+    monkeypatch.setattr(packet, "skb_layout", lambda _btf: [184, 186, 188, 200, 208, 112])
     with pytest.raises(PwruError) as error:
         tracer._image(Compiler("tcp"), Sites(kernel_btf=str(DATA / "sample.elf")), {})
     assert str(path) in str(error.value)

@@ -20,10 +20,9 @@ from pathlib import Path
 import pytest
 
 from pwru.filter.load import Cast
-from pwru.filter.packet import ETH_HLEN, MAC_UNSET, Layout, filter_packet
+from pwru.filter.packet import ETH_HLEN, MAC_UNSET, Layout, filter_packet, skb_layout
 from pwru.filter.pcap import Insn, Programs
 from pwru.filter.splice import splice
-from pwru.kernel import features
 from pwru.kernel.btf import vmlinux_btf
 from pwru.libbpf import BpfError, Object, prog_test_run
 
@@ -81,7 +80,7 @@ def cast_of_this_kernel() -> Cast | None:
 
 @cache
 def layout_of_this_kernel() -> Layout:
-    return Layout(*features.skb_layout(vmlinux_btf()))
+    return Layout(*skb_layout(vmlinux_btf()))
 
 
 class Batch:
