@@ -22,9 +22,10 @@ from pwru.kernel import drops, features, netns
 from pwru.kernel.btf import VMLINUX, Btf
 from pwru.kernel.memory import Memory
 from pwru.libbpf import BpfError, Object, RingBuffer
-from pwru.output import Format, NetnsNames
+from pwru.output import Extras, Format, NetnsNames
 from pwru.output.file import Writer
 from pwru.output.file import writer as destination
+from pwru.output.terminal import look
 from pwru.probes import BACKENDS, Probes, Refused, Sites, backend
 from pwru.progress import Phases, Progress, say, some
 from pwru.symbols import Symbolizer
@@ -446,15 +447,13 @@ def _format(options: Options, decoder: Decoder, probes: Probes, values: list[Val
         clock = CLOCKS[options.timestamp]()
     more = _details(options, decoder, symbolizer, values, probes.sites)
     names = NetnsNames(netns.names, options.netns_names_max_length) if options.output_netns_names else None
-    arguments = decoder, symbolizer.function, symbolizer.last(), clock, names, more, options.output_caller
+    extras = Extras(clock, names, more, options.output_caller, look(options))
+    make: type[Format]
     if options.output_json:
-        from pwru.output.json import Json
-
-        return Json(*arguments)
-    from pwru.output.terminal import look
-    from pwru.output.text import Text
-
-    return Text(*arguments, look(options))
+        from pwru.output.json import Json as make
+    else:
+        from pwru.output.text import Text as make
+    return make(decoder, symbolizer.function, symbolizer.last(), extras)
 
 
 def _ready(options: Options, probes: Probes) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar
 
 from pwru.errors import printable
+from pwru.output.terminal import Look
 
 if TYPE_CHECKING:
     from pwru.event import Decoder, Function, Packet, Record, Symbolize, Task
@@ -66,6 +67,16 @@ class NetnsNames:
         return printable(name) if name is not None else None
 
 
+class Extras(NamedTuple):
+    """What a run wants beyond the default columns. `more` is about the details, if records have any."""
+
+    clock: Clock | None = None
+    netns_names: NetnsNames | None = None
+    more: Describe | None = None
+    caller: bool = False
+    look: Look = Look()  # of text
+
+
 class Format(ABC):
     """Turns events into lines. A line is a few look-ups: what repeats along a packet's way is formatted once.
 
@@ -83,15 +94,9 @@ class Format(ABC):
         decoder: Decoder,
         symbolize: Symbolize,
         last: Collection[int] = (),
-        clock: Clock | None = None,
-        netns_names: NetnsNames | None = None,
-        more: Describe | None = None,
-        caller: bool = False,
+        extras: Extras = Extras(),  # noqa: B008  (a constant)
     ) -> None:
-        """`last`: what `Where.addr` is of the functions that are the last that an skb passes.
-
-        `more` is about the details, if records have any; `caller`: it was asked for.
-        """
+        """`last`: what `Where.addr` is of the functions that are the last that an skb passes."""
         self._skbs = Cache(self.skb)
         self._tasks = Cache[bytes](lambda run: self.task(decoder.task(run)))
         self._packets = Cache[bytes](lambda run: self.packet(decoder.packet(run)))
@@ -99,11 +104,8 @@ class Format(ABC):
         self._decoder = decoder
         self._symbolize = symbolize
         self._last_addresses = last
-        self.clock = clock
-        self.netns_names = netns_names
+        self.clock, self.netns_names, self.more, self.caller, _ = extras
         self._tails = Cache[bytes](lambda run: self.tail(decoder.packet(run)))
-        self.more = more
-        self.caller = caller
         # The runs of bytes that say that an event is at one of `last`.
         self._last: set[bytes] = set()
 

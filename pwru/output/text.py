@@ -6,13 +6,11 @@ import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from pwru.output import Cache, Format, NetnsNames
-from pwru.output.terminal import BOLD, DEFAULT, DIM, RED, RESET, Look
+from pwru.output import Cache, Extras, Format
+from pwru.output.terminal import BOLD, DEFAULT, DIM, RED, RESET
 
 if TYPE_CHECKING:
     from pwru.event import Decoder, Function, Meta, Packet, Symbolize, Task, Tuple
-    from pwru.output.details import Describe
-    from pwru.output.time import Clock
 
 NAME_WIDTH = 16
 L4_NAMES = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51: "ah", 58: "icmp6", 89: "ospf",
@@ -78,13 +76,10 @@ class Text(Format):
         decoder: Decoder,
         symbolize: Symbolize,
         last: Collection[int] = (),
-        clock: Clock | None = None,
-        netns_names: NetnsNames | None = None,
-        more: Describe | None = None,
-        caller: bool = False,
-        look: Look = Look(),  # noqa: B008  (a constant)
+        extras: Extras = Extras(),  # noqa: B008  (a constant)
     ) -> None:
-        super().__init__(decoder, symbolize, last, clock, netns_names, more, caller)
+        super().__init__(decoder, symbolize, last, extras)
+        clock, netns_names, *_, look = extras
         self.time_first = clock is not None and clock.is_first
         self._color = look.color
         if look.color:
@@ -111,9 +106,11 @@ class Text(Format):
         self._meta_form = ""
         if parts.meta:
             after, mark = self._after, self._widths["MARK/x"]
+            # At the end of a line a short length leaves room for a process whose name takes more than its column.
+            length = "" if after["LEN"] == _FURTHER_LINE else "-5"
             self._meta_form = (
                 f"%-10d{after['NETNS']}%-{mark}x{after['MARK/x']}%s{after['IFACE']}"
-                f"0x%04x{after['PROTO']}%-5d{after['MTU']}%-5d{after['LEN']}"
+                f"0x%04x{after['PROTO']}%-5d{after['MTU']}%{length}d{after['LEN']}"
             )
 
     def _fit(self, width: int) -> None:
@@ -155,9 +152,6 @@ class Text(Format):
 
     def packet(self, packet: Packet) -> str:
         columns = self._meta(packet.meta) if packet.meta else ""
-        if self._after.get("LEN") == _FURTHER_LINE:
-            # What a short length leaves free is for a process whose name takes more than its column.
-            columns = columns.removesuffix(_FURTHER_LINE).rstrip() + _FURTHER_LINE
         if packet.cb is not None:
             columns += f"[{','.join(f'0x{word:08X}' for word in packet.cb)}]{self._after[_CB]}"
         if self.netns_names and packet.meta:

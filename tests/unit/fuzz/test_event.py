@@ -7,7 +7,7 @@ import json
 import struct
 from random import Random
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +16,7 @@ from pwru.event import Parts
 from pwru.kernel.btf import Tracepoint
 from pwru.kernel.functions import Target
 from pwru.kernel.kallsyms import Kallsyms
-from pwru.output import Format
+from pwru.output import Extras, Format
 from pwru.output.json import Json
 from pwru.output.text import Text
 from pwru.output.time import CLOCKS
@@ -97,10 +97,10 @@ def test_records(seed: int) -> None:
     rng = Random(seed)
     parts = rng.choice(ALL_PARTS)
     symbols = rng.choice(SYMBOLIZERS)
-    made: Any = rng.choice(FORMATS)
+    made = rng.choice(FORMATS)
     with bounded():
         clock = rng.choice(list(CLOCKS.values()))() if parts.time else None
-        output = made(decoder(parts), symbols.function, symbols.last(), clock)
+        output = made(decoder(parts), symbols.function, symbols.last(), Extras(clock))
         for _ in range(rng.choice((1, 2))):
             data, whole = ring(rng, parts)
             records = decoder(parts).records(memoryview(data))

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pwru.event import Function, Parts
-from pwru.output import NetnsNames
+from pwru.output import Extras, NetnsNames
 from pwru.output.json import Json
 from pwru.output.text import Text, flags_text
 
@@ -25,7 +25,7 @@ def name(names: dict[int, str], width: int = 16) -> NetnsNames:
 
 def text(packet_run: bytes, names: NetnsNames, parts: Parts = PARTS) -> list[str]:
     data = memoryview(record(packet_run=packet_run, where_run=where(0xA)))
-    form = Text(decoder(parts), lambda hit: Function(f"f{hit.addr:x}", ""), netns_names=names)
+    form = Text(decoder(parts), lambda hit: Function(f"f{hit.addr:x}", ""), extras=Extras(netns_names=names))
     return (form.header() + form.events(decoder(parts).records(data))).splitlines()
 
 
@@ -52,7 +52,7 @@ def test_long_names_are_cut() -> None:
 
 def test_json() -> None:
     data = memoryview(record(packet_run=meta() + CB + OUTER + INNER))
-    form = Json(decoder(PARTS), lambda _: Function("f", ""), netns_names=name({4026531840: "blue"}))
+    form = Json(decoder(PARTS), lambda _: Function("f", ""), extras=Extras(netns_names=name({4026531840: "blue"})))
     event = json.loads(form.events(decoder(PARTS).records(data)))
     assert event["cb"] == [1, 0xABCDEF01, 0, 0, 0xFFFFFFFF]
     assert event["netns_name"] == "blue"
@@ -76,7 +76,7 @@ def test_names_that_come_later(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("pwru.output.monotonic", lambda: now)
     names: dict[int, str] = {}
-    form = Json(decoder(), lambda _: Function("f", ""), netns_names=NetnsNames(lambda: dict(names), 16))
+    form = Json(decoder(), lambda _: Function("f", ""), extras=Extras(netns_names=NetnsNames(lambda: dict(names), 16)))
 
     def said() -> str | None:
         event = json.loads(form.events(decoder().records(memoryview(record()))))

@@ -19,7 +19,7 @@ from pwru.event import Function, Parts, Payload, Where
 from pwru.filter.expression import Value
 from pwru.kernel.btf import Btf, BtfError
 from pwru.kernel.dump import Dump
-from pwru.output import Format
+from pwru.output import Extras, Format
 from pwru.output.details import Describe, hex_dump
 from pwru.output.json import Json
 from pwru.output.text import Text
@@ -139,9 +139,9 @@ def printed(case: Case, make: type[Format]) -> str:
     of, more = decoder(parts), describe(parts)
     more_or_none = more if of.has_details else None
     if make is Text:
-        text: Format = Text(of, symbolize, more=more_or_none, caller=parts.location)
+        text: Format = Text(of, symbolize, extras=Extras(more=more_or_none, caller=parts.location))
     else:
-        text = Json(of, symbolize, more=more_or_none)
+        text = Json(of, symbolize, extras=Extras(more=more_or_none))
     data = record(where_run=case.where_run, rest=case.rest)
     assert of.record_size == len(data)
     return text.header() + text.events(of.records(memoryview(data * 2)))

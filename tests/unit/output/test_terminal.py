@@ -10,7 +10,7 @@ import pytest
 
 from pwru import cli
 from pwru.event import Function, Parts, Where
-from pwru.output import NetnsNames
+from pwru.output import Extras, NetnsNames
 from pwru.output.terminal import Look, look
 from pwru.output.text import Text
 from pwru.output.time import CLOCKS
@@ -30,7 +30,7 @@ def printed(form: Text, *data: bytes, parts: Parts = Parts()) -> list[str]:  # n
 
 
 def on(width: int, color: bool = False) -> Text:
-    return Text(decoder(), symbolize, last={0xE}, look=Look(color, width))
+    return Text(decoder(), symbolize, last={0xE}, extras=Extras(look=Look(color, width)))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_long_tuple_moves_no_others() -> None:
 def test_caller() -> None:
     """Its column moves no more than TUPLE does."""
     data = record(where_run=where(0xA)), record(where_run=DROP), record(where_run=where(0xFFFFFFFFFFFFFFFFFFFF % 2**64))
-    narrow = printed(Text(decoder(), symbolize, caller=True, look=Look(True, 80)), *data)
+    narrow = printed(Text(decoder(), symbolize, extras=Extras(caller=True, look=Look(True, 80))), *data)
     assert narrow[1] == "    TUPLE FUNC CALLER\x1b[0m"
     assert narrow[5] == "    10.9.0.1:0->10.9.0.2:0(icmp) \x1b[31mfd\x1b[39m   there+0x1\x1b[0m"
 
@@ -128,7 +128,7 @@ def test_any_width(width: int) -> None:
         named = NetnsNames(lambda: {4026531840: "blue"}, 16) if names else None
         clocks = [CLOCKS[clock]() if clock else None for _ in range(2)]
         forms = [
-            Text(decoder(parts), symbolize, (), own_clock, named, look=look)
+            Text(decoder(parts), symbolize, (), Extras(own_clock, named, look=look))
             for own_clock, look in zip(clocks, (Look(), Look(width=width)), strict=True)
         ]
         elsewhere, here = (printed(form, data, parts=parts) for form in forms)

@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 
 from pwru.event import Function, Parts
-from pwru.output import Format
+from pwru.output import Extras, Format
 from pwru.output.json import Json
 from pwru.output.text import Text
 from pwru.output.time import PACKETS, Absolute, Clock, Current, Relative
@@ -23,7 +23,7 @@ LAST = 0xE
 def output(make: type[Format], clock: Clock, *events: tuple[int, int, int]) -> list[str]:
     """Lines of events (skb, address of the function, time)."""
     data = [record(skb=skb, where_run=where(addr), rest=ns(at)) for skb, addr, at in events]
-    form = make(decoder(PARTS), lambda hit: Function(f"f{hit.addr:x}", ""), {LAST}, clock)
+    form = make(decoder(PARTS), lambda hit: Function(f"f{hit.addr:x}", ""), {LAST}, Extras(clock))
     return [form.header(), *form.events(decoder(PARTS).records(memoryview(b"".join(data)))).splitlines()]
 
 
