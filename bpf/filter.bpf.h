@@ -7,8 +7,8 @@
  *
  * filter_tagged() is the same for an skb with a VLAN tag of its own, which the packet's bytes do not have.
  *
- * filter_skb() is the condition on fields of the skb (pwru/filter/expression.py). Non-zero: the
- * skb matches.
+ * filter_skb() is the condition on fields of the skb (pwru/filter/expression.py). Non-zero: the skb matches. skb_value0()
+ * and so on are values of fields that are to be printed: --output-skb-metadata.
  *
  * A stub is a global function with a scalar argument, so that the verifier checks it once and on its own. Its result
  * comes out of an asm statement, or clang would take a stub for its only known value and drop the calls.
@@ -17,32 +17,21 @@
 #ifndef __FILTER_BPF_H__
 #define __FILTER_BPF_H__
 
-#define FILTER_STUB(name)                                                                            \
-	__noinline int name(__u64 skb)                                                               \
+#define STUB(type, name)                                                                             \
+	__noinline type name(__u64 skb)                                                              \
 	{                                                                                            \
-		int match;                                                                           \
+		type result;                                                                         \
                                                                                                      \
-		asm volatile("%0 = 1" : "=r"(match) : "r"(skb));                                     \
-		return match;                                                                        \
+		asm volatile("%0 = 1" : "=r"(result) : "r"(skb));                                    \
+		return result;                                                                       \
 	}
 
-FILTER_STUB(filter_packet)
-FILTER_STUB(filter_tagged)
-FILTER_STUB(filter_skb)
-
-/* The same for the values of fields that are to be printed: --output-skb-metadata. */
-#define VALUE_STUB(name)                                                                             \
-	__noinline __u64 name(__u64 skb)                                                             \
-	{                                                                                            \
-		__u64 value;                                                                         \
-                                                                                                     \
-		asm volatile("%0 = 0" : "=r"(value) : "r"(skb));                                     \
-		return value;                                                                        \
-	}
-
-VALUE_STUB(skb_value0)
-VALUE_STUB(skb_value1)
-VALUE_STUB(skb_value2)
-VALUE_STUB(skb_value3)
+STUB(int, filter_packet)
+STUB(int, filter_tagged)
+STUB(int, filter_skb)
+STUB(__u64, skb_value0)
+STUB(__u64, skb_value1)
+STUB(__u64, skb_value2)
+STUB(__u64, skb_value3)
 
 #endif /* __FILTER_BPF_H__ */
