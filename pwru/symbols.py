@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pwru.event import Function
@@ -25,24 +26,14 @@ _TRACER = re.compile(r"\[bpf\]$|^(bpf_trace_run|__bpf_trace_|__traceiter_)")
 _TRACER_FRAMES = 12
 
 
-class _Places(dict[int, str]):
-    """Of the addresses in stacks: there are only so many in the kernel."""
-
-    def __init__(self, make: Callable[[int], str]) -> None:
-        self._make = make
-
-    def __missing__(self, address: int) -> str:
-        text = self[address] = self._make(address)
-        return text
-
-
 class Symbolizer:
     """Made once everything is attached; names are looked up on the first event that needs them."""
 
     def __init__(self, probes: Probes) -> None:
         self._sites = probes.sites
         self._by_address = probes.by_address
-        self._places = _Places(self.place)
+        # Of the addresses in stacks: there are only so many in the kernel.
+        self._frame = cache(self.place)
 
     def function(self, where: Where) -> Function:
         addr, reason, location = where
@@ -72,13 +63,13 @@ class Symbolizer:
 
     def stack(self, caller: int, frames: Sequence[int]) -> list[str]:
         """The frames from the caller on. Which ones of the tracer are above it differs from backend to backend."""
-        if caller in frames and not _TRACER.search(self._places[caller]):
+        if caller in frames and not _TRACER.search(self._frame(caller)):
             frames = frames[frames.index(caller) :]
         else:
-            names = [self._places[frame] for frame in frames[:_TRACER_FRAMES]]
+            names = [self._frame(frame) for frame in frames[:_TRACER_FRAMES]]
             own = [number for number, name in enumerate(names) if _TRACER.search(name)]
             frames = frames[own[-1] + 1 if own else 0 :]
-        return [self._places[frame] for frame in frames]
+        return [self._frame(frame) for frame in frames]
 
     def last(self) -> set[int]:
         """What `Where.addr` is where the way of an skb ends: its memory is given back, its address may be used again.
