@@ -110,12 +110,6 @@ def _name_width(text: str) -> int:
     return width
 
 
-def _timestamp(text: str) -> str | None:
-    if text not in _TIMESTAMPS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(_TIMESTAMPS)}")
-    return None if text == "none" else text
-
-
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     if not all(re.fullmatch(r"[\w-]+", name) for name in names):
@@ -325,8 +319,9 @@ def parser() -> _Parser:
     )
     output.add_argument(
         "--timestamp",
+        choices=_TIMESTAMPS,
         metavar="MODE",
-        type=_timestamp,
+        default="none",
         help=f"when: {', '.join(_TIMESTAMPS[:-1])} or {_TIMESTAMPS[-1]}; current: ns since boot, relative: ns since "
         "this packet's last event, absolute: the time of day; default: none",
     )

@@ -43,7 +43,7 @@ class Options(NamedTuple):
     output_tunnel: bool = False
     output_netns_names: bool = False
     netns_names_max_length: int = 16
-    timestamp: str | None = None
+    timestamp: str = "none"
     color: str = "auto"
     ready_file: str | None = None
     ring_buffer_size: int | None = None

@@ -64,7 +64,7 @@ def trace(options: Options, compiler: Compiler | None = None) -> bool:
     modules, watch = _modules(options)
     memory = None if options.kernel_btf or not os.path.exists(VMLINUX) else Memory()
     sites = Sites(options.filter_func, kernel_btf=options.kernel_btf, modules=modules, memory=memory)
-    config = filters(options, sites)
+    config = filters(options, sites, compiler is not None and compiler.says_vlan)
     code, values = _expressions(options, sites)
     with Stop() as stop:
         image = cache(lambda: _image(compiler, sites, code))
@@ -216,18 +216,13 @@ _MAX_REASONS = 8
 Config = dict[str, int | bytes]
 
 
-def filters(options: Options, sites: Sites) -> Config:
-    """The first values of struct config in bpf/pwru.h: what is filtered by."""
+def filters(options: Options, sites: Sites, says_vlan: bool = False) -> Config:
+    """The first values of struct config in bpf/pwru.h: what is filtered by. `says_vlan`: the packet filter does."""
     inode = netns.resolve_netns(options.filter_netns) if options.filter_netns is not None else 0
     ifindex = 0
     if options.filter_ifname is not None:
         ifindex = netns.ifindex(options.filter_ifname, options.filter_netns)
         inode = inode or netns.current_netns()
-    tagged = False
-    if options.pcap_filter:
-        from pwru.filter.pcap import says_vlan
-
-        tagged = says_vlan(options.pcap_filter)
     reasons = drops.reasons(options.filter_drop_reason, sites.drop_reasons) if options.filter_drop_reason else []
     if len(reasons) > _MAX_REASONS:
         raise PwruError(f"--filter-drop-reason: {len(reasons)} of them; {_MAX_REASONS} can be told apart, or `any`")
@@ -242,7 +237,7 @@ def filters(options: Options, sites: Sites) -> Config:
         "filters": (_FILTER_META if inode or ifindex or options.filter_mark_mask else 0)
         | (_FILTER_SKB_EXPR if options.filter_skb_expr is not None else 0)
         | (_FILTER_PACKET if options.pcap_filter else 0)
-        | (_FILTER_TAGGED if tagged else 0)
+        | (_FILTER_TAGGED if says_vlan else 0)
         | (_FILTER_TASK if options.filter_pid or options.filter_comm else 0)
         | (_FILTER_REASON if reasons else 0),
     }
@@ -403,7 +398,7 @@ def _parts(options: Options, probes: Probes) -> Parts:
         meta=options.output_meta,
         tuple=options.output_tuple,
         location=probes.has_location or options.output_caller,
-        time=options.timestamp is not None,
+        time=options.timestamp != "none",
         cb=options.output_skb_cb,
         tcp_flags=options.output_tcp_flags,
         tunnel=options.output_tunnel,
@@ -441,7 +436,7 @@ def _details(
 def _format(options: Options, decoder: Decoder, probes: Probes, values: list[Value]) -> Format:
     symbolizer = Symbolizer(probes)
     clock = None
-    if options.timestamp:
+    if options.timestamp != "none":
         from pwru.output.time import CLOCKS
 
         clock = CLOCKS[options.timestamp]()

@@ -42,10 +42,6 @@ class Programs(NamedTuple):
 _REJECT = [Insn(0x06, 0, 0, 0)]  # ret #0
 
 
-def says_vlan(expression: str) -> bool:
-    return re.search(r"\bvlan\b", expression) is not None
-
-
 class Compiler:
     """compile_filter() in a child process, which works while this one does something else.
 
@@ -53,7 +49,7 @@ class Compiler:
     """
 
     def __init__(self, expression: str, typed: str = "") -> None:
-        self.says_vlan = says_vlan(expression)
+        self.says_vlan = re.search(r"\bvlan\b", expression) is not None
         self._pipe, result = os.pipe()
         self._child = os.fork()
         if not self._child:
