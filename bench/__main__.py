@@ -15,7 +15,7 @@ from typing import Any
 import vmtest
 from bench import native
 from bench.tables import markdown, middle, shown
-from pwru.errors import PwruError
+from vmtest.command import run_main
 
 Rows = dict[str, dict[str, list[Any]]]
 RESULTS = {"all": Path(__file__).with_name("RESULTS.md"), "starts": Path(__file__).with_name("STARTS.md")}
@@ -144,9 +144,4 @@ def ratio(values: dict[str, float | str]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (PwruError, OSError) as error:
-        sys.exit(f"bench: {error}")
+    run_main("bench", main)

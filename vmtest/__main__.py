@@ -1,19 +1,17 @@
 """The command line: one command in one kernel, or the kernel tests in several."""
 
 import argparse
-import os
 import re
 import shlex
-import signal
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from pwru.errors import PwruError
 from vmtest import cache, guest, kernels, support
+from vmtest.command import run_main
 from vmtest.kernels import Kernel
 
 EPILOG = """\
@@ -100,16 +98,16 @@ def _tests(found: list[Kernel], command: str, options: argparse.Namespace) -> in
             if not alone and re.search(r"\[ *\d+%\]$", line):
                 cache.say(f"{kernel.name:5} {line.removeprefix('tests/kernel/')}")
 
-        def run_but(*ignored: str) -> guest.Result:
-            words = [command, *(f"--ignore={path}" for path in ignored)]
+        def run_but(passed: list[str]) -> guest.Result:
+            words = [command, *(f"--ignore={path}" for path in passed)]
             return _run(kernel, " ".join(words), options, echo=alone, timeout=1800, each_line=progress, stop=stop)
 
-        result = run_but()
-        if result.is_emulations_fault and not re.search(r"^(tests/\S+ )?[.sx]*[FE]", result.stdout, re.MULTILINE):
-            *passed, _ = re.findall(r"^(tests/kernel/\w+\.py) ", result.stdout, re.MULTILINE) or [""]
-            cache.say(f"{kernel.name:5} {result.error}: a fault of the emulation; what has not passed runs once more")
-            result = run_but(*passed)
-        return result
+        result = run_but([])
+        passed = _passed(result.stdout) if result.is_emulations_fault else None
+        if passed is None:
+            return result
+        cache.say(f"{kernel.name:5} {result.error}: a fault of the emulation; what has not passed runs once more")
+        return run_but(passed)
 
     results = []
     with ThreadPoolExecutor(options.jobs) as pool:
@@ -130,6 +128,13 @@ def _tests(found: list[Kernel], command: str, options: argparse.Namespace) -> in
         print(f"{result.kernel.name:6} {verdict} in {result.seconds:.0f} s (boot {result.boot:.1f} s): {summary}")
     print(f"{len(found)} kernels in {time.monotonic() - began:.0f} s")
     return next((result.status for result in results if result.status), 0)
+
+
+def _passed(output: str) -> list[str] | None:
+    """The files that pytest was through with when it was cut off; None if a test had failed."""
+    if re.search(r"^(tests/\S+ )?[.sx]*[FE]", output, re.MULTILINE):
+        return None
+    return re.findall(r"^(tests/kernel/\w+\.py) ", output, re.MULTILINE)[:-1]
 
 
 def _run(
@@ -154,18 +159,5 @@ def _complain(result: guest.Result) -> None:
         print(f"vmtest: Linux {result.kernel.name}: {result.error}; the console: {result.log}", file=sys.stderr)
 
 
-def _terminated(*_: object) -> NoReturn:
-    raise SystemExit(143)  # unwinds, so that the guest ends and temporary files go
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
-        sys.exit(141)
-    except (PwruError, OSError) as error:
-        sys.exit(f"vmtest: {error}")
+    run_main("vmtest", main)

@@ -1,10 +1,14 @@
-"""Runs the machine's own tools: their output, or one clear error."""
+"""Commands: the machine's own tools, run for their output or one clear error, and ours, run as a process."""
 
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from pwru.errors import PwruError
 
@@ -50,3 +54,21 @@ def _watch(process: "subprocess.Popen[bytes]", folder: Path, total_mb: float) ->
         print(f"\rvmtest: {done:.0f} of {total_mb:.0f} MB ", end="", file=sys.stderr, flush=True)
         time.sleep(0.3)
     print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def run_main(name: str, main: Callable[[list[str]], int]) -> NoReturn:
+    """A module's main() as a process: its exit status, and errors as one line that begins with the name."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
+        sys.exit(141)
+    except (PwruError, OSError) as error:
+        sys.exit(f"{name}: {error}")
+
+
+def _terminated(*_: object) -> NoReturn:
+    raise SystemExit(143)  # unwinds, so that guests end and temporary files go

@@ -15,10 +15,10 @@ from typing import Any
 
 import vmtest
 from bench.tables import markdown
-from pwru.errors import PwruError
 from tests.conformance.compare import RULES, Result, compare, ours, theirs
 from tests.conformance.flags import FLAGS
 from tests.conformance.traffic import PCAP_FILTER, TRAFFIC
+from vmtest.command import run_main
 
 REPORT = Path(__file__).parent.parent / "CONFORMANCE.md"
 KERNELS = ("6.12", "6.18", "7.2")  # where the Go tool starts in seconds
@@ -95,9 +95,4 @@ def judge(found: dict[str, Any]) -> tuple[str, dict[str, Result]]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (PwruError, OSError) as error:
-        sys.exit(f"conformance: {error}")
+    run_main("conformance", main)

@@ -9,6 +9,7 @@ import pytest
 from pwru.errors import PwruError
 from pwru.probes import BACKENDS
 from vmtest import KERNELS, find
+from vmtest.__main__ import _passed
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -76,3 +77,21 @@ def test_an_error_is_one_line(arguments: list[str], message: str) -> None:
     assert done.stderr.startswith("vmtest: ")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "passed"),
+    [
+        ("", []),
+        ("tests/kernel/test_a.py ..", []),
+        ("tests/kernel/test_a.py ..s [ 10%]\ntests/kernel/test_b.py ...", ["tests/kernel/test_a.py"]),
+        (  # a file of two lines is through when the next has begun
+            "tests/kernel/test_a.py .. [ 10%]\n.x. [ 20%]\ntests/kernel/test_b.py ",
+            ["tests/kernel/test_a.py"],
+        ),
+        ("tests/kernel/test_a.py .F. [ 10%]\ntests/kernel/test_b.py ...", None),
+        ("tests/kernel/test_a.py ... [ 10%]\n..E [ 20%]\ntests/kernel/test_b.py ...", None),
+    ],
+)
+def test_what_had_passed_when_a_guest_was_cut_off(output: str, passed: list[str] | None) -> None:
+    assert _passed(output) == passed
