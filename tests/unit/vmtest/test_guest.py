@@ -56,7 +56,11 @@ def test_a_complaint_of_the_kernel_is_found(line: str) -> None:
 
 
 def test_a_quiet_console_has_no_complaint() -> None:
-    console = "[    0.9] mtrr: your CPUs had inconsistent fixed MTRR settings\n[    4.5] reboot: Power down\n"
+    console = (
+        "[    0.9] mtrr: your CPUs had inconsistent fixed MTRR settings\n"
+        "[    9.4] WARNING: CPU: 0 PID: 188 at kernel/bpf/verifier.c:2731 reg_bounds_sanity_check+0x163/0x210\n"
+        "[   14.5] reboot: Power down\n"
+    )
     assert guest.complaints(console) == []
 
 
