@@ -229,15 +229,20 @@ static __noinline void capture_tuple(struct sk_buff *skb, __u16 protocol, struct
 	RETURN_VOID;
 }
 
-/* Of what is inside a tunnel's headers: they have been put in front of it, and are not pulled yet. */
+/*
+ * Of what is inside a tunnel's headers: they have been put in front of it, and are not pulled yet. skb->encapsulation does
+ * not say so: it is 0 where no checksum is left to the device (iptunnel_handle_offloads()). An inner header that was
+ * never set is not behind the other: skb_headers_offset_update() moves both.
+ */
 static __noinline void capture_tunnel(struct sk_buff *skb, struct tuple *tuple)
 {
+	__u32 inner = get(skb, inner_network_header);
 	struct headers h;
 
 	__builtin_memset(tuple, 0, sizeof(*tuple));
-	if (BPF_CORE_READ_BITFIELD_PROBED(skb, encapsulation)) {
-		find_headers(skb, &h);
-		h.network = get(skb, inner_network_header);
+	find_headers(skb, &h);
+	if (inner > h.network) {
+		h.network = inner;
 		capture_ip(&h, tuple);
 	}
 	RETURN_VOID;

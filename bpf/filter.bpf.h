@@ -7,6 +7,9 @@
  *
  * filter_tagged() is the same for an skb with a VLAN tag of its own, which the packet's bytes do not have.
  *
+ * filter_inner_l2() and filter_inner_l3() are those for what an encapsulated packet carries: --filter-tunnel-pcap-l2 and
+ * -l3. A packet that has no such header passes.
+ *
  * filter_skb() is the condition on fields of the skb (pwru/filter/expression.py). Non-zero: the skb matches. skb_value0()
  * and so on are values of fields that are to be printed: --output-skb-metadata.
  *
@@ -28,6 +31,8 @@
 
 STUB(int, filter_packet)
 STUB(int, filter_tagged)
+STUB(int, filter_inner_l2)
+STUB(int, filter_inner_l3)
 STUB(int, filter_skb)
 STUB(__u64, skb_value0)
 STUB(__u64, skb_value1)

@@ -50,6 +50,10 @@ static __noinline bool all_match(struct sk_buff *skb, __u32 filters)
 		return false;
 	if (filters & FILTER_SKB_EXPR && !filter_skb((__u64)skb))
 		return false;
+	if (filters & FILTER_INNER_L2 && !filter_inner_l2((__u64)skb))
+		return false;
+	if (filters & FILTER_INNER_L3 && !filter_inner_l3((__u64)skb))
+		return false;
 	if (filters & FILTER_TAGGED && has_tag(skb))
 		return filter_tagged((__u64)skb);
 	return !(filters & FILTER_PACKET) || filter_packet((__u64)skb);

@@ -83,6 +83,8 @@ struct payload {
 #define FILTER_TASK 8 /* pid and comm */
 #define FILTER_REASON 16 /* reasons; of tracepoints */
 #define FILTER_TAGGED 32 /* the filter_tagged() stub holds a packet filter */
+#define FILTER_INNER_L2 64 /* and so the filter_inner_l2() stub */
+#define FILTER_INNER_L3 128
 
 #define MAX_REASONS 8
 

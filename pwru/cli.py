@@ -234,6 +234,14 @@ def parser() -> _Parser:
         help="with such fields: 'skb->len > 1000 && skb->mark & 0xff == 1' is C, but & binds tighter than ==",
     )
 
+    for layer, what in (("l2", "Ethernet"), ("l3", "IP")):
+        packets.add_argument(
+            f"--filter-tunnel-pcap-{layer}",
+            metavar="F",
+            type=str.strip,
+            default="",
+            help=f"of packets in a tunnel, only those that carry this: a PCAP-FILTER, from {what} on",
+        )
     packets.add_argument(
         "--filter-pid",
         metavar="PID",
@@ -447,10 +455,11 @@ def main(arguments: list[str] | None = None) -> int:
 
             return 0 if check(chosen) else 1
         compiler = None
-        if chosen.pcap_filter:
+        inner = chosen.filter_tunnel_pcap_l2, chosen.filter_tunnel_pcap_l3
+        if chosen.pcap_filter or any(inner):
             from pwru.filter.pcap import Compiler
 
-            compiler = Compiler(chosen.pcap_filter, chosen.pcap_typed)
+            compiler = Compiler(chosen.pcap_filter, chosen.pcap_typed, *inner)
         from pwru.tracer import trace
 
         if not trace(chosen, compiler) and chosen.strict:

@@ -19,6 +19,8 @@ class Options(NamedTuple):
     filter_mark: int = 0
     filter_mark_mask: int = 0
     filter_skb_expr: str | None = None
+    filter_tunnel_pcap_l2: str = ""
+    filter_tunnel_pcap_l3: str = ""
     filter_pid: int = 0
     filter_comm: str | None = None
     filter_drop_reason: tuple[str, ...] = ()

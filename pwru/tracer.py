@@ -167,12 +167,17 @@ def _image(compiler: Compiler | None, sites: Sites, code: dict[str, bytes]) -> b
     if compiler is not None:
         from pwru.filter import packet
 
-        programs = compiler.programs()
-        layout = sites.ask("struct sk_buff", packet.skb_layout)
-        code = {**code, "filter_packet": packet.filter_packet(programs, layout, _cast(sites))}
-        if compiler.says_vlan:
-            tag = sites.ask("VLAN tag of struct sk_buff", packet.skb_tag)
-            code["filter_tagged"] = packet.filter_tagged(programs, layout, tag, _cast(sites))
+        programs, cast, code = compiler.programs(), _cast(sites), dict(code)
+        if programs.l2:
+            layout = sites.ask("struct sk_buff", packet.skb_layout)
+            code["filter_packet"] = packet.filter_packet(programs, layout, cast)
+            if compiler.says_vlan:
+                tag = sites.ask("VLAN tag of struct sk_buff", packet.skb_tag)
+                code["filter_tagged"] = packet.filter_tagged(programs, layout, tag, cast)
+        for name, program in (("filter_inner_l2", programs.inner_l2), ("filter_inner_l3", programs.inner_l3)):
+            if program:
+                inner = sites.ask("inner headers of struct sk_buff", packet.skb_inner)
+                code[name] = packet.filter_inner(program, inner, cast, mac=name == "filter_inner_l2")
     if not code:
         return image
     from pwru.filter.splice import splice
@@ -211,6 +216,7 @@ def _damaged(error: Exception) -> PwruError:
 
 # bpf/pwru.h.
 _FILTER_META, _FILTER_SKB_EXPR, _FILTER_PACKET, _FILTER_TASK, _FILTER_REASON, _FILTER_TAGGED = 1, 2, 4, 8, 16, 32
+_FILTER_INNER_L2, _FILTER_INNER_L3 = 64, 128
 _MAX_REASONS = 8
 # Values of struct config, by name.
 Config = dict[str, int | bytes]
@@ -238,6 +244,8 @@ def filters(options: Options, sites: Sites, says_vlan: bool = False) -> Config:
         | (_FILTER_SKB_EXPR if options.filter_skb_expr is not None else 0)
         | (_FILTER_PACKET if options.pcap_filter else 0)
         | (_FILTER_TAGGED if says_vlan else 0)
+        | (_FILTER_INNER_L2 if options.filter_tunnel_pcap_l2 else 0)
+        | (_FILTER_INNER_L3 if options.filter_tunnel_pcap_l3 else 0)
         | (_FILTER_TASK if options.filter_pid or options.filter_comm else 0)
         | (_FILTER_REASON if reasons else 0),
     }

@@ -1,4 +1,4 @@
-"""The packet filter on an skb: the body of `int filter_packet(__u64 skb)`, see bpf/filter.bpf.h.
+"""The packet filter on an skb: the body of `int filter_packet(__u64 skb)` and its like, see bpf/filter.bpf.h.
 
 On its way a packet gains and loses its link-layer header, so there is a program for both forms. The MAC header counts
 only if it is in front of the network header: after an encapsulation the old one is behind it, and one that was never
@@ -24,6 +24,7 @@ from .ebpf import (
     R6,
     R7,
     R8,
+    R9,
     R10,
     Alu,
     Assembler,
@@ -34,8 +35,8 @@ from .ebpf import (
     Reg,
     Size,
 )
-from .load import ARRAY_AT, ARRAY_SIZE, Cast, call_cast, load
-from .pcap import Programs
+from .load import ARRAY_AT, ARRAY_SIZE, Cast, address_register, call_cast, lead, load
+from .pcap import Insn, Programs
 from .translate import CAPLEN, LEN, TAG, Body, loads_len, with_tag
 
 if TYPE_CHECKING:
@@ -63,6 +64,18 @@ class Tag(NamedTuple):
     vlan_tci: int
 
 
+class Inner(NamedTuple):
+    """Offsets in struct sk_buff, of an encapsulated packet."""
+
+    network_header: int
+    inner_network_header: int
+    inner_mac_header: int
+    tail: int
+    head: int
+    data: int
+    len: int
+
+
 # Where what is of use to both programs is, once it has been loaded: network_header, mac_header and tail as they lie in
 # memory, head, the MAC header's offset from it, the network header's, and len from head on.
 _HEADERS, _HEAD, _MAC, _NETWORK, _LENGTH = R6, R1, R4, R3, R5
@@ -77,6 +90,11 @@ def skb_layout(btf: Btf) -> list[int]:
 def skb_tag(btf: Btf) -> list[int]:
     """The same of Tag."""
     return _offsets(btf, Tag._fields)
+
+
+def skb_inner(btf: Btf) -> list[int]:
+    """The same of Inner."""
+    return _offsets(btf, Inner._fields)
 
 
 def _offsets(btf: Btf, names: Sequence[str]) -> list[int]:
@@ -102,6 +120,62 @@ def filter_tagged(programs: Programs, layout: Sequence[int], tag: Sequence[int],
     """
     tagged = Programs(with_tag(programs.l2), programs.l3)
     return _Packet(tagged, Layout(*layout), cast, Tag(*tag)).code()
+
+
+def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: Cast | None, *, mac: bool) -> bytes:
+    """The same for what an encapsulated packet carries: `int filter_inner_l2(__u64 skb)` and, without `mac`, _l3.
+
+    `inner` has what Inner has. A packet that carries no such header passes: in ipip and gre there is no MAC header.
+    """
+    layout, asm, body = Inner(*inner), Assembler(), Body(insns, cast)
+    reject, passes = Label(), Label()
+    skb, header, other = R7, R8, R9
+
+    def field(size: Size, register: Reg, offset: int) -> None:
+        address = address_register(cast)
+        asm.alu64(Alu.MOV, address, skb)
+        asm.alu64(Alu.ADD, address, offset - lead(cast))
+        load(asm, cast, size, register)
+
+    asm.alu64(Alu.MOV, skb, R1)
+    field(Size.H, header, layout.inner_network_header)
+    field(Size.H, other, layout.network_header)
+    asm.jump32(Jump.LE, header, other, passes)  # see capture_tunnel() in bpf/capture.bpf.h
+    if mac:
+        asm.alu32(Alu.MOV, other, header)
+        field(Size.H, header, layout.inner_mac_header)
+        asm.alu32(Alu.SUB, other, header)
+        asm.jump32(Jump.SLT, other, ETH_HLEN, passes)
+    field(Size.W, CAPLEN, layout.tail)
+    asm.jump32(Jump.LT, CAPLEN, header, reject)
+    asm.alu32(Alu.SUB, CAPLEN, header)
+    if loads_len(insns):  # of the whole packet, which begins at data
+        field(Size.DW, other, layout.data)
+        field(Size.DW, R0, layout.head)
+        asm.alu64(Alu.SUB, other, R0)
+        field(Size.W, R0, layout.len)
+        asm.alu32(Alu.ADD, other, R0)
+        asm.alu32(Alu.SUB, other, header)
+        asm.store(Size.W, R10, LEN, other)
+    field(Size.DW, R1, layout.head)
+    asm.alu64(Alu.ADD, R1, header)
+    body.emit(asm, reject, lambda: None)
+    for label, verdict in ((reject, 0), (passes, 1)):
+        if label.index is None:
+            asm.place(label)
+            asm.alu32(Alu.MOV, R0, verdict)
+            asm.exit()
+    return _code(asm)
+
+
+def _code(asm: Assembler) -> bytes:
+    try:
+        return asm.code()
+    except JumpTooFar:
+        raise PwruError(
+            f"pcap filter: too long: it needs {len(asm)} instructions, about 32000 are possible; "
+            "shorten it, for example with `net` or `portrange` instead of many hosts or ports"
+        ) from None
 
 
 class _Packet:
@@ -164,13 +238,7 @@ class _Packet:
             asm.place(self._reject)
             asm.alu32(Alu.MOV, R0, 0)
             asm.exit()
-        try:
-            return asm.code()
-        except JumpTooFar:
-            raise PwruError(
-                f"pcap filter: too long: it needs {len(asm)} instructions, about 32000 are possible; "
-                "shorten it, for example with `net` or `portrange` instead of many hosts or ports"
-            ) from None
+        return _code(asm)
 
     def _body(self, body: Body, header: Reg) -> None:
         asm = self._asm

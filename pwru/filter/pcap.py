@@ -6,6 +6,7 @@ import marshal
 import os
 import re
 import sys
+from collections.abc import Sequence
 from ctypes import byref
 from itertools import pairwise
 from types import ModuleType
@@ -33,10 +34,15 @@ class Insn(NamedTuple):
 
 
 class Programs(NamedTuple):
-    """What an expression is for packets with and without a link-layer header."""
+    """What an expression is for packets with and without a link-layer header; empty: there is none.
 
-    l2: list[Insn]
-    l3: list[Insn]
+    Then those for what a tunnel's packet carries, each an expression of its own.
+    """
+
+    l2: Sequence[Insn]
+    l3: Sequence[Insn]
+    inner_l2: Sequence[Insn] = ()
+    inner_l3: Sequence[Insn] = ()
 
 
 _REJECT = [Insn(0x06, 0, 0, 0)]  # ret #0
@@ -48,16 +54,19 @@ class Compiler:
     To load libpcap takes a third of the time that pwru needs to start, and the memory for it is the child's.
     """
 
-    def __init__(self, expression: str, typed: str = "") -> None:
+    def __init__(self, expression: str, typed: str = "", inner_l2: str = "", inner_l3: str = "") -> None:
         self.says_vlan = re.search(r"\bvlan\b", expression) is not None
         self._pipe, result = os.pipe()
         self._child = os.fork()
         if not self._child:
             with os.fdopen(result, "wb") as file:
                 try:
-                    answer: list[list[tuple[int, ...]]] | str = [
-                        list(map(tuple, p)) for p in compile_filter(expression, typed)
-                    ]
+                    programs = compile_filter(expression, typed) if expression else Programs([], [])
+                    programs = programs._replace(
+                        inner_l2=_compile_inner("l2", inner_l2, DLT_EN10MB),
+                        inner_l3=_compile_inner("l3", inner_l3, DLT_RAW),
+                    )
+                    answer: list[list[tuple[int, ...]]] | str = [list(map(tuple, program)) for program in programs]
                 except PwruError as error:
                     answer = str(error)
                 except BaseException as error:
@@ -95,6 +104,14 @@ def compile_filter(expression: str, typed: str = "") -> Programs:
         return Programs(l2, compile_expression(expression, DLT_RAW))
     except PwruError:
         return Programs(l2, _REJECT)
+
+
+def _compile_inner(layer: str, expression: str, dlt: int) -> list[Insn]:
+    """For what a tunnel's packet carries, from that layer on; empty for no expression."""
+    try:
+        return compile_expression(expression, dlt) if expression else []
+    except PwruError as error:
+        raise PwruError(f"--filter-tunnel-pcap-{layer}: {error}") from None
 
 
 def compile_expression(expression: str, dlt: int) -> list[Insn]:

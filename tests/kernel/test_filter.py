@@ -205,6 +205,85 @@ def test_vlan(network: Network, pwru: Callable[..., Trace]) -> None:
     assert found == wanted
 
 
+MAC = "02:00:00:00:00:07"
+TUNNELS = {
+    "vxlan": ("id", "7", "dstport", "4789"),
+    "geneve": ("id", "7"),
+    "gre": (),
+    "ipip": (),
+}
+
+
+@pytest.mark.three_kernels
+@pytest.mark.parametrize("kind", TUNNELS)
+def test_tunnel(network: Network, pwru: Callable[..., Trace], kind: str) -> None:
+    """What is in it: a ping and a UDP packet of 28 bytes from IP on. A ping by itself is in none."""
+    ends = (
+        (network.client, network.source, network.destination),
+        (network.server, network.destination, network.source),
+    )
+    has_mac = kind in ("vxlan", "geneve")
+    for number, (netns, local, remote) in enumerate(ends, 1):
+        link = ("address", MAC) if has_mac and number == 1 else ()
+        local_end = () if kind == "geneve" else ("local", local)
+        kind_of_link = ("type", kind, *TUNNELS[kind], *local_end, "remote", remote)
+        sh("ip", "-n", netns, "link", "add", "tun7", *link, *kind_of_link)
+        sh("ip", "-n", netns, "address", "add", f"10.7.0.{number}/24", "dev", "tun7")
+        sh("ip", "-n", netns, "link", "set", "tun7", "up")
+    ping, udp, alone = "ping", "udp", "ping that is in no tunnel"
+    wanted = {
+        ("l3", "udp dst port 8"): {udp, alone},
+        ("l3", "icmp"): {ping, alone},
+        ("l3", "len == 28"): {udp, alone},
+        ("l2", "udp dst port 8"): {udp, alone} if has_mac else {udp, ping, alone},
+        ("l2", f"ether src {MAC} and icmp"): {ping, alone} if has_mac else {udp, ping, alone},
+        ("l2", f"ether dst {MAC}"): {alone} if has_mac else {udp, ping, alone},
+        ("l2", "len == 42"): {udp, alone} if has_mac else {udp, ping, alone},
+    }
+    try:
+        network.ping("-w30", to="10.7.0.2")  # ARP is done then
+        with ExitStack() as stack:
+            flags = ("--filter-func=dev_hard_start_xmit", "--filter-ifname=v0", "--filter-netns=/run/netns/client")
+            traces = {
+                (layer, text): stack.enter_context(
+                    pwru(
+                        *flags,
+                        "--output-json",
+                        "--output-tunnel",
+                        f"--filter-tunnel-pcap-{layer}",
+                        text,
+                        f"ip and src host {network.source}",
+                    )
+                )
+                for layer, text in wanted
+            }
+            network.ping(to="10.7.0.2")
+            code = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ('10.7.0.2', 8))"
+            network.python(network.client, code)
+            network.ping()
+            for trace in traces.values():
+                assert trace.stop() == 0
+    finally:
+        for netns, *_ in ends:
+            sh("ip", "-n", netns, "link", "delete", "tun7")
+    found: dict[tuple[str, str], set[str]] = {}
+    for key, trace in traces.items():
+        found[key] = set()
+        for event in trace.objects():
+            inner, outer = event["tunnel_tuple"], event["tuple"]["proto"]
+            # The kernel asks for neighbours, inside and by IPv6, whenever it likes.
+            if inner and inner["saddr"] == "10.7.0.1":
+                found[key].add({1: ping, 17: udp}[inner["proto"]])
+            elif outer == 1:
+                found[key].add(alone)
+    assert found == wanted
+
+
+def test_tunnel_without_a_link_layer() -> None:
+    line = fails("--filter-tunnel-pcap-l3", "arp")
+    assert line.startswith("pwru: --filter-tunnel-pcap-l3: pcap filter 'arp': "), line
+
+
 def tuples(trace: Trace) -> set[str]:
     """Of the traffic above: IPv6 sends some for its own ends."""
     found = {re.sub(r"10\.9\.0\.1:\d+(?=.*\(tcp\))", "10.9.0.1:PORT", row["tuple"]) for row in trace.rows()}

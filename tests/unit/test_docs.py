@@ -24,4 +24,5 @@ def test_commands_of_the_guide(command: str) -> None:
     if options.filter_func:
         re.compile(options.filter_func)
     if options.pcap_filter:
-        assert Compiler(options.pcap_filter).programs()
+        inner = options.filter_tunnel_pcap_l2, options.filter_tunnel_pcap_l3
+        assert Compiler(options.pcap_filter, "", *inner).programs()

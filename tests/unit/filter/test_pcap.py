@@ -105,7 +105,10 @@ def test_imports_nothing_heavy_before_it_is_needed() -> None:
 
 
 def test_a_child_compiles_the_same() -> None:
-    assert Compiler("host 10.0.0.1 and tcp").programs() == compile_filter("host 10.0.0.1 and tcp")
+    wanted = compile_filter("host 10.0.0.1 and tcp")
+    assert Compiler("host 10.0.0.1 and tcp").programs() == (*wanted[:2], [], [])
+    inner = [compile_expression("udp", dlt) for dlt in (DLT_EN10MB, DLT_RAW)]
+    assert Compiler("", "", "udp", "udp").programs() == ([], [], *inner)
 
 
 def test_what_the_child_finds_wrong_is_told() -> None:

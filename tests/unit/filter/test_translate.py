@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from pwru.errors import PwruError
@@ -20,7 +22,7 @@ def insns(code: bytes) -> list[bytes]:
     return [code[at : at + 8] for at in range(0, len(code), 8)]
 
 
-def translate(l2: list[Insn], cast: Cast | None) -> bytes:
+def translate(l2: Sequence[Insn], cast: Cast | None) -> bytes:
     """With nothing for packets without a link-layer header."""
     return filter_packet(Programs(l2, [REJECT]), LAYOUT, cast)
 

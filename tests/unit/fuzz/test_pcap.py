@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from collections.abc import Sequence
 from random import Random
 
 from hypothesis import given
@@ -119,7 +120,7 @@ def verdict(code: bytes, packet: packets.Packet, mac: int, network: int, proto: 
     return interpreter.run(code, SKB, read) != 0
 
 
-def compare(insns: list[Insn], rng: Random) -> None:
+def compare(insns: Sequence[Insn], rng: Random) -> None:
     """As the program for packets with a link-layer header, and for those without."""
     sent = [packets.packet(rng) for _ in range(PACKETS)]
     expected = harness.libpcap_verdicts(insns, sent)
