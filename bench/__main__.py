@@ -37,6 +37,7 @@ INSTRUCTIONS = """\
 ## Instructions a hit
 
 How many instructions the CPU executes in the program for a probe hit, counted by QEMU (`-icount`): free of noise.
+*loads* is what no filter on addresses can do without (`bench/floor.py`).
 
 """
 
@@ -95,11 +96,14 @@ def side_by_side(kernel: vmtest.Kernel, which: str, packets: int, runs: int | No
 
 
 def instructions(kernels: list[vmtest.Kernel], packets: int) -> str:
-    lines = [["", "empty", "Go tool, no match", "pwru, no match", "ratio", "Go tool, match", "pwru, match", "ratio"]]
+    lines = [
+        ["", "empty", "loads", "Go tool, no match", "pwru, no match", "ratio", "Go tool, match", "pwru, match", "ratio"]
+    ]
     for kernel in kernels:
         fast = "kprobe-multi" in kernel.backends  # elsewhere the Go tool takes many minutes to start
         rows = measure(kernel, "instructions" if fast else "instructions of ours", packets, None, icount=True)["rows"]
-        line = [f"Linux {kernel.name}", shown(middle(rows["no match"]["empty"]))]
+        floors = (rows["no match"].get(tool) for tool in ("empty", "loads"))
+        line = [f"Linux {kernel.name}", *(shown(middle(found)) if found else "" for found in floors)]
         for by_tool in rows.values():
             values = {tool: middle(found) for tool, found in by_tool.items()}
             line += [shown(values.get("Go tool", "")), shown(values["pwru"]), ratio(values)]

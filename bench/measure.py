@@ -27,7 +27,7 @@ Values = dict[str, float | str | list[float]]
 # and ends so slowly without kprobe-multi that all is measured in two starts of it; it has no JSON.
 THEIRS = Tool("Go tool", ("/usr/bin/pwru", "--output-meta", "--output-tuple"))
 OURS = Tool("pwru", ("/usr/local/bin/pwru",))
-EMPTY = Tool("empty", (sys.executable, "-m", "bench.empty"))
+EMPTY, LOADS = (Tool(name, (sys.executable, "-m", "bench.floor", name)) for name in ("empty", "loads"))
 
 NO_MATCH, MATCH = "host 192.0.2.77", f"udp and host {PEER}"
 FIRST, LATER = "first run", "later runs"
@@ -168,7 +168,7 @@ MEASUREMENTS: dict[str, tuple[tuple[Measurement, tuple[Tool, ...]], ...]] = {
         (with_json, (OURS,)),
     ),
     "starts": ((first_start, (THEIRS, OURS)), (later_start, (THEIRS, OURS)), (phases, (OURS,))),
-    "instructions": ((instructions, (EMPTY, OURS, THEIRS)),),
+    "instructions": ((instructions, (EMPTY, LOADS, OURS, THEIRS)),),
     "instructions of ours": ((instructions, (EMPTY, OURS)),),
 }
 RUNS = {"starts": 3}  # and 1 of the others, which take medians within a run

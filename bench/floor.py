@@ -1,0 +1,72 @@
+"""pwru with another program in the place of its own, `empty` or `loads`: how little a probe hit can cost.
+
+`empty` does nothing. `loads` has only what the packet filter `host 192.0.2.77` cannot do without in a function whose
+first argument is an skb with its link-layer header: the four loads that find the addresses, by casts, and their
+comparison.
+"""
+
+import sys
+
+from pwru import cli, libbpf, tracer
+from pwru.filter import packet
+from pwru.filter.ebpf import R0, R1, R2, Alu, Assembler, Jump, Label, Size
+from pwru.filter.load import ARRAY_AT, Cast, call_cast
+from pwru.kernel import features
+from pwru.kernel.btf import vmlinux_btf
+
+_DI = 112  # in struct pt_regs of x86-64: the first argument
+_ETHERTYPE, _SADDR = 12, 26
+_HOST = int.from_bytes(bytes((192, 0, 2, 77)), "little", signed=True)
+
+
+def empty() -> bytes:
+    asm = Assembler()
+    asm.alu64(Alu.MOV, R0, 0)
+    asm.exit()
+    return asm.code()
+
+
+def loads() -> bytes:
+    btf = vmlinux_btf()
+    asm, cast, layout = Assembler(), Cast(*features.rdonly_cast(btf)), packet.Layout(*packet.skb_layout(btf))
+    reject, accept = Label(), Label()
+    asm.load(Size.DW, R1, R1, _DI)
+    asm.alu64(Alu.ADD, R1, layout.network_header - ARRAY_AT)
+    call_cast(asm, cast)
+    asm.load(Size.DW, R2, R0, ARRAY_AT)  # with mac_header in bits 16 to 31
+    asm.load(Size.DW, R1, R0, ARRAY_AT + layout.head - layout.network_header)
+    asm.alu32(Alu.RSH, R2, 16)
+    asm.alu32(Alu.AND, R2, 0xFFFF)
+    asm.alu64(Alu.ADD, R1, R2)
+    call_cast(asm, cast)
+    asm.load(Size.H, R1, R0, _ETHERTYPE)
+    asm.jump32(Jump.NE, R1, 0x0008, reject)  # 0x0800 in the packet's byte order
+    asm.load(Size.DW, R1, R0, _SADDR)
+    asm.jump32(Jump.EQ, R1, _HOST, accept)
+    asm.alu64(Alu.RSH, R1, 32)
+    asm.jump32(Jump.EQ, R1, _HOST, accept)
+    for label, verdict in ((reject, 0), (accept, 1)):
+        asm.place(label)
+        asm.alu64(Alu.MOV, R0, verdict)
+        asm.exit()
+    return asm.code()
+
+
+class Floor(libbpf.Program):
+    def __init__(self, attach_type: int) -> None:
+        self._fd = libbpf.prog_load(libbpf.BPF_PROG_TYPE_KPROBE, INSNS, expected_attach_type=attach_type)
+
+    @property
+    def fd(self) -> int:
+        return self._fd
+
+
+class Object(libbpf.Object):
+    def program(self, name: str) -> libbpf.Program:
+        return Floor(libbpf.BPF_TRACE_KPROBE_MULTI if "multi" in name else 0)
+
+
+if __name__ == "__main__":
+    INSNS = {"empty": empty, "loads": loads}[sys.argv.pop(1)]()
+    vars(tracer)["Object"] = Object
+    sys.exit(cli.main())
