@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pwru.errors import PwruError
 from pwru.filter.load import Cast
-from pwru.filter.packet import ETH_HLEN, MAC_UNSET, Layout, Tag, filter_packet, filter_tagged
+from pwru.filter.packet import ETH_HLEN, MAC_UNSET, Inner, Layout, Tag, filter_inner, filter_packet, filter_tagged
 from pwru.filter.pcap import Insn, Programs, compile_filter
 from tests.unit.filter import expressions, harness, interpreter, packets, programs
 
@@ -26,6 +26,8 @@ CASTS = (None, Cast(kfunc_id=0x1234, struct_id=0x5678))
 LAYOUT = Layout(network_header=184, mac_header=186, tail=188, head=200, data=208, len=112)
 SKB, HEAD = 0xFFFF888000001000, 0xFFFF888000010000
 HEADROOM, BEHIND = 64, 320  # in front of a packet, and what can be read behind it: struct skb_shared_info
+INNER = Inner(network_header=184, inner_network_header=180, inner_mac_header=182, tail=188, head=200, data=208, len=112)
+OUTER = 30  # bytes of a tunnel's headers
 TAG = Tag(vlan_proto=156, vlan_tci=158)
 REJECT = Insn(0x06, 0, 0, 0)
 PACKETS = 3
@@ -102,10 +104,19 @@ def text(rng: Random) -> str:
     return changed(rng, rng.choice([rng.choice(expressions.REAL), expressions.expression(rng)]))
 
 
-def verdict(code: bytes, packet: packets.Packet, mac: int, network: int, proto: int = 0, tci: int = 0) -> bool:
+def verdict(
+    code: bytes,
+    packet: packets.Packet,
+    mac: int,
+    network: int,
+    proto: int = 0,
+    tci: int = 0,
+    inner: tuple[int, int] = (0, 0),
+) -> bool:
     skb = bytearray(256)
     struct.pack_into("!H", skb, TAG.vlan_proto, proto)
     struct.pack_into("=H", skb, TAG.vlan_tci, tci)
+    struct.pack_into("=HH", skb, INNER.inner_network_header, *inner)
     struct.pack_into("=HHI", skb, LAYOUT.network_header, network, mac, HEADROOM + len(packet.data))
     struct.pack_into("=QQ", skb, LAYOUT.head, HEAD, HEAD + HEADROOM)
     struct.pack_into("=I", skb, LAYOUT.len, packet.len)
@@ -121,16 +132,23 @@ def verdict(code: bytes, packet: packets.Packet, mac: int, network: int, proto: 
 
 
 def compare(insns: Sequence[Insn], rng: Random) -> None:
-    """As the program for packets with a link-layer header, and for those without."""
+    """As the program for packets with a link-layer header, and for those without; and for what is in a tunnel."""
     sent = [packets.packet(rng) for _ in range(PACKETS)]
     expected = harness.libpcap_verdicts(insns, sent)
     for cast in CASTS:
         l2 = filter_packet(Programs(insns, [REJECT]), LAYOUT, cast)
         l3 = filter_packet(Programs([REJECT], insns), LAYOUT, cast)
+        inner_l2, inner_l3 = (filter_inner(insns, INNER, cast, mac=mac) for mac in (True, False))
         for packet, matches in zip(sent, expected, strict=True):
             matches = matches and bool(packet.data)  # noqa: PLW2901  (there is no header)
             assert verdict(l2, packet, HEADROOM, HEADROOM + ETH_HLEN) == matches
             assert verdict(l3, packet, MAC_UNSET, HEADROOM) == matches
+            network, behind = HEADROOM - OUTER, HEADROOM + ETH_HLEN
+            assert verdict(inner_l2, packet, MAC_UNSET, network, inner=(behind, HEADROOM)) == matches
+            assert verdict(inner_l3, packet, MAC_UNSET, network, inner=(HEADROOM, 0)) == matches
+            # There is no such header: nothing in front of it, or no inner one.
+            assert verdict(inner_l2, packet, MAC_UNSET, network, inner=(HEADROOM, HEADROOM))
+            assert verdict(inner_l3, packet, MAC_UNSET, HEADROOM, inner=(HEADROOM, 0))
 
 
 @cases
@@ -147,7 +165,7 @@ def test_expressions(seed: int) -> None:
         except PwruError as error:
             assert "pcap filter" in str(error)  # noqa: PT017
             raise
-        for insns in found:
+        for insns in (found.l2, found.l3):
             compare(insns, rng)
 
 
