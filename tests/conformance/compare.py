@@ -126,6 +126,7 @@ def compare(left: list[Event], right: list[Event], columns: Sequence[str], signa
     packets = {event.skb: None for event in [*left, *right]}
     for skb in packets:
         of_left, of_right = ([event for event in events if event.skb == skb] for events in (left, right))
+        again = False  # since the last pair there was an event, only here, with which the address is another packet's
         for a, b in align(of_left, of_right):
             if a and b:
                 for column in ("func", "cpu", "pid", "process", *columns):
@@ -135,9 +136,13 @@ def compare(left: list[Event], right: list[Event], columns: Sequence[str], signa
                         continue
                     if rule := _difference(column, old, new):
                         explained[rule] += 1
+                    elif column == "time relative" and again:
+                        explained["reused"] += 1
                     else:
                         unexplained.append(f"{skb} {b.func}: {column}: {old!r}, here {new!r}")
+                again = False
             elif b:
+                again |= b.values.get("time relative") == "0"
                 if rule := _more(b, signatures):
                     explained[rule] += 1
                 else:

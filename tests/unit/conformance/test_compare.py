@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conformance.compare import RULES, Result, compare, ours, theirs
+from tests.conformance.compare import RULES, Event, Result, compare, ours, theirs
 from tests.conformance.flags import COLUMNS
 
 THEIRS = """\
@@ -77,3 +77,17 @@ def test_ports_of_fragments() -> None:
 def test_a_line_that_is_none() -> None:
     with pytest.raises(ValueError, match="not a line"):
         result(OURS + "something else\n")
+
+
+def test_an_address_that_is_used_again_by_what_is_only_here() -> None:
+    """The time of the next event is then since that one; without it, nothing explains it."""
+
+    def event(func: str, time: int) -> Event:
+        return Event("0x1", func, func, {"cpu": "0", "pid": "1", "process": "p", "time relative": f"{time}"})
+
+    columns = ("time relative",)
+    old = [event("ip_rcv", 0), event("sock_rfree", 75_000_000)]
+    for between, rules in ((event("peek", 0), {"const": 1, "reused": 1}), (event("peek", 5), {"const": 1})):
+        found = compare(old, [old[0], between, event("sock_rfree", 15_052)], columns, SIGNATURES)
+        assert dict(found.explained) == rules
+        assert len(found.unexplained) == (0 if "reused" in rules else 1)
