@@ -126,12 +126,15 @@ def compare(left: list[Event], right: list[Event], columns: Sequence[str], signa
     packets = {event.skb: None for event in [*left, *right]}
     for skb in packets:
         of_left, of_right = ([event for event in events if event.skb == skb] for events in (left, right))
-        again = False  # since the last pair there was an event, only here, with which the address is another packet's
+        # Of events that are only here since the last pair: the times between them, and whether one is another packet's.
+        between, again = 0, False
         for a, b in align(of_left, of_right):
             if a and b:
                 for column in ("func", "cpu", "pid", "process", *columns):
                     compared += 1
                     old, new = (e.printed if column == "func" else e.values[column] for e in (a, b))
+                    if column == "time relative":
+                        new = str(int(new) + between) if int(new) else new
                     if old == new:
                         continue
                     if rule := _difference(column, old, new):
@@ -140,9 +143,10 @@ def compare(left: list[Event], right: list[Event], columns: Sequence[str], signa
                         explained["reused"] += 1
                     else:
                         unexplained.append(f"{skb} {b.func}: {column}: {old!r}, here {new!r}")
-                again = False
+                between, again = 0, False
             elif b:
-                again |= b.values.get("time relative") == "0"
+                between += (ns := int(b.values.get("time relative") or 0))
+                again |= not ns
                 if rule := _more(b, signatures):
                     explained[rule] += 1
                 else:
