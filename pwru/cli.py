@@ -45,6 +45,9 @@ _TIMESTAMPS = ("none", "current", "relative", "absolute")
 _COLORS = ("auto", "always", "never")
 
 _MAX_FIELDS = 4
+_MAX_PID = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
+_MAX_DAYS = 36500
+_NAME_MAX = 255  # include/uapi/linux/limits.h
 # Bytes of a packet: enough for all headers of most; what a record has room for.
 _PAYLOAD, _MAX_PAYLOAD = 128, 1024
 
@@ -69,6 +72,18 @@ def _count(text: str) -> int:
 def _size(text: str) -> int:
     if not (value := _count(text)):
         raise argparse.ArgumentTypeError("it must be 1 or more")
+    return value
+
+
+def _pid(text: str) -> int:
+    if not 1 <= (value := _count(text)) <= _MAX_PID:
+        raise argparse.ArgumentTypeError(f"{text} is no PID: they are from 1 to {_MAX_PID}")
+    return value
+
+
+def _days(text: str) -> int:
+    if (value := _count(text)) > _MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"{text}: it must be {_MAX_DAYS} or less; 0 is for ever")
     return value
 
 
@@ -99,14 +114,14 @@ def _mark(text: str) -> tuple[int, int]:
 
 
 def _comm(text: str) -> str:
-    if not 1 <= len(text.encode()) <= 15 or "\0" in text:
+    if not 1 <= len(os.fsencode(text)) <= 15 or "\0" in text:
         raise argparse.ArgumentTypeError(f"{text!r} is no name of a process: the kernel keeps 1 to 15 bytes of it")
     return text
 
 
 def _name_width(text: str) -> int:
-    if (width := _count(text)) < len("NETNS NAME"):
-        raise argparse.ArgumentTypeError(f"{text}: it must be 10 or more")
+    if not len("NETNS NAME") <= (width := _count(text)) <= _NAME_MAX:
+        raise argparse.ArgumentTypeError(f"{text}: it must be 10 or more, up to {_NAME_MAX}")
     return width
 
 
@@ -121,11 +136,14 @@ def _fields(text: str) -> tuple[str, ...]:
     fields = tuple(field.strip() for field in text.split(","))
     if not all(fields):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of fields: skb->mark,skb->dev->mtu")
-    if len(fields) > _MAX_FIELDS:
-        raise argparse.ArgumentTypeError(f"{len(fields)} fields; up to {_MAX_FIELDS} can be printed")
-    if len(set(fields)) < len(fields):
-        raise argparse.ArgumentTypeError(f"{text!r} has a field twice")
     return fields
+
+
+class _Extend(argparse.Action):
+    """A list that may be given in parts, as the Go tool's: --kmods a --kmods b,c."""
+
+    def __call__(self, _parser: object, namespace: argparse.Namespace, values: Any, _option: object = None) -> None:
+        setattr(namespace, self.dest, getattr(namespace, self.dest) + values)
 
 
 def _payload(text: str) -> int:
@@ -245,7 +263,7 @@ def parser() -> _Parser:
     packets.add_argument(
         "--filter-pid",
         metavar="PID",
-        type=_size,
+        type=_pid,
         default=0,
         help="while this process runs: what it sends, not all that it gets",
     )
@@ -253,6 +271,7 @@ def parser() -> _Parser:
     packets.add_argument(
         "--filter-drop-reason",
         metavar="A,B",
+        action=_Extend,
         type=_names,
         default=(),
         help="only where they are dropped, and only for these reasons (NO_SOCKET; any)",
@@ -263,7 +282,12 @@ def parser() -> _Parser:
     functions.add_argument("--filter-func", metavar="RE", help="only those whose whole name matches this regex")
     flag(functions, "--all-kprobes", "all that take a packet: the default", default=argparse.SUPPRESS)
     which.add_argument(
-        "--kmods", metavar="A,B", type=_names, default=(), help="also those of these loaded kernel modules"
+        "--kmods",
+        metavar="A,B",
+        action=_Extend,
+        type=_names,
+        default=(),
+        help="also those of these loaded kernel modules",
     )
     flag(which, "--all-kmods", "also those of all kernel modules, and of each that loads while tracing")
 
@@ -309,6 +333,7 @@ def parser() -> _Parser:
     output.add_argument(
         "--output-skb-metadata",
         metavar="A,B",
+        action=_Extend,
         type=_fields,
         default=(),
         help="values of up to 4 fields, such as 'skb->hash,skb->dev->mtu'",
@@ -355,7 +380,7 @@ def parser() -> _Parser:
     output.add_argument(
         "--output-file-max-age",
         metavar="DAYS",
-        type=_count,
+        type=_days,
         default=argparse.SUPPRESS,
         help="remove renamed files that are older; default: 0, never",
     )
@@ -434,6 +459,10 @@ def options(arguments: list[str] | None = None) -> Options:
         values["backend"], values["filter_func"] = "tracepoint", "kfree_skb"
     if values["output_netns_names"] and not values["output_meta"]:
         p.error("--output-netns-names names what --output-meta=false leaves out")
+    if len(fields := values["output_skb_metadata"]) > _MAX_FIELDS:
+        p.error(f"--output-skb-metadata: {len(fields)} fields; up to {_MAX_FIELDS} can be printed")
+    if len(set(fields)) < len(fields):
+        p.error(f"--output-skb-metadata: a field is there twice: {', '.join(fields)}")
     values.pop("set_percpu_buf", None)
     mark, mask = values.pop("filter_mark")
     typed = " ".join(values.pop("pcap_filter")).strip()
@@ -468,7 +497,7 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"pwru: {printable(str(error))}")
         return 1
     except BrokenPipeError:
-        pass  # who read standard output has seen enough
+        return 3 if chosen.strict else 0  # who read standard output has seen enough, or died
     return 0
 
 

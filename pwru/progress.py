@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -17,12 +18,15 @@ _LINE_SECONDS = 5.0
 
 
 def say(message: str) -> None:
-    print(_wrapped(message), file=sys.stderr, flush=True)
+    """A standard error that is closed, or that nobody reads, is no reason to end a trace."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(_wrapped(message), file=sys.stderr, flush=True)
 
 
 def _wrapped(message: str) -> str:
     """Between words on a terminal, where it would be broken anywhere; as it is elsewhere."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         return message
     width = os.get_terminal_size(sys.stderr.fileno()).columns
     lines = message.split("\n")
@@ -63,7 +67,7 @@ class Progress:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._started < _QUIET_SECONDS:
+        if now - self._started < _QUIET_SECONDS or sys.stderr is None:
             return
         if sys.stderr.isatty():
             if self._bar is None:

@@ -238,7 +238,7 @@ def filters(options: Options, sites: Sites, says_vlan: bool = False) -> Config:
         "mark": options.filter_mark & options.filter_mark_mask,
         "mark_mask": options.filter_mark_mask,
         "pid": options.filter_pid,
-        "comm": (options.filter_comm or "").encode(),
+        "comm": os.fsencode(options.filter_comm or ""),
         "reasons": struct.pack(f"={_MAX_REASONS}I", *(reasons * _MAX_REASONS or [0] * _MAX_REASONS)[:_MAX_REASONS]),
         "filters": (_FILTER_META if inode or ifindex or options.filter_mark_mask else 0)
         | (_FILTER_SKB_EXPR if options.filter_skb_expr is not None else 0)

@@ -26,6 +26,8 @@ def reasons(wanted: tuple[str, ...], known: dict[int, str]) -> list[int]:
 
 def _number(word: str, by_name: dict[str, int]) -> int:
     if word.isdecimal():  # a subsystem's are not in the enum
+        if int(word) >= 1 << 32:
+            raise PwruError(f"--filter-drop-reason: {word} is no number of 32 bits")
         return int(word)
     name = word.upper().removeprefix(PREFIX)
     if name in by_name:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pwru.errors import PwruError
+
 if TYPE_CHECKING:
     from pwru.kernel.btf import Btf
 
@@ -30,9 +32,13 @@ _STANDS_FOR = {"CAP_BPF": "CAP_SYS_ADMIN", "CAP_PERFMON": "CAP_SYS_ADMIN"}
 
 
 def missing_capabilities(names: tuple[str, ...] = NEEDED, status: str = "/proc/self/status") -> list[str]:
-    """Which of these capabilities this process does not have in effect."""
+    """Which of these capabilities this process does not have in effect. Raises PwruError without /proc."""
     effective = 0
-    for line in Path(status).read_text().splitlines():
+    try:
+        text = Path(status).read_text()
+    except OSError as error:
+        raise PwruError(f"cannot read {status} ({error.strerror}): is /proc mounted?") from None
+    for line in text.splitlines():
         if line.startswith("CapEff:"):
             effective = int(line.split()[1], 16)
 
@@ -44,7 +50,10 @@ def missing_capabilities(names: tuple[str, ...] = NEEDED, status: str = "/proc/s
 
 def in_user_namespace(uid_map: str = "/proc/self/uid_map") -> bool:
     """Whether capabilities count only in a user namespace, where BPF programs cannot be loaded whatever they are."""
-    return Path(uid_map).read_text().split() != ["0", "0", "4294967295"]
+    try:
+        return Path(uid_map).read_text().split() != ["0", "0", "4294967295"]
+    except FileNotFoundError:  # a kernel without CONFIG_USER_NS
+        return False
 
 
 def tracefs(candidates: tuple[str, ...] = TRACEFS) -> Path | None:

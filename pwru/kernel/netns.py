@@ -82,7 +82,7 @@ def names() -> dict[int, str]:
 
 def _inode(spec: str) -> int:
     digits = spec.removeprefix("inode:")
-    if not (digits.isascii() and digits.isdigit() and int(digits) < 1 << 32):
+    if not (digits.isascii() and digits.isdigit() and 1 <= int(digits) < 1 << 32):
         raise PwruError(f"network namespace {spec}: the inode has to be a number, as in inode:4026531840")
     return int(digits)
 

@@ -169,7 +169,7 @@ class Object(_Closing):
         self._image = image
         opts = ObjectOpenOpts(
             object_name=name.encode(),
-            btf_custom_path=btf_custom_path.encode() if btf_custom_path else None,
+            btf_custom_path=os.fsencode(btf_custom_path) if btf_custom_path else None,
         )
         self._pointer = api().bpf_object__open_mem(image, len(image), ctypes.byref(opts))
 

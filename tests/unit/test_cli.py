@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 
@@ -287,13 +288,44 @@ def test_how_much_of_the_payload() -> None:
         (["--output-payload", "1025"], "'1025' is not a number of bytes from 1 to 1024"),
         (["--output-skb-metadata", "skb->a,skb->b,skb->c,skb->d,skb->e"], "5 fields; up to 4 can be printed"),
         (["--output-skb-metadata", "skb->mark,"], "'skb->mark,' is not a list of fields: skb->mark,skb->dev->mtu"),
-        (["--output-skb-metadata", "skb->mark,skb->mark"], "'skb->mark,skb->mark' has a field twice"),
+        (
+            ["--output-skb-metadata=skb->mark", "--output-skb-metadata=skb->mark"],
+            "a field is there twice: skb->mark, skb->mark",
+        ),
+        (["--output-skb-metadata=a,b,c", "--output-skb-metadata=d,e"], "5 fields; up to 4 can be printed"),
+        (["--filter-pid", "4194305"], "4194305 is no PID: they are from 1 to 4194304"),
+        (["--filter-pid", "0"], "0 is no PID: they are from 1 to 4194304"),
+        (["--netns-names-max-length", "256"], "256: it must be 10 or more, up to 255"),
+        (["--output-file=f", "--output-file-max-age=36501"], "36501: it must be 36500 or less; 0 is for ever"),
     ],
 )
 def test_details_that_are_not_possible(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.options(arguments)
     assert f": {message}; pwru --help" in capsys.readouterr().err
+
+
+def test_lists_in_parts() -> None:
+    chosen = cli.options(["--kmods", "a,b", "--kmods=c", "--output-skb-metadata=skb->mark", "tcp"])
+    assert chosen.kmods == ("a", "b", "c")
+    assert cli.options(["--output-skb-metadata=x", "--output-skb-metadata=y,z"]).output_skb_metadata == ("x", "y", "z")
+    drops = ["--filter-drop-reason", "no_socket", "--filter-drop-reason=3"]
+    assert cli.options(drops).filter_drop_reason == ("no_socket", "3")
+
+
+def test_a_comm_may_be_any_bytes() -> None:
+    assert cli.options(["--filter-comm", os.fsdecode(b"\xff" * 15)]).filter_comm == os.fsdecode(b"\xff" * 15)
+    with pytest.raises(SystemExit):
+        cli.options(["--filter-comm", "é" * 8])
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_reader_that_has_gone_is_a_loss(strict: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trace(*_: object) -> bool:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("pwru.tracer.trace", trace)
+    assert cli.main([f"--strict={strict}"]) == (3 if strict else 0)
 
 
 def test_the_buffer_of_the_go_tool_is_not_needed() -> None:

@@ -9,6 +9,10 @@ import subprocess
 import sys
 import termios
 
+import pytest
+
+from pwru.progress import Progress, say
+
 
 def test_messages_are_broken_between_words() -> None:
     master, slave = os.openpty()
@@ -22,3 +26,20 @@ def test_messages_are_broken_between_words() -> None:
         "  shows all flags",
     ]
     os.close(master)
+
+
+@pytest.mark.parametrize("stderr", ["closed", "full"])
+def test_without_standard_error(
+    stderr: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of it gets among the events, and the trace goes on."""
+    monkeypatch.setattr("pwru.progress._QUIET_SECONDS", 0)
+    monkeypatch.setattr("pwru.progress._LINE_SECONDS", 0)
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", None if stderr == "closed" else full)
+        say("Listening for events..")
+        with Progress("Attaching") as progress:
+            progress(1, 2)
+        monkeypatch.undo()
+        os.dup2(1, full.fileno())  # what it holds back
+    assert capsys.readouterr().out == ""

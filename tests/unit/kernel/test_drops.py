@@ -29,6 +29,7 @@ def test_reasons(wanted: tuple[str, ...], numbers: list[int]) -> None:
     [
         ("NO_SOKCET", KNOWN, "'NO_SOKCET'; did you mean NO_SOCKET.?"),
         ("socket", KNOWN, "'socket'; did you mean NO_SOCKET.?"),
+        ("4294967296", KNOWN, "4294967296 is no number of 32 bits"),
         ("xyzzy", KNOWN, "dropreason-core.h lists them"),
         ("no_socket", {}, "tells no reasons"),
     ],

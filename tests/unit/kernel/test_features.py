@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pwru.errors import PwruError
 from pwru.kernel import features
 from pwru.kernel.btf import Btf
 from tests.unit.kernel.btf_writer import Writer
@@ -52,6 +53,12 @@ def test_user_namespace(tmp_path: Path) -> None:
     assert not features.in_user_namespace(str(path))
     path.write_text("         0       1000          1\n")
     assert features.in_user_namespace(str(path))
+    assert not features.in_user_namespace(str(tmp_path / "absent"))
+
+
+def test_without_proc(tmp_path: Path) -> None:
+    with pytest.raises(PwruError, match=r"cannot read .*absent \(No such file or directory\): is /proc mounted\?"):
+        features.missing_capabilities(status=str(tmp_path / "absent"))
 
 
 def test_tracefs(tmp_path: Path) -> None:

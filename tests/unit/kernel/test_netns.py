@@ -21,7 +21,9 @@ def test_by_path_and_inode() -> None:
     assert netns.resolve_netns("inode:4026531840") == 4026531840
 
 
-@pytest.mark.parametrize("spec", ["inode:", "inode:x", "inode:-1", "inode:0x10", "inode:1 ", "inode:²"])
+@pytest.mark.parametrize(
+    "spec", ["inode:", "inode:x", "inode:-1", "inode:0", "inode:4294967296", "inode:0x10", "inode:1 ", "inode:²"]
+)
 def test_bad_inode(spec: str) -> None:
     with pytest.raises(PwruError, match="has to be a number"):
         netns.resolve_netns(spec)
