@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pwru.event import Function
+from pwru.kernel import modules
+from pwru.kernel.kallsyms import KallsymsError
+from pwru.progress import say
 
 if TYPE_CHECKING:
     from pwru.event import Where
     from pwru.kernel.functions import Target
+    from pwru.kernel.kallsyms import Symbol
     from pwru.probes import Probes
 
 # These drop a packet, with a reason or, in older kernels, without.
@@ -24,6 +28,7 @@ _LAST_TRACEPOINTS = ("kfree_skb", "consume_skb")
 # Of what a tracepoint calls until it is in the program. There are no more frames than these.
 _TRACER = re.compile(r"\[bpf\]$|^(bpf_trace_run|__bpf_trace_|__traceiter_)")
 _TRACER_FRAMES = 12
+_FRAMES = 1 << 13
 
 
 class Symbolizer:
@@ -32,8 +37,10 @@ class Symbolizer:
     def __init__(self, probes: Probes) -> None:
         self._sites = probes.sites
         self._by_address = probes.by_address
-        # Of the addresses in stacks: there are only so many in the kernel.
-        self._frame = cache(self.place)
+        self._frame = lru_cache(_FRAMES)(self.place)  # of the addresses in stacks
+        self._hidden = False
+        # Those that were there when the symbols were read; at first that is not known.
+        self._modules: dict[str, int] = {}
 
     def function(self, where: Where) -> Function:
         addr, reason, location = where
@@ -94,8 +101,22 @@ class Symbolizer:
 
     def place(self, address: int, *, offset: bool = True, returned: bool = True) -> str:
         """`returned`: of where a call returns to. It may be the last of a function: what is behind it is another's."""
-        symbol = self._sites.kallsyms.lookup(address - returned)
+        symbol = self._symbol(address - returned)
         if symbol is None:
             return f"0x{address:x}"
         name = f"{symbol.name}+0x{symbol.offset + returned:x}" if offset else symbol.name
         return f"{name}[{symbol.module}]" if symbol.module else name
+
+    def _symbol(self, address: int) -> Symbol | None:
+        """None where it has none, and for all where the kernel hides its symbols: that ends no trace."""
+        if self._hidden:
+            return None
+        try:
+            if not self._sites.kallsyms.in_vmlinux(address) and (there := modules.loaded()) != self._modules:
+                self._modules = there
+                self._sites.forget_symbols()
+            return self._sites.kallsyms.lookup(address)
+        except KallsymsError as error:
+            self._hidden = True
+            say(f"Places in the kernel have no names: {error}.")
+            return None

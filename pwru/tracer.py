@@ -20,6 +20,7 @@ from pwru.errors import PwruError
 from pwru.event import Decoder, Parts, pack
 from pwru.kernel import drops, features, netns
 from pwru.kernel.btf import VMLINUX, Btf
+from pwru.kernel.kallsyms import KallsymsError
 from pwru.kernel.memory import Memory
 from pwru.libbpf import BpfError, Object, RingBuffer
 from pwru.output import Extras, Format, NetnsNames
@@ -260,15 +261,21 @@ def _modules(options: Options) -> tuple[list[str], Watch | None]:
     named = modules.resolve(options.kmods)
     if not options.all_kmods:
         return named, None
-    watch = modules.Watch()
-    unknown = modules.without_btf(watch.modules)
-    if unknown and len(unknown) == len(watch.modules):
+    watch = None
+    try:
+        watch = modules.Watch()
+    except OSError as error:
+        say(f"Not traced: functions of modules that are loaded later: {error.strerror}.")
+    there = watch.modules if watch else list(modules.loaded())
+    unknown = modules.without_btf(there)
+    if unknown and len(unknown) == len(there):
         say(f"Not traced: functions of modules: {modules.NO_BTF}.")
-        watch.close()
+        if watch:
+            watch.close()
         return [], None
     if unknown:
         say(f"Not traced: functions of {some(unknown)}: built without BTF.")
-    return [module for module in watch.modules if module not in unknown], watch
+    return [module for module in there if module not in unknown], watch
 
 
 def _attach(
@@ -280,7 +287,7 @@ def _attach(
     phases: Phases,
 ) -> tuple[Object, Probes]:
     """The first backend that this kernel lets attach, at work; says what was refused on the way to it."""
-    refused: list[str] = []
+    refused: dict[str, list[str]] = {}
     for name in (options.backend,) if options.backend else BACKENDS:
         probes = backend(name)(sites, options.filter_kprobe_batch)
         probes.with_stack = options.output_stack
@@ -294,22 +301,28 @@ def _attach(
             phases.done("packet filter")
             bpf = attach_with(probes, options, spliced, config, stop, phases)
         except Refused as error:
-            refused.append(f"{name}: {error}")
+            refused.setdefault(str(error), []).append(name)
             continue
         if refused:
-            say(f"Not available: {'; '.join(refused)}.")
+            say(f"Not available: {_all(refused)}.")
         return bpf, probes
-    raise PwruError(f"this kernel cannot be traced: {'; '.join(refused)}")
+    raise PwruError(f"this kernel cannot be traced: {_all(refused)}")
 
 
-def _find(probes: Probes, refused: list[str]) -> None:
+def _all(refused: dict[str, list[str]]) -> str:
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in refused.items())
+
+
+def _find(probes: Probes, refused: dict[str, list[str]]) -> None:
     try:
         if reason := probes.unavailable():
             raise Refused(reason)
         probes.find()
+    except KallsymsError as error:
+        raise Refused(str(error)) from None
     except PwruError as error:
         # Said together, because the one may come of the other: a function's name where only tracepoints are left.
-        raise PwruError("; ".join([str(error), *refused])) from None
+        raise PwruError(f"{error}; {_all(refused)}" if refused else str(error)) from None
 
 
 def attach_with(probes: Probes, options: Options, image: bytes, config: Config, stop: Stop, phases: Phases) -> Object:
@@ -382,7 +395,9 @@ def _trace_run(options: Options, probes: Probes) -> Config:
     start = size = 0
     if probes.name == "tracepoint" and options.output_caller:
         names = [f"bpf_trace_run{count}" for count in range(1, 13)]
-        addresses = [addr for found in probes.sites.kallsyms.find(names).values() for addr in found]
+        addresses: list[int] = []
+        with contextlib.suppress(KallsymsError):  # then it has no name either
+            addresses = [addr for found in probes.sites.kallsyms.find(names).values() for addr in found]
         if addresses:
             start = min(addresses)
             size = max(addresses) - start + _TRACE_RUN_BYTES

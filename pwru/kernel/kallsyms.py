@@ -33,6 +33,10 @@ _HIDDEN = (
 _LONGEST_FUNCTION = 1 << 20
 
 
+class KallsymsError(PwruError):
+    """The kernel has no symbols, or hides their addresses from this process."""
+
+
 class Symbol(NamedTuple):
     """The function that an address is in, and how far from its start. Of several names for one place the first.
 
@@ -60,7 +64,7 @@ def source_name(name: str) -> str | None:
 def text_start(path: str = KALLSYMS) -> int | None:
     """Where the code of vmlinux begins: the one thing about its symbols that changes with every boot (KASLR).
 
-    None if nothing says so. Raises PwruError where the kernel has no symbols or hides their addresses.
+    None if nothing says so. Raises KallsymsError.
     """
     data = b""
     try:
@@ -71,10 +75,10 @@ def text_start(path: str = KALLSYMS) -> int | None:
                     return None
                 data += chunk
     except OSError as error:
-        raise PwruError(f"cannot read {path}: {error.strerror}") from None
+        raise KallsymsError(f"cannot read {path}: {error.strerror}") from None
     address = int(found[1], 16)
     if not address:
-        raise PwruError(f"{path}: {_HIDDEN}")
+        raise KallsymsError(f"{path}: {_HIDDEN}")
     return address
 
 
@@ -89,20 +93,20 @@ class Kallsyms:
         try:
             self._end = self._address(len(self._kernel) - 1)
         except ValueError:
-            raise PwruError("it does not hold the kernel's symbols") from None
+            raise KallsymsError("it does not hold the kernel's symbols") from None
         if not self._end:
-            raise PwruError(_HIDDEN)
+            raise KallsymsError(_HIDDEN)
 
     @classmethod
     def read(cls, path: str = KALLSYMS) -> Kallsyms:
-        """Reads the symbols of vmlinux. Raises PwruError where the kernel has none or hides their addresses."""
+        """Reads the symbols of vmlinux. Raises KallsymsError."""
         try:
             # A read gives a page of whole lines, however much is asked for: buffering would only copy it.
             return cls(FileIO(path))
         except OSError as error:
-            raise PwruError(f"cannot read {path}: {error.strerror}") from None
-        except PwruError as error:
-            raise PwruError(f"{path}: {error}") from None
+            raise KallsymsError(f"cannot read {path}: {error.strerror}") from None
+        except KallsymsError as error:
+            raise KallsymsError(f"{path}: {error}") from None
 
     def find(self, names: Collection[str], module: str | None = None) -> dict[str, list[int]]:
         """Addresses, ascending, of those of these functions that there are, in vmlinux or one module.
@@ -131,6 +135,10 @@ class Kallsyms:
     def modules(self) -> list[str]:
         """Modules that have functions, and what stands in the place of one, see Symbol."""
         return sorted(self._modules)
+
+    def in_vmlinux(self, address: int) -> bool:
+        """False for code that comes and goes: of modules, of BPF programs."""
+        return address < self._end
 
     def lookup(self, address: int) -> Symbol | None:
         """The function that the address is in, None if it is in none."""

@@ -36,7 +36,6 @@ __all__ = [
     "map_create_array",
     "module_btf",
     "possible_cpus",
-    "prog_id",
     "prog_load",
     "prog_missed",
     "prog_test_run",
@@ -73,15 +72,24 @@ class _Closing:
 
 
 class Link(_Closing):
-    """One attachment: a link's (or a perf event's) file descriptor; closing it detaches."""
+    """One attachment: a link's (or a perf event's) file descriptor, which is this object's; closing it detaches.
 
-    def __init__(self, fd: int) -> None:
+    A copy of its program's is kept for what the kernel counts there: to get one by its id takes CAP_SYS_ADMIN.
+    """
+
+    def __init__(self, fd: int, prog_fd: int) -> None:
         self.fd = fd
+        try:
+            self.prog_fd = os.dup(prog_fd)
+        except OSError:
+            os.close(fd)
+            raise
 
     def close(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
-            self.fd = -1
+            os.close(self.prog_fd)
+            self.fd = self.prog_fd = -1
 
 
 class Program:
@@ -261,7 +269,7 @@ def prog_test_run(fd: int, *, data: bytes | None = None, ctx: bytes | None = Non
 
 
 def link_raw_tracepoint(prog_fd: int, name: str) -> Link:
-    return Link(api().bpf_raw_tracepoint_open(name.encode(), prog_fd))
+    return Link(api().bpf_raw_tracepoint_open(name.encode(), prog_fd), prog_fd)
 
 
 def link_kprobe_multi(prog_fd: int, addresses: list[int]) -> Link:
@@ -270,12 +278,12 @@ def link_kprobe_multi(prog_fd: int, addresses: list[int]) -> Link:
     packed = struct.pack(f"={len(addresses)}Q", *addresses)
     buffer = ctypes.create_string_buffer(packed, len(packed))
     opts.addrs = ctypes.addressof(buffer)
-    return Link(api().bpf_link_create(prog_fd, 0, BPF_TRACE_KPROBE_MULTI, ctypes.byref(opts)))
+    return Link(api().bpf_link_create(prog_fd, 0, BPF_TRACE_KPROBE_MULTI, ctypes.byref(opts)), prog_fd)
 
 
 def link_fentry(prog_fd: int) -> Link:
     """Attaches a program of type TRACING to the function that it was loaded for."""
-    return Link(api().bpf_raw_tracepoint_open(None, prog_fd))
+    return Link(api().bpf_raw_tracepoint_open(None, prog_fd), prog_fd)
 
 
 def link_fentry_multi(prog_fd: int, btf_ids: list[int]) -> Link:
@@ -283,32 +291,25 @@ def link_fentry_multi(prog_fd: int, btf_ids: list[int]) -> Link:
     ids = (ctypes.c_uint32 * len(btf_ids))(*btf_ids)
     # union bpf_attr, link_create: prog_fd, target_fd, attach_type, flags, and of tracing_multi ids, cookies, cnt
     attr = struct.pack("=IIIIQQI4x", prog_fd, 0, BPF_TRACE_FENTRY_MULTI, 0, ctypes.addressof(ids), 0, len(btf_ids))
-    return Link(_bpf(_BPF_LINK_CREATE, attr))
+    return Link(_bpf(_BPF_LINK_CREATE, attr), prog_fd)
 
 
 # What is read of struct bpf_link_info and struct bpf_prog_info, include/uapi/linux/bpf.h; an older kernel leaves 0.
-_LINK_INFO = struct.Struct("=I4xI4x16xQ")  # type, prog_id, kprobe_multi.missed (since v6.7, commit e2b2cd592aba)
+_LINK_INFO = struct.Struct("=I28xQ")  # type, kprobe_multi.missed (since v6.7, commit e2b2cd592aba)
 _PROG_INFO = struct.Struct("=4xI200xQ")  # id, recursion_misses (since v5.12, commit 9ed9e9ba2337)
 _BPF_LINK_TYPE_KPROBE_MULTI = 8
 
 
-def link_missed(link: Link) -> tuple[int, int]:
-    """The id of a BPF link's program, and how often the link did not run it, as far as the kernel counts that."""
-    kind, program, missed = _LINK_INFO.unpack_from(_info(link.fd))
-    return program, missed if kind == _BPF_LINK_TYPE_KPROBE_MULTI else 0
+def link_missed(link: Link) -> int:
+    """How often a BPF link did not run its program, as far as the kernel counts that."""
+    kind, missed = _LINK_INFO.unpack_from(_info(link.fd))
+    return int(missed) if kind == _BPF_LINK_TYPE_KPROBE_MULTI else 0
 
 
-def prog_id(fd: int) -> int:
-    return int(_PROG_INFO.unpack_from(_info(fd))[0])
-
-
-def prog_missed(program: int) -> int:
-    """How often the program with this id was not run because one was running on that CPU."""
-    fd = int(api().bpf_prog_get_fd_by_id(program))
-    try:
-        return int(_PROG_INFO.unpack_from(_info(fd))[1])
-    finally:
-        os.close(fd)
+def prog_missed(link: Link) -> tuple[int, int]:
+    """The id of the link's program, and how often that was not run because one was running on that CPU."""
+    prog_id, missed = _PROG_INFO.unpack_from(_info(link.prog_fd))
+    return int(prog_id), int(missed)
 
 
 def _info(fd: int) -> bytes:

@@ -171,7 +171,6 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "bpf_prog_test_run_opts": (_Err, (c_int, POINTER(TestRunOpts))),
     "bpf_raw_tracepoint_open": (_Err, (c_char_p, c_int)),
-    "bpf_prog_get_fd_by_id": (_Err, (c_uint32,)),
     "bpf_btf_get_next_id": (_Err, (c_uint32, POINTER(c_uint32))),
     "bpf_btf_get_fd_by_id": (_Err, (c_uint32,)),
     "bpf_obj_get_info_by_fd": (_Err, (c_int, c_void_p, POINTER(c_uint32))),

@@ -1,7 +1,7 @@
 """Where lines go: standard output, or a file that gives way to a new one when it is full.
 
-A full trace.log becomes trace-2026-11-25T07-02-03.123.log (the time is UTC), as in the Go tool; such files are called
-backups here. A thread removes and compresses them: gzip must not hold up a trace.
+A full trace.log becomes trace-2026-11-25T07-02-03.123.log, as in the Go tool, but the time is UTC, which is never put
+back; such files are called backups here. A thread removes and compresses them: gzip must not hold up a trace.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Writer:
     """Standard output.
 
     A pipe gets whole lines at a time, of which it takes all or none (pipe(7): PIPE_BUF), and only when it has room: a
-    trace that is to end does not wait for a reader that has stopped, and what was printed is never half a line.
+    trace that is to end does not wait for a reader that has stopped, and what was printed is never half a line. The
+    same for sockets and terminals, but those may take a part, and others may have made them non-blocking.
     """
 
     name = "standard output"
@@ -70,7 +71,7 @@ class Writer:
         self.write(header)
 
     def give_up_after(self, stop_fd: int) -> None:
-        """Once this can be read, a pipe without room is waited for no longer than GRACE."""
+        """Once this can be read, a reader without room is waited for no longer than GRACE."""
         self._room_or_stop.register(stop_fd, select.POLLIN)
 
     def write(self, text: str) -> int:
@@ -81,7 +82,8 @@ class Writer:
         """Waits for what is still being done."""
 
     def _watch(self) -> None:
-        self._is_pipe = stat.S_ISFIFO(os.fstat(self.fd).st_mode)
+        mode = os.fstat(self.fd).st_mode
+        self._may_block = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(self.fd)
         self._room, self._room_or_stop = select.poll(), select.poll()
         self._room.register(self.fd, select.POLLOUT)
         self._room_or_stop.register(self.fd, select.POLLOUT)
@@ -90,15 +92,17 @@ class Writer:
         view, at = memoryview(data), 0
         while at < len(data):
             end = len(data)
-            if self._is_pipe:
+            if self._may_block:
                 if not self._has_room():
                     return data.count(b"\n", at)
                 if end - at > select.PIPE_BUF:
                     end = data.rfind(b"\n", at, at + select.PIPE_BUF) + 1 or at + select.PIPE_BUF
             try:
                 at += os.write(self.fd, view[at:end])
-            except BrokenPipeError:
-                raise
+            except BlockingIOError:
+                time.sleep(0.001)  # there was room for less
+            except (BrokenPipeError, ConnectionResetError):
+                raise BrokenPipeError from None
             except OSError as error:
                 raise PwruError(f"cannot write to {self.name}: {error.strerror}") from None
         return 0

@@ -94,6 +94,10 @@ class Sites:
 
         return Kallsyms.read()
 
+    def forget_symbols(self) -> None:
+        """To read them anew: modules have come or gone."""
+        self.__dict__.pop("kallsyms", None)
+
     @property
     def targets(self) -> list[Target]:
         """Functions with an skb among the arguments that BPF programs can read."""
@@ -157,7 +161,7 @@ class Sites:
         """
         from pwru.kernel.functions import select
 
-        self.__dict__.pop("kallsyms", None)
+        self.forget_symbols()
         return select(self._of_modules(modules), self._filter_func).found
 
     @cached_property
@@ -270,14 +274,8 @@ class Probes(ABC):
         """Of all links: hits while a program ran on that CPU, which the kernel counts for the link or the program."""
         from pwru import libbpf
 
-        missed: dict[int, int] = {}
-        by_links = 0
-        for link in self.links:
-            prog_id, by_link = libbpf.link_missed(link)
-            by_links += by_link
-            if prog_id not in missed:
-                missed[prog_id] = libbpf.prog_missed(prog_id)
-        return by_links + sum(missed.values())
+        by_programs = dict(map(libbpf.prog_missed, self.links))
+        return sum(map(libbpf.link_missed, self.links)) + sum(by_programs.values())
 
 
 def link_many(link: Callable[[list[Target]], Link], targets: list[Target], probes: Probes) -> None:

@@ -65,11 +65,11 @@ class Backend(Probes):
         return len(self.links) - before
 
     def _attach(self, bpf: Object, targets: list[Target], progress: Progress) -> None:
-        files = len(os.listdir("/proc/self/fd")) + len(targets) + _OTHER_FILES
+        files = len(os.listdir("/proc/self/fd")) + 2 * len(targets) + _OTHER_FILES
         if not limits.at_least(resource.RLIMIT_NOFILE, files):
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             raise Refused(
-                f"{len(targets)} functions take as many open files, of which {hard} are allowed;"
+                f"{len(targets)} functions take two open files each, of which {hard} are allowed;"
                 f" `ulimit -n {files}` in a root shell, or a narrower --filter-func, helps"
             )
         template = bpf.program(self.program).insns()

@@ -87,18 +87,17 @@ class Backend(Probes):
 
     def attach(self, bpf: Object, progress: Progress) -> None:
         self._tracefs = tracefs() or Path("/sys/kernel/tracing")
-        self._group = f"{_GROUP}_{os.getpid()}_{_start_time(os.getpid())}"
+        self._group = f"{_GROUP}_{_pid_namespace()}_{os.getpid()}_{_start_time(os.getpid())}"
         self._guardian = _guard(self._tracefs, self._group)
         # The kernel tells hits by the event's name alone: it has to be of this process.
         self._event = f"{_EVENT}_{os.getpid()}"
-        self._programs: list[int] = []
         event = f"{self._group}/{self._event}"
         self.by_address.update(self._define(event, self.sites.targets, progress))
         self.attached = len(self.by_address)
         if not self.attached:
             raise Refused(f"attaching is refused ({self.skipped[0][1]})")
         fill(bpf, self.by_address)
-        self.links.append(Link(self._open(event, bpf.program(self.program).fd)))
+        self.links.append(self._open(event, bpf.program(self.program).fd))
 
     def attach_more(self, bpf: Object, targets: list[Target]) -> int:
         event = f"{self._group}/{self._event}_{len(self.links)}"
@@ -107,7 +106,7 @@ class Backend(Probes):
             with copy(bpf, self.program, by_address) as insns:
                 fd = self._load_copy(insns)
             try:
-                self.links.append(Link(self._open(event, fd)))
+                self.links.append(self._open(event, fd))
             finally:
                 os.close(fd)  # the event holds the program
             self.by_address.update(by_address)
@@ -129,7 +128,8 @@ class Backend(Probes):
             entry = target.address
             behind = [entry + offset for offset in _BEHIND_NOP] if ends is None else [ends.get(entry, entry)]
             if self.with_stack:
-                behind = [place - _NOP for place in behind if place > entry]
+                # Behind an endbr64 first: from the entry the kernel moves a probe there, without a word of where it is.
+                behind = sorted((place - _NOP for place in behind if place > entry), reverse=True)
             probes.append(_Probe(target, f"n=+{number}(%sp)", list(dict.fromkeys([*behind, entry]))))
         fd = os.open(self._tracefs / "kprobe_events", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         fcntl.flock(fd, fcntl.LOCK_SH)  # what other tracers left waits until this is done; closing unlocks
@@ -146,7 +146,7 @@ class Backend(Probes):
             os.close(fd)
         return defined
 
-    def _open(self, event: str, prog_fd: int) -> int:
+    def _open(self, event: str, prog_fd: int) -> Link:
         """Enables the trace event for all CPUs with this program; closing the descriptor disables it."""
         event_id = int((self._tracefs / "events" / event / "id").read_text())
         # struct perf_event_attr up to its first published size: type, size, config, sample_period, ...
@@ -158,14 +158,13 @@ class Backend(Probes):
         except OSError as error:
             os.close(fd)
             raise Refused(f"attaching is refused ({error.strerror})") from None
-        self._programs.append(libbpf.prog_id(prog_fd))
-        return fd
+        return Link(fd, prog_fd)
 
     def _count_missed(self) -> int:
         """Lines of kprobe_profile are "EVENT HITS MISSES": Documentation/trace/kprobetrace.rst."""
         if not self.links:
             return 0
-        missed = sum(map(libbpf.prog_missed, self._programs))
+        missed = sum(dict(map(libbpf.prog_missed, self.links)).values())
         with contextlib.suppress(OSError):
             for line in (self._tracefs / "kprobe_profile").read_text().splitlines():
                 name, _, misses = line.rsplit(None, 2)
@@ -232,6 +231,11 @@ def _start_time(pid: int) -> int | None:
         return None
 
 
+def _pid_namespace() -> int:
+    """In another one PIDs say nothing of who lives."""
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
 def clean_up() -> None:
     """Removes, in the background, what tracers left that were killed together with their guardians."""
     folder = tracefs()
@@ -270,12 +274,9 @@ def _guard(tracefs: Path, group: str | None) -> int:
 
 
 def _dead_groups(tracefs: Path) -> list[str]:
-    found = []
-    for folder in (tracefs / "events").glob(f"{_GROUP}_*_*"):
-        _, pid, started = folder.name.split("_")
-        if _start_time(int(pid)) != int(started):
-            found.append(folder.name)
-    return found
+    ours = re.compile(rf"{_GROUP}_{_pid_namespace()}_([0-9]+)_([0-9]+)")
+    groups = filter(None, map(ours.fullmatch, os.listdir(tracefs / "events")))
+    return [group[0] for group in groups if _start_time(int(group[1])) != int(group[2])]
 
 
 def _remove(tracefs: Path, group: str) -> None:

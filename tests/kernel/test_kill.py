@@ -41,8 +41,8 @@ class Victim(NamedTuple):
         process = subprocess.Popen(["pwru", *self.arguments], stdout=DEVNULL, stderr=PIPE, text=True)
         try:
             if self.phase == "define":
-                wanted, group = self.moment * PROBES, f"pwru_{process.pid}_"
-                while sum(probe.startswith(group) for probe in probes()) < wanted:
+                wanted, group = self.moment * PROBES, f"_{process.pid}_"
+                while sum(group in probe.partition("/")[0] for probe in probes()) < wanted:
                     assert process.poll() is None
                     time.sleep(0.1)
             elif self.phase != "attach":

@@ -15,7 +15,8 @@ from pwru.probes import Sites
 from pwru.probes.kprobe import Backend, _dead_groups, _define_probes, _Probe, _remove
 from tests.kernel.test_stop import TRACEFS, nothing_left, probes  # noqa: F401  (one is a fixture, for each test here)
 
-GROUP = "pwru_0_0"  # of a tracer that is dead: no process has this number
+# Of a tracer that is dead: no process has this number.
+GROUP = f"pwru_{os.stat('/proc/self/ns/pid').st_ino}_0_0"
 
 
 @pytest.fixture
@@ -57,6 +58,16 @@ def test_of_a_batch_only_what_is_refused_is_missing(targets: list[Target], event
     assert refused.errno == errno.EILSEQ
     assert len(probes()) == 3
     assert GROUP in _dead_groups(TRACEFS)
+
+
+@pytest.mark.parametrize("group", ["pwru_my_own", "pwru_1_0_0"])
+def test_what_others_have_named_alike_is_not_touched(targets: list[Target], events: int, group: str) -> None:
+    """The second is of another PID namespace, where its tracer may be alive."""
+    try:
+        os.write(events, f"p:{group}/skb ip_rcv\n".encode())
+        assert _dead_groups(TRACEFS) == []
+    finally:
+        os.write(events, f"-:{group}/skb\n".encode())
 
 
 def test_what_the_kernel_forbids_is_skipped_and_named(targets: list[Target], events: int) -> None:

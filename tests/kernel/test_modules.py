@@ -98,18 +98,23 @@ def test_only_an_ambiguous_name_has_its_module(network: Network, pwru: Start) ->
 
 
 def test_the_place_of_a_drop_in_a_module(network: Network, pwru: Start) -> None:
-    """No tunnel wants the packet."""
-    with (
-        loaded("ip_gre"),
-        pwru("--backend=tracepoint", "--filter-func=kfree_skb", f"ip proto 47 and dst host {network.destination}") as t,
-    ):
+    """No tunnel wants the packet; that the second module came after the first place was named makes no difference."""
+
+    def send() -> None:
         network.python(
             network.client,
             "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 47)\n"
             f"s.sendto(bytes(40), ('{network.destination}', 0))",
         )
-        t.wait_for_func(r" tracepoint:kfree_skb\S* gre_rcv\+0x[0-9a-f]+\[ip_gre\]\n")
-        t.stop()
+
+    drops = "--backend=tracepoint", "--filter-func=kfree_skb"
+    with loaded("gre"), pwru(*drops, f"ip proto 47 and dst host {network.destination}") as trace:
+        send()
+        trace.wait_for_func(r" tracepoint:kfree_skb\S* gre_rcv\+0x[0-9a-f]+\[gre\]\n")
+        with loaded("ip_gre"):
+            send()
+            trace.wait_for_func(r" tracepoint:kfree_skb\S* gre_rcv\+0x[0-9a-f]+\[ip_gre\]\n")
+        trace.stop()
 
 
 @needs_btf

@@ -31,7 +31,7 @@ def lookup(address: int) -> Symbol | None:
 def symbolizer() -> Symbolizer:
     target = SimpleNamespace(name="ip_rcv", module=None, has_reason=False)
     sites = SimpleNamespace(
-        kallsyms=SimpleNamespace(lookup=lookup),
+        kallsyms=SimpleNamespace(lookup=lookup, in_vmlinux=lambda _: True),
         tracepoints=[SimpleNamespace(name="kfree_skb", reason_arg=None)],
         drop_reasons={},
     )

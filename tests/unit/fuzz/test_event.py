@@ -52,6 +52,7 @@ def symbolizer(tracepoints: bool) -> Symbolizer:
         tracepoints=[Tracepoint("kfree_skb", 0, 2, 1), Tracepoint("netif_rx", 0, None, None)],
         drop_reasons={2: "SKB_DROP_REASON_NOT_SPECIFIED"},
         kallsyms=Kallsyms.read(str(SAMPLE)),
+        forget_symbols=lambda: None,
     )
     by_address = {} if tracepoints else {FUNCTION: target, 3: target._replace(name="kfree_skbmem", reason_arg=0)}
     return Symbolizer(cast(Probes, SimpleNamespace(sites=sites, by_address=by_address)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import tty
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -37,6 +39,47 @@ def test_lines_that_nobody_takes_are_given_up(pipe: tuple[int, Writer], monkeypa
     given_up = writer.write("".join(lines))
     assert given_up > 4000
     assert os.read(reader, 1 << 20).decode() == "".join(lines[:-given_up])
+
+
+@pytest.fixture(params=["socket", "terminal"])
+def other(request: pytest.FixtureRequest) -> Iterator[tuple[int, Writer]]:
+    """The same of what is no pipe, and as another program may have left it: non-blocking."""
+    if request.param == "socket":
+        ours, theirs = (end.detach() for end in socket.socketpair())
+    else:
+        theirs, ours = os.openpty()
+        tty.setraw(ours)
+    os.set_blocking(ours, False)
+    stop, asked = os.pipe()
+    os.write(asked, b"x")
+    writer = Writer()
+    writer.fd = ours
+    writer._watch()
+    writer.give_up_after(stop)
+    yield theirs, writer
+    for fd in (ours, theirs, stop, asked):
+        os.close(fd)
+
+
+def test_no_other_reader_is_waited_for(other: tuple[int, Writer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pwru.output.file.GRACE", 0.01)
+    assert 0 < other[1].write("a line of some length\n" * 50_000) < 50_000
+
+
+def test_every_reader_gets_everything(other: tuple[int, Writer]) -> None:
+    theirs, writer = other
+    text = "a line\n" * 20_000 + "x" * 10_000 + "\nanother\n"
+    got = bytearray()
+
+    def read() -> None:
+        while len(got) < len(text):
+            got.extend(os.read(theirs, 1000))
+
+    reading = Thread(target=read)
+    reading.start()
+    assert writer.write(text) == 0
+    reading.join()
+    assert got.decode() == text
 
 
 def test_who_goes_on_reading_gets_everything(pipe: tuple[int, Writer]) -> None:
