@@ -27,6 +27,11 @@
 #define SKB_OFFSET(field) bpf_core_field_offset(struct sk_buff, field)
 
 #define MAC_UNSET 0xffff /* skb_mac_header_was_set() */
+#define ETH_HLEN 14
+#define MAX_TAGS 8 /* bytes of VLAN tags behind it */
+
+/* Of network namespaces the first number, include/linux/ns/ns_common_types.h; before v6.18 it was 0xf0000000. */
+#define FIRST_NETNS 0xeffffff0
 
 const volatile struct config config SEC(".rodata.config") = {};
 
@@ -38,23 +43,27 @@ struct headers {
 	__u32 network; /* 0: none */
 };
 
+/* A pointer as a number: loaded as what it is, the verifier may give it a type. */
+static __always_inline __u64 load_u64(__u64 at)
+{
+	__u64 value = 0;
+
+	if (CAN_CAST)
+		return *(__u64 *)span(at);
+	copy(&value, sizeof(value), at);
+	return value;
+}
+
 /* As an offset from head. Rarely needed, and not inlined, so that it costs nobody else a register. */
 static __noinline __u32 find_data(struct sk_buff *skb, __u64 head)
 {
-	__u64 data = 0;
-
-	/* As a number: loaded as the pointer that it is, the verifier may give it a type. */
-	if (CAN_CAST)
-		data = *(__u64 *)span((__u64)skb + SKB_OFFSET(data));
-	else
-		copy(&data, sizeof(data), (__u64)skb + SKB_OFFSET(data));
-	return data - head;
+	return load_u64((__u64)skb + SKB_OFFSET(data)) - head;
 }
 
 static __always_inline void find_headers(struct sk_buff *skb, struct headers *h)
 {
 	if (CAN_CAST) {
-		/* Three in a word, as in all kernels so far, are one load; the verifier knows which way it is. */
+		/* Three in a word are one load, if CONFIG_KCOV has nothing between; the verifier knows which way it is. */
 		const void *from = span((__u64)skb + SKB_OFFSET(network_header));
 		__u64 word = *(const __u64 *)from;
 
@@ -200,6 +209,17 @@ static __always_inline void capture_ip(const struct headers *h, struct tuple *tu
 		capture_ipv6(h, words, tuple);
 }
 
+/* A driver hands up a packet with the network header at its first tag. Behind that, if it is not IP: nowhere. */
+static __always_inline void skip_tag(struct headers *h)
+{
+	__u16 protocol;
+
+	if (h->network - h->mac != ETH_HLEN)
+		return;
+	protocol = bpf_ntohs(load_u32(h->head + h->network) >> 16);
+	h->network = protocol == ETH_P_IP || protocol == ETH_P_IPV6 ? h->network + 4 : 0;
+}
+
 static __always_inline void find_tuple(struct sk_buff *skb, __u16 protocol, struct tuple *tuple)
 {
 	struct headers h;
@@ -219,6 +239,8 @@ static __always_inline void find_tuple(struct sk_buff *skb, __u16 protocol, stru
 		return;
 	}
 	find_headers(skb, &h);
+	if (protocol == ETH_P_8021Q || protocol == ETH_P_8021AD)
+		skip_tag(&h);
 	capture_ip(&h, tuple);
 }
 
@@ -263,17 +285,30 @@ static __noinline void capture_cb(struct sk_buff *skb, struct cb *cb)
  */
 static __always_inline struct net_device *get_device(struct sk_buff *skb)
 {
-	struct net_device *dev = get(skb, dev);
+	__u64 dev = load_u64((__u64)skb + SKB_OFFSET(dev));
 
-	return (__s64)dev < 0 ? dev : 0;
+	return (__s64)dev < 0 ? (void *)dev : 0;
 }
 
-/* A packet on its way out has no device before it is routed, but a socket. */
-static __always_inline __u32 get_netns(struct net_device *dev, struct sock *sk)
+static __always_inline __u32 get_inum(struct net *net)
 {
-	struct net *net = dev ? get(dev, nd_net.net) : sk ? get(sk, __sk_common.skc_net.net) : 0;
-
 	return net ? get(net, ns.inum) : 0;
+}
+
+/*
+ * A packet on its way out has no device before it is routed, but a socket. In TCP's queues that are trees, what lies in
+ * the place of dev is another skb, and stays there when the packet is taken out: what is in no namespace is no device.
+ */
+static __always_inline __u32 find_netns(struct sk_buff *skb, struct net_device **dev)
+{
+	__u32 inum = *dev ? get_inum(get(*dev, nd_net.net)) : 0;
+	struct sock *sk;
+
+	if (inum >= FIRST_NETNS)
+		return inum;
+	*dev = 0;
+	sk = get(skb, sk);
+	return sk ? get_inum(get(sk, __sk_common.skc_net.net)) : 0;
 }
 
 /* Bytes of a name in the kernel, which ends with a 0. */
@@ -303,7 +338,6 @@ static __always_inline void capture_device(struct net_device *dev, struct meta *
 
 struct skb_fields {
 	struct net_device *dev;
-	struct sock *sk;
 	__u32 mark;
 	__u32 len;
 	__be16 protocol;
@@ -313,7 +347,6 @@ static __always_inline void load_fields(struct sk_buff *skb, struct skb_fields *
 {
 	if (CAN_CAST) {
 		fields->dev = get_device(skb);
-		fields->sk = get(skb, sk);
 		fields->mark = get(skb, mark);
 		fields->len = get(skb, len);
 		fields->protocol = get(skb, protocol);
@@ -327,7 +360,6 @@ static __always_inline void load_fields(struct sk_buff *skb, struct skb_fields *
 		fields->dev = *(void **)words;
 		if ((__s64)fields->dev >= 0)
 			fields->dev = 0;
-		fields->sk = *(void **)((void *)words + (SKB_OFFSET(sk) - first));
 		fields->mark = *(__u32 *)((void *)words + (SKB_OFFSET(mark) - first));
 		fields->len = *(__u32 *)((void *)words + (SKB_OFFSET(len) - first));
 		fields->protocol = *(__be16 *)((void *)words + (SKB_OFFSET(protocol) - first));
@@ -339,7 +371,7 @@ static __noinline void capture_meta(struct sk_buff *skb, struct meta *meta)
 	struct skb_fields fields;
 
 	load_fields(skb, &fields);
-	meta->netns = get_netns(fields.dev, fields.sk);
+	meta->netns = find_netns(skb, &fields.dev);
 	meta->mark = fields.mark;
 	meta->len = fields.len;
 	meta->protocol = bpf_ntohs(fields.protocol);

@@ -13,8 +13,6 @@
 /* How far behind its entry a function calls a trampoline: the ftrace nop, with IBT behind an endbr64. */
 #define ENTRY_BYTES 32
 
-#define ETH_HLEN 14
-
 /* From the stack, for probes that have no registers: who called what is at `addr`; 0 if that is not to be seen. */
 static __noinline __u64 find_caller(void *ctx, __u64 addr, __u32 size)
 {
@@ -42,7 +40,7 @@ static __noinline void capture_payload(struct sk_buff *skb, struct payload *payl
 	__u32 start, size;
 
 	find_headers(skb, &h);
-	payload->has_mac = h.mac && h.mac + ETH_HLEN <= h.network;
+	payload->has_mac = h.mac && h.network - h.mac - ETH_HLEN <= MAX_TAGS; /* as in pwru/filter/packet.py */
 	start = payload->has_mac ? h.mac : h.network ? h.network : find_data(skb, h.head);
 	payload->length = get(skb, len) + find_data(skb, h.head) - start;
 	size = h.tail > start ? h.tail - start : 0;

@@ -39,7 +39,7 @@ static __always_inline struct event *reserve_event(void)
 		event = bpf_ringbuf_reserve(&events, config.record_size, 0);
 		if (event)
 			return event;
-		if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) + config.record_size + RINGBUF_HEADER >
+		if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) + config.record_size + RINGBUF_HEADER >=
 		    bpf_ringbuf_query(&events, BPF_RB_RING_SIZE)) {
 			__sync_fetch_and_add(&count->full, 1);
 			return 0;

@@ -11,9 +11,10 @@ static __noinline bool meta_matches(struct sk_buff *skb)
 {
 	struct net_device *dev = get_device(skb);
 
-	if (config.ifindex && (!dev || get(dev, ifindex) != config.ifindex))
+	/* With an interface goes its namespace. */
+	if (config.netns && find_netns(skb, &dev) != config.netns)
 		return false;
-	if (config.netns && get_netns(dev, dev ? 0 : get(skb, sk)) != config.netns)
+	if (config.ifindex && (!dev || get(dev, ifindex) != config.ifindex))
 		return false;
 	return (get(skb, mark) & config.mark_mask) == config.mark;
 }

@@ -30,7 +30,6 @@ enum { false = 0, true = 1 };
 
 /* include/uapi/linux/bpf.h */
 enum bpf_map_type {
-	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_RINGBUF = 27,
@@ -115,11 +114,9 @@ struct sk_buff {
 	struct sock *sk;
 	unsigned int len;
 	__be16 protocol;
-	__u16 transport_header;
 	__u16 network_header;
 	__u16 mac_header;
 	__u16 inner_network_header;
-	__u8 encapsulation : 1;
 	__u32 vlan_all; /* vlan_proto and vlan_tci; since commit 354259fa73e2 ("net: remove skb->vlan_present"), in v6.2 */
 	__u32 mark;
 	char cb[48];

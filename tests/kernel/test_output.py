@@ -210,6 +210,48 @@ def test_details_in_text(network: Network, pwru: Start) -> None:
     assert line == "pwru: --output-skb-metadata: column 6: struct sk_buff has no member 'mrak'; near it: mark"
 
 
+LOSSY = """
+import socket
+listener = socket.create_server(("10.9.0.2", 7001))
+print(flush=True)
+reader, _ = listener.accept()
+while reader.recv(1 << 16):
+    pass
+"""
+SEGMENTS = """
+import socket
+s = socket.create_connection(("10.9.0.2", 7001))
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+for _ in range(400):
+    s.send(bytes(1000))
+"""
+
+
+def test_what_waits_in_a_tree(network: Network, pwru: Start) -> None:
+    """TCP keeps what may have to be sent again in a tree, whose nodes have other skbs where their device was.
+
+    They have no socket and no headers there either, so no filter would match.
+    """
+    rules = "table ip loss { chain in { type filter hook input priority 0; tcp dport 7001 meta length > 500 "
+    rules += "numgen inc mod 3 0 drop; }; }"
+    sh("ip", "netns", "exec", network.server, "nft", rules)
+    command = ["ip", "netns", "exec", network.server, "python3", "-c", LOSSY]
+    try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as receiver:
+            assert receiver.stdout
+            receiver.stdout.readline()
+            flags = "--filter-func=tcp_retransmit_skb|__tcp_retransmit_skb|tcp_rack_skb_timeout", "--output-json"
+            with pwru(*flags) as trace:
+                network.python(network.client, SEGMENTS)
+                receiver.wait()
+                assert trace.stop() == 0
+    finally:
+        sh("ip", "netns", "exec", network.server, "nft", "delete table ip loss")
+    events = trace.objects()
+    assert len(events) > 50
+    assert {(event["netns"], event["iface"], event["mtu"]) for event in events} == {(0, "0", 0)}
+
+
 def test_terminal(network: Network, firewall: int, tmp_path: Path) -> None:
     """Of 80 columns: the first line of a packet is bold, its drop red, and rows are broken where they fit."""
     ready = tmp_path / "ready"
