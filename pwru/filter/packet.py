@@ -1,8 +1,9 @@
 """The packet filter on an skb: the body of `int filter_packet(__u64 skb)` and its like, see bpf/filter.bpf.h.
 
 On its way a packet gains and loses its link-layer header, so there is a program for both forms. The MAC header counts
-only if it is in front of the network header: after an encapsulation the old one is behind it, and one that was never
-set is 0xffff (skb_mac_header_was_set()). Fields are read where this kernel's BTF says that they are.
+only if it is right in front of the network header: after an encapsulation the old one is behind it, after a
+decapsulation that of the outer packet may be left (ipip up to v5.13), and one that was never set is 0xffff
+(skb_mac_header_was_set()). Fields are read where this kernel's BTF says that they are.
 
 This runs in every function for every packet of the machine, and mostly in vain: every instruction counts.
 """
@@ -37,13 +38,16 @@ from .ebpf import (
 )
 from .load import ARRAY_AT, ARRAY_SIZE, Cast, address_register, call_cast, lead, load
 from .pcap import Insn, Programs
-from .translate import CAPLEN, LEN, TAG, Body, loads_len, with_tag
+from .translate import CAPLEN, LEN, TAG, Body, loads_len, with_tag, without_mac
 
 if TYPE_CHECKING:
     from pwru.kernel.btf import Btf
 
 ETH_HLEN = 14
+MAX_TAGS = 8  # bytes of VLAN tags behind it
 MAC_UNSET = 0xFFFF
+_ETHERTYPES = {4: 0x0800, 6: 0x86DD}  # by the version of IP
+_REJECT = Insn(0x06, 0, 0, 0)  # ret #0
 
 
 class Layout(NamedTuple):
@@ -142,8 +146,10 @@ def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: Cast | None,
     field(Size.H, other, layout.network_header)
     asm.jump32(Jump.LE, header, other, passes)  # see capture_tunnel() in bpf/capture.bpf.h
     if mac:
+        field(Size.H, R0, layout.inner_mac_header)
+        asm.jump32(Jump.LE, R0, other, passes)  # GRO sets that of the network only
         asm.alu32(Alu.MOV, other, header)
-        field(Size.H, header, layout.inner_mac_header)
+        asm.alu32(Alu.MOV, header, R0)
         asm.alu32(Alu.SUB, other, header)
         asm.jump32(Jump.SLT, other, ETH_HLEN, passes)
     field(Size.W, CAPLEN, layout.tail)
@@ -178,13 +184,23 @@ def _code(asm: Assembler) -> bytes:
         ) from None
 
 
+def _without_mac(l2: Sequence[Insn]) -> Sequence[Insn]:
+    """What libpcap has no program for: where link-layer headers are spoken of, but not only of them."""
+    try:
+        return without_mac(l2)
+    except PwruError:
+        return [_REJECT]  # raw bytes of that header
+
+
 class _Packet:
     def __init__(self, programs: Programs, layout: Layout, cast: Cast | None, tag: Tag | None = None) -> None:
         self._tag = tag
         self._asm = Assembler()
         self._cast = cast
         self._layout = layout
-        self._l2, self._l3 = Body(programs.l2, cast), Body(programs.l3, cast)
+        l3 = programs.l3 or _without_mac(programs.l2)
+        self._finds_ethertype = not programs.l3
+        self._l2, self._l3 = Body(programs.l2, cast), Body(l3, cast)
         self._uses_len = any(map(loads_len, programs))
         self._reject = Label()
         self._start = min(layout) if self._uses_len else layout.network_header  # of what is read
@@ -210,12 +226,14 @@ class _Packet:
         asm.alu32(Alu.MOV, _NETWORK, _HEADERS)
         asm.alu32(Alu.AND, _NETWORK, 0xFFFF)
         asm.alu32(Alu.SUB, _NETWORK, _MAC)
-        asm.jump32(Jump.SLT, _NETWORK, ETH_HLEN, l3)
+        asm.alu32(Alu.SUB, _NETWORK, ETH_HLEN)
+        asm.jump32(Jump.GT, _NETWORK, MAX_TAGS, l3)
         asm.place(l2)
         self._body(self._l2, _MAC)
 
         asm.place(l3)
         asm.alu32(Alu.ADD, _NETWORK, _MAC)
+        asm.alu32(Alu.ADD, _NETWORK, ETH_HLEN)
         asm.jump32(Jump.EQ, _NETWORK, 0, unset)
         asm.place(l3_known)
         self._body(self._l3, _NETWORK)
@@ -231,8 +249,10 @@ class _Packet:
         asm.jump64(Jump.GT, _NETWORK, 0xFFFF, self._reject)
         asm.alu64(Alu.OR, _HEADERS, _NETWORK)
         asm.alu32(Alu.SUB, _NETWORK, _MAC)
-        asm.jump32(Jump.SGE, _NETWORK, ETH_HLEN, l2)
+        asm.alu32(Alu.SUB, _NETWORK, ETH_HLEN)
+        asm.jump32(Jump.LE, _NETWORK, MAX_TAGS, l2)
         asm.alu32(Alu.ADD, _NETWORK, _MAC)
+        asm.alu32(Alu.ADD, _NETWORK, ETH_HLEN)
         asm.goto(l3_known)
         if self._reject.index is None:
             asm.place(self._reject)
@@ -263,7 +283,24 @@ class _Packet:
             asm.jump32(Jump.LT, CAPLEN, header, self._reject)
             asm.alu32(Alu.SUB, CAPLEN, header)
         asm.alu64(Alu.ADD, _HEAD, header)
+        if body is self._l3 and self._finds_ethertype:
+            self._find_ethertype()
         body.emit(asm, self._reject, find_caplen)
+
+    def _find_ethertype(self) -> None:
+        """Of the packet at r1, which stays there: what a link-layer header would say, at TAG."""
+        asm, done = self._asm, Label()
+        asm.alu64(Alu.MOV, R7, R1)
+        asm.alu64(Alu.MOV, address_register(self._cast), R7)
+        asm.alu64(Alu.ADD, address_register(self._cast), -lead(self._cast))
+        load(asm, self._cast, Size.B, R0)
+        asm.alu32(Alu.RSH, R0, 4)
+        for version, ethertype in [*_ETHERTYPES.items(), (None, 0)]:
+            asm.store(Size.H, R10, TAG, int.from_bytes(ethertype.to_bytes(2, "big"), "little"))
+            if version is not None:
+                asm.jump32(Jump.EQ, R0, version, done)
+        asm.place(done)
+        asm.alu64(Alu.MOV, R1, R7)
 
     def _load_tag(self, tag: Tag) -> None:
         asm = self._asm
@@ -275,6 +312,9 @@ class _Packet:
             asm.alu64(Alu.MOV, R3, R6)
             asm.alu64(Alu.ADD, R3, offset)
             asm.call(BPF_FUNC_probe_read_kernel)
+        asm.load(Size.H, R2, R10, TAG + 2)
+        asm.to_be(Size.H, R2)
+        asm.store(Size.H, R10, TAG + 2, R2)
         asm.alu64(Alu.MOV, R1, R6)
 
     def _load_by_cast(self, cast: Cast) -> None:

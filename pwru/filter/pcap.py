@@ -34,18 +34,15 @@ class Insn(NamedTuple):
 
 
 class Programs(NamedTuple):
-    """What an expression is for packets with and without a link-layer header; empty: there is none.
+    """What an expression is for packets with and without a link-layer header; empty: libpcap has none.
 
-    Then those for what a tunnel's packet carries, each an expression of its own.
+    Then those for what a tunnel's packet carries, each an expression of its own; empty: there is none.
     """
 
     l2: Sequence[Insn]
     l3: Sequence[Insn]
     inner_l2: Sequence[Insn] = ()
     inner_l3: Sequence[Insn] = ()
-
-
-_REJECT = [Insn(0x06, 0, 0, 0)]  # ret #0
 
 
 class Compiler:
@@ -94,7 +91,7 @@ def compile_filter(expression: str, typed: str = "") -> Programs:
 
     `typed` is the part of it that somebody wrote, and must be a filter by itself: an error in it is then about that
     alone, and it cannot end the parentheses that it stands in.
-    What does not exist without a link-layer header (`arp`, `ether host`, `vlan`) matches no packet at L3.
+    For what speaks of a link-layer header (`ether host`, `vlan`) libpcap has no program without one.
     Raises PwruError: libpcap refuses the expression or is not there; it is too long.
     """
     if typed:
@@ -103,7 +100,7 @@ def compile_filter(expression: str, typed: str = "") -> Programs:
     try:
         return Programs(l2, compile_expression(expression, DLT_RAW))
     except PwruError:
-        return Programs(l2, _REJECT)
+        return Programs(l2, [])
 
 
 def _compile_inner(layer: str, expression: str, dlt: int) -> list[Insn]:

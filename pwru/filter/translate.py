@@ -62,10 +62,9 @@ _LD_W_ABS = _Class.LD | _Mode.ABS
 _ADDRESS = -8
 LEN = -16
 
-# Words of M[] that classic BPF does not have: what stands at bytes 12 and 14 of a packet whose tag is not in its bytes.
-TAG_PROTO, TAG_TCI = 16, 17
-# Where they are on the stack, of 16 bits each: in the packet's byte order, and in the machine's.
-TAG = -24
+# Where bytes 12 to 15 of an Ethernet packet are on the stack, as on the wire, if its own bytes do not have them. To
+# the program that is M[AT_TAG + n], behind the words that M[] has: what begins at byte 12 + n, of any size.
+TAG, AT_TAG = -24, 16
 
 CAPLEN = R6  # at the latest when it is compared
 
@@ -117,20 +116,34 @@ def _swapped(value: int, size: Size) -> int:
 def with_tag(insns: Sequence[Insn]) -> list[Insn]:
     """The program for an Ethernet packet as it is without the VLAN tag that it had, which is at TAG.
 
-    Raises PwruError where it looks at the tag in another way than libpcap's `vlan` does.
+    Raises PwruError where a load lies partly in the tag.
     """
-    return [_behind_tag(insn) for insn in insns]
+    return [_behind(insn, _TAG_AT, _TAG_AT + 4, 4) for insn in insns]
 
 
-def _behind_tag(insn: Insn) -> Insn:
-    mode, size = _mode(insn), Size(insn.code & 0x18)
-    if mode not in (_Mode.ABS, _Mode.MSH, _Mode.IND) or (mode is not _Mode.IND and _end(insn) <= _TAG_AT):
+def without_mac(insns: Sequence[Insn]) -> list[Insn]:
+    """The program for an Ethernet packet as it is without the link-layer header, of which the EtherType is at TAG.
+
+    Both addresses are 00:00:00:00:00:00 then. Raises PwruError where a load lies partly in front of the EtherType or
+    behind it, or is at an offset that is computed.
+    """
+    found = [_behind(insn, _TAG_AT, _TAG_AT + 2, 14) for insn in insns]
+    return [
+        insn._replace(code=insn.code & 7 | _Mode.IMM, k=0) if 0 < _end(old) <= _TAG_AT else insn
+        for old, insn in zip(insns, found, strict=True)
+    ]
+
+
+def _behind(insn: Insn, start: int, end: int, cut: int) -> Insn:
+    """For a packet that lacks `cut` bytes up to `end`: those from `start` on are at TAG."""
+    mode = _mode(insn)
+    if mode not in (_Mode.ABS, _Mode.MSH, _Mode.IND) or 0 < _end(insn) <= start:
         return insn
-    if insn.k >= _TAG_AT + 4:
-        return insn._replace(k=insn.k - 4)
-    if mode is _Mode.ABS and size is Size.H and insn.k in (_TAG_AT, _TAG_AT + 2):
-        return Insn(_Class.LD | _Mode.MEM, 0, 0, TAG_PROTO if insn.k == _TAG_AT else TAG_TCI)
-    raise PwruError("pcap filter: with `vlan`, bytes 12 to 15 of the packet can be looked at as two words of two only")
+    if insn.k >= end:
+        return insn._replace(k=insn.k - cut)
+    if mode is not _Mode.IND and insn.k >= start and _end(insn) <= end:
+        return insn._replace(code=insn.code & 0x1F | _Mode.MEM, k=AT_TAG + insn.k - start)
+    raise PwruError(f"pcap filter: bytes {start} to {end - 1} of the packet can only be looked at by themselves here")
 
 
 class _Flow:
@@ -267,7 +280,7 @@ class Body:
         self._cast = cast
         self._flow = flow = _Flow(insns)
         # The stack, downwards from r10: 8 bytes for one load, len, the words of M[] that are read, the window.
-        self._top = -TAG if any(insn.k == TAG_PROTO and _mode(insn) is _Mode.MEM for insn in insns) else -LEN
+        self._top = -TAG if any(insn.k >= AT_TAG and _mode(insn) is _Mode.MEM for insn in insns) else -LEN
         self._memory: dict[int, int] = {}
         self._near = [(insn.k, Size(insn.code & 0x18)) for insn in insns if 0 < _end(insn) <= ARRAY_SIZE]
         # Calls keep r6 to r9, but to use one of them costs saving it. Most programs call nothing once the packet is
@@ -318,7 +331,7 @@ class Body:
     def _prologue(self) -> None:
         asm = self._asm
         for insn in self._insns:
-            if _mode(insn) is _Mode.MEM and insn.k < TAG_PROTO and insn.k not in self._memory:
+            if _mode(insn) is _Mode.MEM and insn.k < AT_TAG and insn.k not in self._memory:
                 self._top += 4
                 self._memory[insn.k] = -self._top
                 asm.store(Size.W, R10, -self._top, 0)
@@ -464,24 +477,19 @@ class Body:
         if mode is _Mode.IMM:
             asm.alu32(Alu.MOV, register, k)
             return True
-        if mode is _Mode.MEM and k == TAG_PROTO:
-            asm.load(Size.H, register, R10, TAG)
-            asm.to_be(Size.H, register)
-            return True
-        if mode is _Mode.MEM and k == TAG_TCI:
-            asm.load(Size.H, register, R10, TAG + 2)
-            return True
-        if mode is _Mode.MEM:
+        if mode is _Mode.MEM and k < AT_TAG:
             asm.load(Size.W, register, R10, self._memory[k])
             return True
         if mode is _Mode.LEN:
             asm.load(Size.W, register, R10, LEN)
             return True
-        size = Size(insn.code & 0x18)
+        size, in_nibbles = Size(insn.code & 0x18), insn.code & 7 == _Class.LDX
         if k + size.nbytes > _MAX_OFFSET:
             asm.goto(self._reject)
             return False
-        if mode is _Mode.IND:
+        if mode is _Mode.MEM:
+            self._load_stack(size, register, TAG + k - AT_TAG, R3)
+        elif mode is _Mode.IND:
             self._load_indirect(size, register, k)
         elif index in self._seconds:
             asm.alu64(Alu.RSH, register, 32)
@@ -490,9 +498,9 @@ class Body:
             if second:
                 self._seconds.add(second)
             self._load_constant(index, Size.DW if second else size, register, k)
-        if mode is not _Mode.MSH and size is not Size.B and index not in self._flow.raw:
+        if size is not Size.B and index not in self._flow.raw:
             asm.to_be(size, register)
-        if mode is _Mode.MSH:
+        if in_nibbles:
             asm.alu32(Alu.AND, register, 0xF)
             asm.alu32(Alu.LSH, register, 2)
         return True

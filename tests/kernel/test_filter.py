@@ -205,6 +205,50 @@ def test_vlan(network: Network, pwru: Callable[..., Trace]) -> None:
     assert found == wanted
 
 
+PRIORITIES = """
+import socket, struct, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("v0", 0))
+ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 0, 0, 64, 17, 0, bytes((10, 8, 0, 1)), bytes((10, 8, 0, 2)))
+udp = struct.pack("!HHHH", 7, 8, 8, 0)
+for protocol, priority in ((0x0800, 0), (0x0800, 2), (0x0800, 3), (0x1234, 2)):
+    s.send(bytes(12) + struct.pack("!HHH", 0x8100, priority << 13 | 5, protocol) + ip + udp + bytes(20))
+"""
+
+
+@pytest.mark.three_kernels
+def test_the_tuple_behind_a_tag(network: Network, pwru: Callable[..., Trace]) -> None:
+    """As it comes in the network header is at the tag, whose priority looks like a version of IP."""
+    with pwru("--filter-func=skb_vlan_untag", "vlan 5") as trace:
+        network.python(network.client, PRIORITIES)
+        trace.wait_for(lambda: trace.out.count("\n") == 5)
+        assert trace.stop() == 0
+    assert [row["tuple"] for row in trace.rows()] == ["10.8.0.1:7->10.8.0.2:8(udp)"] * 3 + [None]
+
+
+@pytest.mark.three_kernels
+def test_a_link_layer_that_is_not_there_yet(network: Network, pwru: Callable[..., Trace]) -> None:
+    """What a filter says of it does not hold, which is no more than a part of the filter."""
+    # Whether `ether host` holds is known where the header is.
+    both, late = {"__ip_local_out", "dev_hard_start_xmit"}, {"dev_hard_start_xmit"}
+    wanted = {
+        "ether broadcast or icmp": both,
+        "icmp and not vlan": both,
+        "icmp and not ether host 02:00:00:00:00:99": both,
+        "icmp and ether proto 0x800": both,
+        "icmp and not ether multicast and ether[6] & 1 = 0": both,
+        "icmp and not ether src 00:00:00:00:00:00": late,
+        "vlan and icmp": set(),
+    }
+    with ExitStack() as stack:
+        flags = ("--filter-func=__ip_local_out|dev_hard_start_xmit", f"--filter-netns=/run/netns/{network.client}")
+        traces = {text: stack.enter_context(pwru(*flags, text)) for text in wanted}
+        network.ping()
+        for trace in traces.values():
+            assert trace.stop() == 0
+    assert {text: {row["func"] for row in trace.rows()} for text, trace in traces.items()} == wanted
+
+
 MAC = "02:00:00:00:00:07"
 TUNNELS = {
     "vxlan": ("id", "7", "dstport", "4789"),
@@ -257,15 +301,19 @@ def test_tunnel(network: Network, pwru: Callable[..., Trace], kind: str) -> None
                 )
                 for layer, text in wanted
             }
+            # Behind its end a tunnel leaves nothing that would count.
+            came = stack.enter_context(pwru("--filter-func=icmp_rcv", "icmp and host 10.7.0.2"))
             network.ping(to="10.7.0.2")
             code = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ('10.7.0.2', 8))"
             network.python(network.client, code)
             network.ping()
-            for trace in traces.values():
+            for trace in (*traces.values(), came):
                 assert trace.stop() == 0
     finally:
         for netns, *_ in ends:
             sh("ip", "-n", netns, "link", "delete", "tun7")
+    forth, back = "10.7.0.1:0->10.7.0.2:0(icmp)", "10.7.0.2:0->10.7.0.1:0(icmp)"
+    assert [row["tuple"] for row in came.rows()] == [forth, back, back]  # nobody listens to UDP
     found: dict[tuple[str, str], set[str]] = {}
     for key, trace in traces.items():
         found[key] = set()

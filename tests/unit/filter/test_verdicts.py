@@ -63,7 +63,7 @@ def compare(image: bytes, cast: Cast | None, l2: list[Insn], l3: list[Insn], bat
 
 
 def compile_both(expression: str) -> tuple[list[Insn], list[Insn]]:
-    """For Ethernet and for raw IP, where the second may be nothing; PwruError if the first cannot be."""
+    """For Ethernet and for raw IP, where the second may be none; PwruError if the first cannot be."""
     l2 = pcap.compile_expression(expression, DLT_EN10MB)
     try:
         return l2, pcap.compile_expression(expression, DLT_RAW)

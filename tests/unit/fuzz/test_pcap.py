@@ -18,6 +18,7 @@ from pwru.errors import PwruError
 from pwru.filter.load import Cast
 from pwru.filter.packet import ETH_HLEN, MAC_UNSET, Inner, Layout, Tag, filter_inner, filter_packet, filter_tagged
 from pwru.filter.pcap import Insn, Programs, compile_filter
+from pwru.filter.translate import loads_len, without_mac
 from tests.unit.filter import expressions, harness, interpreter, packets, programs
 
 from .limits import bounded, cases
@@ -149,6 +150,7 @@ def compare(insns: Sequence[Insn], rng: Random) -> None:
             # There is no such header: nothing in front of it, or no inner one.
             assert verdict(inner_l2, packet, MAC_UNSET, network, inner=(HEADROOM, HEADROOM))
             assert verdict(inner_l3, packet, MAC_UNSET, HEADROOM, inner=(HEADROOM, 0))
+            assert verdict(inner_l2, packet, MAC_UNSET, network, inner=(HEADROOM, 0))
 
 
 @cases
@@ -165,8 +167,41 @@ def test_expressions(seed: int) -> None:
         except PwruError as error:
             assert "pcap filter" in str(error)  # noqa: PT017
             raise
-        for insns in (found.l2, found.l3):
+        for insns in filter(None, (found.l2, found.l3)):
             compare(insns, rng)
+
+
+@cases
+@given(st.integers(0, 2**64))
+def test_without_a_link_layer_header(seed: int) -> None:
+    """Where libpcap has no program for that, a packet is taken for one with the EtherType of its version of IP."""
+    rng = Random(seed)
+    link = rng.choice(
+        ["ether broadcast", "ether host 02:00:00:00:00:01", "vlan", "ether src 0:0:0:0:0:0", "ether[0]=0"]
+    )
+    other = expressions.expression(rng)
+    whole = rng.choice([f"{link} or ({other})", f"not {link} and ({other})", f"({other}) and not {link}"])
+    print(repr(whole))  # seen of a case that fails
+    with bounded():
+        insns = compile_filter(whole).l2
+        if loads_len(insns):
+            return  # that is from the first header on, which there is none of
+        try:
+            without_mac(insns)
+        except PwruError:
+            return
+        for cast in CASTS:
+            code = filter_packet(Programs(insns, []), LAYOUT, cast)
+            for _ in range(PACKETS):
+                packet = packets.packet(rng)
+                data = packet.data[rng.choice([0, ETH_HLEN]) :]
+                if not data:
+                    continue
+                header = bytes(12) + struct.pack("!H", {4: 0x0800, 6: 0x86DD}.get(data[0] >> 4, 0))
+                (expected,) = harness.libpcap_verdicts(insns, [packets.Packet(header + data, len(header + data))])
+                assert verdict(code, packets.Packet(data, len(data)), MAC_UNSET, HEADROOM) == expected
+                # Nor is one that lies further back: it is that of a packet that this one was in.
+                assert verdict(code, packets.Packet(data, len(data)), HEADROOM - 34, HEADROOM) == expected
 
 
 @cases
