@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pwru.event import Function
-from pwru.kernel import modules
 from pwru.kernel.kallsyms import KallsymsError
 from pwru.progress import say
 
@@ -112,9 +111,12 @@ class Symbolizer:
         if self._hidden:
             return None
         try:
-            if not self._sites.kallsyms.in_vmlinux(address) and (there := modules.loaded()) != self._modules:
-                self._modules = there
-                self._sites.forget_symbols()
+            if not self._sites.kallsyms.in_vmlinux(address):
+                from pwru.kernel.modules import loaded
+
+                if (there := loaded()) != self._modules:
+                    self._modules = there
+                    self._sites.forget_symbols()
             return self._sites.kallsyms.lookup(address)
         except KallsymsError as error:
             self._hidden = True
