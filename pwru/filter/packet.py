@@ -205,8 +205,9 @@ class _Packet:
         self._reject = Label()
         self._start = min(layout) if self._uses_len else layout.network_header  # of what is read
         network = layout.network_header
-        if (layout.mac_header - network, layout.tail - network) != (2, 4) or not (
-            network < layout.head < layout.data <= network + 48 and layout.data + 8 - self._start <= ARRAY_SIZE
+        if layout.mac_header != network + 2 or not (
+            network < layout.tail < layout.head < layout.data <= network + 48
+            and layout.data + 8 - self._start <= ARRAY_SIZE
         ):
             raise PwruError(
                 "pcap filter: the struct sk_buff of this kernel has its headers in an order that is not known"
@@ -323,6 +324,11 @@ class _Packet:
         asm.alu64(Alu.ADD, R1, self._start - ARRAY_AT)
         call_cast(asm, cast)
         self._field(Size.DW, _HEADERS, layout.network_header)
+        if layout.tail != layout.network_header + 4:  # CONFIG_KCOV has a handle between
+            asm.alu32(Alu.MOV, _HEADERS, _HEADERS)
+            self._field(Size.W, R2, layout.tail)
+            asm.alu64(Alu.LSH, R2, 32)
+            asm.alu64(Alu.OR, _HEADERS, R2)
         self._field(Size.DW, _HEAD, layout.head)
         if self._uses_len:
             self._field(Size.W, _LENGTH, layout.len)

@@ -25,6 +25,7 @@ from .limits import bounded, cases
 
 CASTS = (None, Cast(kfunc_id=0x1234, struct_id=0x5678))
 LAYOUT = Layout(network_header=184, mac_header=186, tail=188, head=200, data=208, len=112)
+WITH_KCOV = LAYOUT._replace(tail=200, head=208, data=216)
 SKB, HEAD = 0xFFFF888000001000, 0xFFFF888000010000
 HEADROOM, BEHIND = 64, 320  # in front of a packet, and what can be read behind it: struct skb_shared_info
 INNER = Inner(network_header=184, inner_network_header=180, inner_mac_header=182, tail=188, head=200, data=208, len=112)
@@ -113,14 +114,16 @@ def verdict(
     proto: int = 0,
     tci: int = 0,
     inner: tuple[int, int] = (0, 0),
+    layout: Layout = LAYOUT,
 ) -> bool:
     skb = bytearray(256)
     struct.pack_into("!H", skb, TAG.vlan_proto, proto)
     struct.pack_into("=H", skb, TAG.vlan_tci, tci)
     struct.pack_into("=HH", skb, INNER.inner_network_header, *inner)
-    struct.pack_into("=HHI", skb, LAYOUT.network_header, network, mac, HEADROOM + len(packet.data))
-    struct.pack_into("=QQ", skb, LAYOUT.head, HEAD, HEAD + HEADROOM)
-    struct.pack_into("=I", skb, LAYOUT.len, packet.len)
+    struct.pack_into("=HHI", skb, layout.network_header, network, mac, 0xDEADBEEF)
+    struct.pack_into("=I", skb, layout.tail, HEADROOM + len(packet.data))
+    struct.pack_into("=QQ", skb, layout.head, HEAD, HEAD + HEADROOM)
+    struct.pack_into("=I", skb, layout.len, packet.len)
     memory = {SKB: bytes(skb), HEAD: bytes(HEADROOM) + packet.data + bytes(BEHIND)}
 
     def read(address: int, size: int) -> bytes:
@@ -138,11 +141,13 @@ def compare(insns: Sequence[Insn], rng: Random) -> None:
     expected = harness.libpcap_verdicts(insns, sent)
     for cast in CASTS:
         l2 = filter_packet(Programs(insns, [REJECT]), LAYOUT, cast)
+        with_kcov = filter_packet(Programs(insns, [REJECT]), WITH_KCOV, cast)
         l3 = filter_packet(Programs([REJECT], insns), LAYOUT, cast)
         inner_l2, inner_l3 = (filter_inner(insns, INNER, cast, mac=mac) for mac in (True, False))
         for packet, matches in zip(sent, expected, strict=True):
             matches = matches and bool(packet.data)  # noqa: PLW2901  (there is no header)
             assert verdict(l2, packet, HEADROOM, HEADROOM + ETH_HLEN) == matches
+            assert verdict(with_kcov, packet, HEADROOM, HEADROOM + ETH_HLEN, layout=WITH_KCOV) == matches
             assert verdict(l3, packet, MAC_UNSET, HEADROOM) == matches
             network, behind = HEADROOM - OUTER, HEADROOM + ETH_HLEN
             assert verdict(inner_l2, packet, MAC_UNSET, network, inner=(behind, HEADROOM)) == matches
