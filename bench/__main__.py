@@ -30,8 +30,9 @@ Each table of a kernel is one boot of it, in which Debian's `pwru` (Go) and this
 filters and the same traffic: UDP packets of 64 bytes, sent with sendmmsg(2) through a veth pair into a network
 namespace, to a socket that is full, so that each takes the same way; a burst is {packets} of them. **Guests are
 emulated in software, many times slower than a machine: only the ratios count.** Values are medians of *n*, where it
-differs from left to right; *empty* is a program that does nothing, attached as ours is. A rate is sustained when 99 %
-of the lines are there a tenth of the time later.
+differs from left to right; *empty* is a program that does nothing, attached as ours is, *loads* one that does only
+what no filter on addresses can do without (`bench/floor.py`). A rate is sustained when 99 % of the lines are there a
+tenth of the time later.
 """
 INSTRUCTIONS = """\
 ## Instructions a hit
@@ -54,6 +55,7 @@ def main(arguments: list[str]) -> int:
     parts.set_defaults(part="all")
     for name, what in (
         ("starts", "how they start, end and take memory"),
+        ("hits", "what a hit takes that does not match"),
         ("instructions", "how many instructions a hit takes, the same each time"),
         ("native", "how fast events become lines, on this machine itself"),
     ):
@@ -76,7 +78,7 @@ def main(arguments: list[str]) -> int:
 
 def sections(part: str, kernels: list[vmtest.Kernel], packets: int, runs: int | None) -> Iterator[str]:
     """Raises PwruError when something failed in a guest."""
-    if part in ("all", "starts"):
+    if part in ("all", "starts", "hits"):
         for kernel in kernels:
             yield side_by_side(kernel, part, packets, runs)
     if part in ("all", "instructions"):
@@ -127,18 +129,20 @@ def with_ratios(rows: Rows) -> Iterator[tuple[str, dict[str, list[Any]]]]:
         yield label, by_tool
         if label.startswith("ns a hit"):
             floor = statistics.median(rows["ns a hit, no match"]["empty"])
-            tools = [tool for tool in by_tool if tool != "empty"]
+            tools = [tool for tool in by_tool if tool not in ("empty", "loads")]
             yield f"{label} / empty", {tool: [ns / floor for ns in by_tool[tool]] for tool in tools}
 
 
 def table(rows: Rows) -> str:
     """`rows` is the result of bench.measure."""
-    lines = [["", "Go tool", "pwru", "pwru / Go tool", "empty", "n"]]
+    lines = [["", "Go tool", "pwru", "pwru / Go tool", "empty", "loads", "n"]]
     for label, by_tool in rows.items():
         values = {tool: middle(found) for tool, found in by_tool.items()}
         cells = {tool: shown(value) for tool, value in values.items()}
         cells |= {"ratio": ratio(values), "n": ", ".join(dict.fromkeys(str(len(found)) for found in by_tool.values()))}
-        lines.append([label, *(cells.get(column, "") for column in ("Go tool", "pwru", "ratio", "empty", "n"))])
+        lines.append(
+            [label, *(cells.get(column, "") for column in ("Go tool", "pwru", "ratio", "empty", "loads", "n"))]
+        )
     return markdown(lines)
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import pwru
 from bench.trace import Tool, Trace
 from bench.traffic import PEER, Sender, highest, make_network
-from pwru.kernel import memory
+from pwru.kernel import features, memory
+from pwru.kernel.btf import vmlinux_btf
 
 # A list has its values one by one, so that the table can take the median of all.
 Values = dict[str, float | str | list[float]]
@@ -163,13 +164,14 @@ Measurement = Callable[[Tool, int], Values]
 MEASUREMENTS: dict[str, tuple[tuple[Measurement, tuple[Tool, ...]], ...]] = {
     "all": (
         (without_match, (THEIRS, OURS)),
-        (floor, (EMPTY,)),
+        (floor, (EMPTY, LOADS)),
         (with_match, (THEIRS, OURS)),
         (with_json, (OURS,)),
     ),
+    "hits": ((without_match, (THEIRS, OURS)), (floor, (EMPTY, LOADS))),
     "starts": ((first_start, (THEIRS, OURS)), (later_start, (THEIRS, OURS)), (phases, (OURS,))),
     "instructions": ((instructions, (EMPTY, LOADS, OURS, THEIRS)),),
-    "instructions of ours": ((instructions, (EMPTY, OURS)),),
+    "instructions of ours": ((instructions, (EMPTY, LOADS, OURS)),),
 }
 RUNS = {"starts": 3}  # and 1 of the others, which take medians within a run
 
@@ -252,11 +254,12 @@ def bpf_stats() -> tuple[int, int]:
 def main(which: str, packets: int, runs: int | None) -> None:
     make_network()
     rows: dict[str, dict[str, list[float | str]]] = {}
+    absent: set[Tool] = set() if features.rdonly_cast(vmlinux_btf()) else {LOADS}
     for measurement, tools in MEASUREMENTS[which]:
-        slow = set()
+        slow: set[Tool] = set()
         for run in range(runs or RUNS.get(which, 1)):
             for tool in tools:
-                if tool in slow:
+                if tool in slow | absent:
                     continue
                 began = time.monotonic()
                 for label, value in measurement(tool, packets).items():
