@@ -127,10 +127,11 @@ def without_mac(insns: Sequence[Insn]) -> list[Insn]:
     Both addresses are 00:00:00:00:00:00 then. Raises PwruError where a load lies partly in front of the EtherType or
     behind it, or is at an offset that is computed.
     """
-    found = [_behind(insn, _TAG_AT, _TAG_AT + 2, 14) for insn in insns]
     return [
-        insn._replace(code=insn.code & 7 | _Mode.IMM, k=0) if 0 < _end(old) <= _TAG_AT else insn
-        for old, insn in zip(insns, found, strict=True)
+        insn._replace(code=insn.code & 7 | _Mode.IMM, k=0)
+        if 0 < _end(insn) <= _TAG_AT
+        else _behind(insn, _TAG_AT, _TAG_AT + 2, 14)
+        for insn in insns
     ]
 
 

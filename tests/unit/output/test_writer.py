@@ -67,26 +67,17 @@ def test_no_other_reader_is_waited_for(other: tuple[int, Writer], monkeypatch: p
 
 
 def test_every_reader_gets_everything(other: tuple[int, Writer]) -> None:
-    theirs, writer = other
-    text = "a line\n" * 20_000 + "x" * 10_000 + "\nanother\n"
-    got = bytearray()
-
-    def read() -> None:
-        while len(got) < len(text):
-            got.extend(os.read(theirs, 1000))
-
-    reading = Thread(target=read)
-    reading.start()
-    assert writer.write(text) == 0
-    reading.join()
-    assert got.decode() == text
+    gets_everything(*other, "a line\n" * 20_000 + "x" * 10_000 + "\nanother\n")
 
 
 def test_who_goes_on_reading_gets_everything(pipe: tuple[int, Writer]) -> None:
     """Also a line that is longer than what a pipe takes as a whole."""
     reader, writer = pipe
     os.set_blocking(reader, True)
-    text = "a line\n" * 50_000 + "x" * 10_000 + "\nanother\n"
+    gets_everything(reader, writer, "a line\n" * 50_000 + "x" * 10_000 + "\nanother\n")
+
+
+def gets_everything(reader: int, writer: Writer, text: str) -> None:
     got = bytearray()
 
     def read() -> None:
