@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -159,7 +160,9 @@ def test_namespace_by_a_process_in_it() -> None:
             process.stdout.readline()
             inode = netns.resolve_netns(f"/proc/{process.pid}/ns/net")
             assert inode != netns.current_netns()
-            assert {"lo", "here", "there"} <= set(netns.interfaces(f"inode:{inode}").values())
+            links = json.loads(sh("nsenter", f"--net=/proc/{process.pid}/ns/net", "ip", "-json", "link").stdout)
+            assert netns.interfaces(f"inode:{inode}") == {link["ifindex"]: link["ifname"] for link in links}
+            assert {"lo", "here", "there"} <= {link["ifname"] for link in links}
         finally:
             process.kill()
     with pytest.raises(PwruError, match="no process in network namespace"):
