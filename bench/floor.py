@@ -7,10 +7,11 @@ comparison.
 
 import sys
 
-from pwru import cli, libbpf, tracer
-from pwru.filter import packet
-from pwru.filter.ebpf import R0, R1, R2, Alu, Assembler, Jump, Label, Size
+from pwru import cli, libbpf
+from pwru.commands import trace as tracer
+from pwru.ebpf import R0, R1, R2, Alu, Assembler, Jump, Label, Size
 from pwru.filter.load import ARRAY_AT, Cast, call_cast
+from pwru.filter.packet import skb as packet
 from pwru.kernel import features
 from pwru.kernel.btf import vmlinux_btf
 

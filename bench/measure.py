@@ -18,7 +18,8 @@ from pathlib import Path
 import pwru
 from bench.trace import Tool, Trace
 from bench.traffic import PEER, Sender, highest, make_network
-from pwru.kernel import features, memory
+from pwru.kernel import facts as memory
+from pwru.kernel import features
 from pwru.kernel.btf import vmlinux_btf
 
 # A list has its values one by one, so that the table can take the median of all.

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from bench.tables import markdown, middle, shown
-from pwru.event import Function, Where
-from pwru.output import Format
-from pwru.output.file import Writer
-from pwru.output.json import Json
-from pwru.output.text import Text
-from pwru.tracer import _READ_SIZE
+from pwru.commands.trace import _READ_SIZE
+from pwru.record.event import Function, Where
+from pwru.sinks.json import Json
+from pwru.sinks.lines import Format
+from pwru.sinks.stream import Writer
+from pwru.sinks.text import Text
 from tests.unit import records
 
 PACKETS, FUNCTIONS, TASKS, FLOWS, CPUS, SKBS = 4000, 60, 50, 400, 3, 256

@@ -5,7 +5,7 @@
  * Which argument is the skb differs from function to function. A program and a link for each position would cost a
  * grace period each when they go; a cookie for each function, a search on every hit. So one program serves all
  * functions, and looks the position up in a table by a hash of the address: one load, no search, no helper call. The few
- * functions that the first hash cannot tell apart have a second one. User space makes it (pwru/probes/positions.py).
+ * functions that the first hash cannot tell apart have a second one. User space makes it (pwru/live/backends/arg_table.py).
  */
 #ifndef __ARGUMENTS_BPF_H__
 #define __ARGUMENTS_BPF_H__

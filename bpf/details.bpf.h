@@ -40,7 +40,7 @@ static __noinline void capture_payload(struct sk_buff *skb, struct payload *payl
 	__u32 start, size;
 
 	find_headers(skb, &h);
-	payload->has_mac = h.mac && h.network - h.mac - ETH_HLEN <= MAX_TAGS; /* as in pwru/filter/packet.py */
+	payload->has_mac = h.mac && h.network - h.mac - ETH_HLEN <= MAX_TAGS; /* as in pwru/filter/packet/skb.py */
 	start = payload->has_mac ? h.mac : h.network ? h.network : find_data(skb, h.head);
 	payload->length = get(skb, len) + find_data(skb, h.head) - start;
 	size = h.tail > start ? h.tail - start : 0;

@@ -2,7 +2,7 @@
 /*
  * Filters of which only user space knows the code: stubs that pwru/filter/splice.py replaces in the object file.
  *
- * filter_packet() is the packet filter, a translated pcap filter (pwru/filter/packet.py, translate.py). It takes the
+ * filter_packet() is the packet filter, a translated pcap filter (pwru/filter/packet/). It takes the
  * address of an skb. Non-zero: the packet matches, as pcap_offline_filter(3PCAP) says.
  *
  * filter_tagged() is the same for an skb with a VLAN tag of its own, which the packet's bytes do not have.
@@ -10,7 +10,7 @@
  * filter_inner_l2() and filter_inner_l3() are those for what an encapsulated packet carries: --filter-tunnel-pcap-l2 and
  * -l3. A packet that has no such header passes.
  *
- * filter_skb() is the condition on fields of the skb (pwru/filter/expression.py). Non-zero: the skb matches. skb_value0()
+ * filter_skb() is the condition on fields of the skb (pwru/filter/expression/). Non-zero: the skb matches. skb_value0()
  * and so on are values of fields that are to be printed: --output-skb-metadata.
  *
  * A stub is a global function with a scalar argument, so that the verifier checks it once and on its own. Its result

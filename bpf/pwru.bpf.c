@@ -106,7 +106,7 @@ int on_fentry_multi(__u64 *ctx)
 #define FENTRY_TEMPLATE 0x70777275000000f0
 #define FENTRY_ADDRESS 0x7077727600000000
 
-/* The trace has ended: set before the programs go, which takes the kernel a while (pwru/probes/fentry.py). */
+/* The trace has ended: set before the programs go, which takes the kernel a while (pwru/live/backends/fentry.py). */
 volatile __u32 stopped SEC(".data.stopped") = 0;
 
 SEC("raw_tp")

@@ -1,10 +1,36 @@
 """What reaches the user as a line of text instead of a traceback, and what makes text fit for that."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
 
 class PwruError(Exception):
-    """What is wrong and what to do about it, in one line; the command prints it and exits 1."""
+    """One line that says what is wrong and what to do about it; the command prints it and exits with 1.
+
+    Names of parameters stand in backticks (`functions`), as the Python API has them; the command line, which has the
+    names of the flags, puts these in their place.
+    """
 
 
 def printable(text: str) -> str:
-    """Text that is safe on a terminal and stays on its line: control characters become `\\xNN`."""
+    """Return text that is safe on a terminal and stays on its line: control characters become `\\xNN`."""
     return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def abbreviate(names: Sequence[str]) -> str:
+    """Return the first three names, and an ellipsis if there are more."""
+    return ", ".join(names[:3]) + ", …" * (len(names) > 3)
+
+
+def near(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return a question that names the closest of `words` ("did you mean a, b or c?"), or "" if none is close."""
+    from difflib import get_close_matches
+
+    return did_you_mean(get_close_matches(word, list(words), n=3, cutoff=cutoff))
+
+
+def did_you_mean(words: Sequence[str]) -> str:
+    """Return the question for words that are known to be close; "" for none."""
+    *others, last = words or [""]
+    return f"did you mean {', '.join(others)}{' or ' * bool(others)}{last}?" if last else ""

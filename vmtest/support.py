@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pwru.errors import PwruError
-from pwru.probes import BACKENDS
+from pwru.live.backends import BACKENDS
 from vmtest.kernels import KERNELS
 
 README = Path(__file__).resolve().parent.parent / "README.md"

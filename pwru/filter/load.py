@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .ebpf import R0, R1, R2, R3, R10, Alu, Assembler, BPF_FUNC_probe_read_kernel, Reg, Size
+from pwru.ebpf import R0, R1, R2, R3, R10, Alu, Assembler, BPF_FUNC_probe_read_kernel, Reg, Size
 
 
 class Cast(NamedTuple):

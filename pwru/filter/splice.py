@@ -15,7 +15,7 @@ from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
-from .ebpf import INSN_SIZE
+from pwru.ebpf import INSN_SIZE
 
 _SHDR_OFFSET = 24  # of sh_offset, sh_size in Elf64_Shdr
 _SYM_SIZE = 24

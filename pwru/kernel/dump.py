@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pwru.errors import printable
-
-from .btf import ARRAY, ENUM, ENUM64, INT, PTR, STRUCT, UNION, Btf, BtfError
+from pwru.kernel.btf import ARRAY, ENUM, ENUM64, INT, PTR, STRUCT, UNION, Btf, BtfError
 
 # From the bytes of a value to its text, "" if it is zero.
 _Show = Callable[[bytes], str]

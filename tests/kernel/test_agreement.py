@@ -10,8 +10,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from pwru.kernel.functions import drop_blacklisted
-from pwru.probes import Sites
-from pwru.probes.trampoline import split
+from pwru.live.backends import Sites
+from pwru.live.backends.trampoline import split
 from tests.kernel.conftest import BACKENDS, Network, Trace
 from tests.kernel.test_stop import nothing_left  # noqa: F401  (a fixture)
 

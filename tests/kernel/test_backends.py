@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from pwru import libbpf, probes
+from pwru import libbpf
 from pwru.kernel.btf import FUNC, VMLINUX, vmlinux_btf
+from pwru.live import backends as probes
 
 from .conftest import (
     BACKENDS,

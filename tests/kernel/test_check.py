@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pwru.probes import BACKENDS
+from pwru.live.backends import BACKENDS
 
 from .conftest import PATIENCE, Trace, fails
 

@@ -15,10 +15,10 @@ from subprocess import PIPE
 
 import pytest
 
-from pwru.output.text import cut
-from pwru.probes import Sites
+from pwru.live.backends import Sites
+from pwru.sinks.text import cut
 from tests.unit.filter import harness
-from tests.unit.filter.test_verdicts import (  # noqa: F401  (fixtures and tests, collected here too)
+from tests.unit.filter.packet.test_verdicts import (  # noqa: F401  (fixtures and tests, collected here too)
     cast,
     image,
     seed,

@@ -11,8 +11,8 @@ import pytest
 
 from pwru.kernel.ftrace import nop_ends
 from pwru.kernel.functions import Target, Targets
-from pwru.probes import Sites
-from pwru.probes.kprobe import Backend, _dead_groups, _define_probes, _Probe, _remove
+from pwru.live.backends import Sites
+from pwru.live.backends.kprobe import Backend, _dead_groups, _define_probes, _Probe, _remove
 from tests.kernel.test_stop import TRACEFS, nothing_left, probes  # noqa: F401  (one is a fixture, for each test here)
 
 # Of a tracer that is dead: no process has this number.

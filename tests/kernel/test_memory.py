@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pwru.kernel.memory import FOLDER, Memory
-from pwru.probes import Sites
+from pwru.kernel.facts import FOLDER, Memory
+from pwru.live.backends import Sites
 
 from .conftest import BACKENDS, Network, Trace, funcs
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.filter.test_expression import (  # noqa: F401  (fixtures and tests, collected here too)
+from tests.unit.filter.expression.test_expression import (  # noqa: F401  (fixtures and tests, collected here too)
     cast,
     image,
     test_a_long_condition_in_the_kernel,

@@ -20,7 +20,7 @@ from subprocess import DEVNULL, PIPE
 
 import pytest
 
-from pwru.kernel import memory
+from pwru.kernel import facts as memory
 from tests.kernel.conftest import BACKENDS, PATIENCE, Network, Trace, sh
 from tests.unit.test_errors import interrupted
 
@@ -172,15 +172,15 @@ def test_a_signal_while_attaching(number: signal.Signals) -> None:
 @pytest.mark.parametrize(
     ("at", "statuses"),
     [
-        ("pwru.tracer:_check_capabilities", (130, 254)),
+        ("pwru.commands.trace:_check_capabilities", (130, 254)),
         ("pwru.kernel.btf:vmlinux_btf", (0, 1)),
-        ("pwru.tracer:Stop.__enter__", (130, 254)),
+        ("pwru.commands.trace:Stop.__enter__", (130, 254)),
         ("pwru.filter.splice:splice", (0, 1)),
         ("pwru.libbpf:Object.__init__", (0, 1)),
         ("pwru.kernel.kallsyms:Kallsyms.read", (0, 1)),
         ("pwru.libbpf:Object.load", (0, 1)),
-        ("pwru.tracer:_ready", (0,)),
-        ("pwru.tracer:_report", (0,)),
+        ("pwru.commands.trace:_ready", (0,)),
+        ("pwru.commands.trace:_report", (0,)),
     ],
 )
 def test_an_interrupt_at_any_moment(at: str, statuses: tuple[int, ...], network: Network, tmp_path: Path) -> None:

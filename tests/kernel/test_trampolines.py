@@ -7,13 +7,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from pwru import libbpf, tracer
+from pwru import libbpf
+from pwru.commands import trace as tracer
+from pwru.commands.options import Options
 from pwru.errors import PwruError
-from pwru.event import Decoder, Parts
 from pwru.kernel.btf import Btf
-from pwru.options import Options
-from pwru.probes import Probes, Refused, Sites, backend
-from pwru.probes.trampoline import split
+from pwru.live.backends import Probes, Refused, Sites, backend
+from pwru.live.backends.trampoline import split
+from pwru.record.event import Decoder, Parts
 from tests.kernel.conftest import BACKENDS, Network, Trace
 from tests.kernel.test_errors import OBJECT
 from tests.kernel.test_stop import ids, nothing_left  # noqa: F401  (one is a fixture)
@@ -47,7 +48,7 @@ def test_what_is_left_out_is_what_the_kernel_refuses(monkeypatch: pytest.MonkeyP
     assert len(expected) > 10
     # One of each pair with the same id and name is attached to whichever function the kernel finds.
     everything = [target for target in sites.targets if not target.ambiguous]
-    monkeypatch.setattr("pwru.probes.fentry_multi.split", lambda *_: (everything, {}))
+    monkeypatch.setattr("pwru.live.backends.fentry_multi.split", lambda *_: (everything, {}))
     probes = backend("fentry-multi")(sites)
     with attached(probes):
         assert {name for name, _ in probes.skipped} == expected - {t.name for t in sites.targets if t.ambiguous}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pwru import event
 from pwru.kernel.btf import Btf
+from pwru.record import event
 
-OBJECT = Path(event.__file__).with_name("pwru.bpf.o")
+OBJECT = Path(event.__file__).parents[1] / "pwru.bpf.o"
 
 
 @cache

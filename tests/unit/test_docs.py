@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pwru import cli
-from pwru.filter.pcap import Compiler
+from pwru.filter.packet.pcap import Compiler
 
 GUIDE = Path(__file__).parents[2] / "docs/guide.md"
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)

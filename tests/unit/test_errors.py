@@ -16,17 +16,18 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from pwru import cli, tracer
+from pwru import cli
+from pwru.commands import trace as tracer
 from pwru.errors import PwruError
-from pwru.filter import packet
-from pwru.filter.pcap import Compiler
+from pwru.filter.packet import skb as packet
+from pwru.filter.packet.pcap import Compiler
 from pwru.kernel import netns
 from pwru.kernel.btf import vmlinux_btf
-from pwru.probes import Sites
+from pwru.live.backends import Sites
 from tests.unit.filter import harness
-from tests.unit.kernel.test_btf import DATA
+from tests.unit.kernel.btf.test_btf import DATA
 
-CHECKOUT = Path(cli.__file__).parent.parent
+CHECKOUT = Path(cli.__file__).parents[2]
 
 # --- an interrupt while starting ---
 
@@ -63,7 +64,9 @@ def interrupted(at: str, folder: Path, *command: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("at", ["argparse:<module>", "pwru.cli:main", "pwru.tracer:<module>", "pwru.tracer:trace"])
+@pytest.mark.parametrize(
+    "at", ["argparse:<module>", "pwru.cli:main", "pwru.commands.trace:<module>", "pwru.commands.trace:trace"]
+)
 def test_interrupt_while_starting(at: str, tmp_path: Path) -> None:
     """It is somebody who thought better of it: quiet, and a status that shells know as Ctrl-C."""
     status, err = interrupted(at, tmp_path, sys.executable, "-m", "pwru")
@@ -81,7 +84,7 @@ def test_an_error_is_one_line_whatever_is_in_it(
     def fail(*_: object) -> None:
         raise PwruError("there is no interface eth0\nor \x1b[31mred\udcff, ge\u00df")
 
-    monkeypatch.setattr("pwru.tracer.trace", fail)
+    monkeypatch.setattr("pwru.commands.trace.trace", fail)
     assert cli.main([]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.isprintable()
@@ -113,7 +116,7 @@ def test_thousands_of_terms() -> None:
     """libpcap's optimizer takes memory by the square of the length, more than a machine has that has other work."""
     expression = " or ".join(f"host 10.{n >> 8}.{n & 255}.1 and tcp port {n}" for n in range(1, 2001))
     code = (
-        "import sys, resource; from pwru.filter.pcap import compile_filter; from pwru.errors import PwruError\n"
+        "import sys, resource; from pwru.filter.packet.pcap import compile_filter; from pwru.errors import PwruError\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n"  # the machine of this test has other work, too
         "try: compile_filter(sys.stdin.read())\n"
         "except PwruError as error: print(error)\n"

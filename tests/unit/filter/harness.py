@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from pwru.filter.load import Cast
-from pwru.filter.packet import ETH_HLEN, MAC_UNSET, Layout, filter_packet, skb_layout
-from pwru.filter.pcap import Insn, Programs
+from pwru.filter.packet.pcap import Insn, Programs
+from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Layout, filter_packet, skb_layout
 from pwru.filter.splice import splice
 from pwru.kernel.btf import vmlinux_btf
 from pwru.libbpf import BpfError, Object, prog_test_run

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from pwru.errors import PwruError
 from pwru.kernel import btf
 from pwru.kernel.btf import VMLINUX, Btf
+from tests.unit.kernel.btf.test_btf import DATA, Sample, rich
 from tests.unit.kernel.btf_writer import KINDS
-from tests.unit.kernel.test_btf import DATA, Sample, rich
 from tests.unit.records import OBJECT
 
 from .limits import CASES, bounded, cases

@@ -12,16 +12,16 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwru.event import Parts
 from pwru.kernel.btf import Tracepoint
 from pwru.kernel.functions import Target
 from pwru.kernel.kallsyms import Kallsyms
-from pwru.output import Extras, Format
-from pwru.output.json import Json
-from pwru.output.text import Text
-from pwru.output.time import CLOCKS
-from pwru.probes import Probes
-from pwru.symbols import Symbolizer
+from pwru.live.backends import Probes
+from pwru.live.names import Symbolizer
+from pwru.record.event import Parts
+from pwru.sinks.json import Json
+from pwru.sinks.lines import Extras, Format
+from pwru.sinks.text import Text
+from pwru.sinks.time import CLOCKS
 from tests.unit.kernel.test_kallsyms import SAMPLE
 from tests.unit.records import decoder, record
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from pwru.errors import PwruError
 from pwru.filter.load import Cast
-from pwru.filter.packet import ETH_HLEN, MAC_UNSET, Inner, Layout, Tag, filter_inner, filter_packet, filter_tagged
-from pwru.filter.pcap import Insn, Programs, compile_filter
-from pwru.filter.translate import loads_len, without_mac
+from pwru.filter.packet.pcap import Insn, Programs, compile_filter
+from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Inner, Layout, Tag, filter_inner, filter_packet, filter_tagged
+from pwru.filter.packet.translate import loads_len, without_mac
 from tests.unit.filter import expressions, harness, interpreter, packets, programs
 
 from .limits import bounded, cases

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pwru.errors import PwruError
-from pwru.probes import BACKENDS
+from pwru.live.backends import BACKENDS
 from vmtest import KERNELS, find
 from vmtest.__main__ import _passed
 

@@ -1,0 +1,200 @@
+"""`pwru --check`: what this machine lets pwru do, found out by trying, in words for people and as JSON for scripts."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from collections.abc import Iterator
+from shutil import get_terminal_size
+from textwrap import wrap
+from typing import NamedTuple
+
+from pwru import __version__
+from pwru.commands.messages import Phases
+from pwru.commands.options import Options
+from pwru.commands.trace import OBJECT, Stop, attach_with, filters
+from pwru.errors import PwruError, printable
+from pwru.kernel import features, modules
+from pwru.kernel.btf import VMLINUX, Btf, vmlinux_btf
+from pwru.live.backends import BACKENDS, Refused, Sites, backend
+
+# Functions that every kernel has, to try a backend on; one of them is enough.
+_FUNCTIONS = "ip_rcv|ip_local_out|ip_local_deliver|icmp_rcv"
+
+
+class Finding(NamedTuple):
+    """`works` is None where there is nothing to say yes or no to."""
+
+    name: str
+    works: bool | None
+    detail: str
+
+
+Report = dict[str, list[Finding]]
+
+
+def check(options: Options) -> bool:
+    """Prints the report to standard output; whether at least one backend works."""
+    btf = _btf(options)
+    machine = list(_machine(options, btf))  # first: to try a backend may raise limits
+    report: Report = {"backends": list(_backends(options, btf)), "flags": list(_flags(btf)), "machine": machine}
+    print(_json(report) if options.output_json else _text(report))
+    return any(found.works for found in report["backends"])
+
+
+def _btf(options: Options) -> Btf | PwruError:
+    try:
+        btf = vmlinux_btf(options.kernel_btf)
+        btf.count  # noqa: B018  (reads all of it: damage shows here)
+    except PwruError as error:
+        return error
+    return btf
+
+
+# --- backends ---
+
+
+def _backends(options: Options, btf: Btf | PwruError) -> Iterator[Finding]:
+    chosen = False
+    for name in BACKENDS:
+        reason = str(btf) if isinstance(btf, PwruError) else _not_permitted() or _try(options, name)
+        detail = reason or ("" if chosen else "taken unless --backend says otherwise")
+        chosen = chosen or not reason
+        yield Finding(name, not reason, detail)
+
+
+def _not_permitted() -> str:
+    if features.in_user_namespace():
+        return "not permitted in a user namespace"
+    missing = features.missing_capabilities()
+    return f"not permitted: {' and '.join(missing)} missing; run it as root" if missing else ""
+
+
+def _try(options: Options, name: str) -> str:
+    """Attaches to a few functions, or to all tracepoints, and lets go of them: why that was refused, or nothing."""
+    sites = Sites(None if name == "tracepoint" else _FUNCTIONS, kernel_btf=options.kernel_btf)
+    probes = backend(name)(sites)
+    try:
+        if reason := probes.unavailable():
+            return reason
+        with Stop() as stop:
+            config = filters(Options(), sites)
+            bpf = attach_with(probes, options, OBJECT.read_bytes(), config, stop, Phases(enabled=False))
+        probes.detach()
+        bpf.close()
+    except (Refused, PwruError, OSError) as error:
+        mode = features.lockdown()
+        locked = f" (kernel lockdown: {mode})" if mode not in (None, "none") else ""
+        return f"{error}{locked}"
+    return ""
+
+
+# --- flags ---
+
+
+def _flags(btf: Btf | PwruError) -> Iterator[Finding]:
+    from pwru.filter.packet.pcap import Compiler
+
+    try:
+        Compiler("ip").programs()
+        yield Finding("PCAP-FILTER", True, "")
+    except PwruError as error:
+        yield Finding("PCAP-FILTER", False, str(error))
+    yield Finding("--kmods, --all-kmods", *_modules())
+    if isinstance(btf, PwruError):
+        return
+    reasons = btf.enum("skb_drop_reason")
+    yield Finding(
+        "drop reasons",
+        reasons is not None,
+        f"{len(reasons)} are known" if reasons else "this kernel has none (since Linux 5.17)",
+    )
+
+
+def _modules() -> tuple[bool | None, str]:
+    there = list(modules.loaded())
+    unknown = modules.without_btf(there)
+    if not there:
+        return None, "no module is loaded"
+    if len(unknown) == len(there):
+        return False, modules.NO_BTF
+    return True, f"{len(there) - len(unknown)} of {len(there)} loaded modules have BTF"
+
+
+# --- the machine ---
+
+
+def _machine(options: Options, btf: Btf | PwruError) -> Iterator[Finding]:
+    source = options.kernel_btf or VMLINUX
+    yield Finding("BTF", isinstance(btf, Btf), f"{source}, {btf.count} types" if isinstance(btf, Btf) else str(btf))
+    folder = features.tracefs()
+    yield Finding("tracefs", folder is not None, str(folder or "not mounted, or not to be read"))
+    yield Finding("symbols", *_symbols())
+    mode = features.lockdown()
+    yield Finding("lockdown", None, mode or "unknown (the kernel has none, or securityfs is not mounted)")
+    missing = features.missing_capabilities(tuple(features.CAPABILITIES))
+    yield Finding("capabilities", None, f"without {', '.join(missing)}" if missing else "all that matter")
+    yield Finding("memory lock limit", None, _memlock(btf))
+
+
+def _symbols() -> tuple[bool, str]:
+    from pwru.kernel.kallsyms import KALLSYMS, Kallsyms
+
+    try:
+        Kallsyms.read()
+    except PwruError as error:
+        return False, str(error)
+    return True, KALLSYMS
+
+
+def _memlock(btf: Btf | PwruError) -> str:
+    limits = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    soft, hard = ("unlimited" if limit == resource.RLIM_INFINITY else f"{limit >> 10} kB" for limit in limits)
+    text = soft if soft == hard else f"{soft}, can be raised to {hard}"
+    if isinstance(btf, Btf) and not features.charges_memlock(btf):
+        return f"{text}; not for BPF memory on this kernel"
+    return text
+
+
+# --- output ---
+
+
+def _versions() -> dict[str, str]:
+    from pwru.libbpf import version
+
+    try:
+        libbpf = version()
+    except PwruError as error:
+        libbpf = str(error)
+    kernel = os.uname()
+    return {
+        "pwru": __version__,
+        "kernel": f"{kernel.release} {kernel.machine}",
+        "libbpf": libbpf,
+        "python": platform.python_version(),
+    }
+
+
+def _text(report: Report) -> str:
+    lines = ["  ".join(f"{name} {value}" for name, value in _versions().items())]
+    words: dict[bool | None, str] = {True: "yes", False: "no", None: "-"}
+    columns = get_terminal_size().columns
+    for section, findings in report.items():
+        lines += ["", section]
+        width = max(len(finding.name) for finding in findings)
+        for name, works, detail in findings:
+            start = f"  {name:<{width}}  {words[works]:<3}  "
+            rest = " " * len(start)
+            lines += wrap(start + printable(detail), columns, subsequent_indent=rest, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def _json(report: Report) -> str:
+    import json
+
+    found = {
+        section: {f.name: {"works": f.works, "detail": f.detail} for f in findings}
+        for section, findings in report.items()
+    }
+    return json.dumps({"versions": _versions(), **found}, indent=2)

@@ -1,0 +1,1 @@
+"""Packet filters: pcap-filter(7) to classic BPF to eBPF."""

@@ -1,0 +1,376 @@
+"""The packet filter on an skb: the body of `int filter_packet(__u64 skb)` and its like, see bpf/filter.bpf.h.
+
+On its way a packet gains and loses its link-layer header, so there is a program for both forms. The MAC header counts
+only if it is right in front of the network header: after an encapsulation the old one is behind it, after a
+decapsulation that of the outer packet may be left (ipip up to v5.13), and one that was never set is 0xffff
+(skb_mac_header_was_set()). Fields are read where this kernel's BTF says that they are.
+
+This runs in every function for every packet of the machine, and mostly in vain: every instruction counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pwru.ebpf import (
+    R0,
+    R1,
+    R2,
+    R3,
+    R4,
+    R5,
+    R6,
+    R7,
+    R8,
+    R9,
+    R10,
+    Alu,
+    Assembler,
+    BPF_FUNC_probe_read_kernel,
+    Jump,
+    JumpTooFar,
+    Label,
+    Reg,
+    Size,
+)
+from pwru.errors import PwruError
+from pwru.filter.load import ARRAY_AT, ARRAY_SIZE, Cast, address_register, call_cast, lead, load
+
+from .pcap import Insn, Programs
+from .translate import CAPLEN, LEN, TAG, Body, loads_len, with_tag, without_mac
+
+if TYPE_CHECKING:
+    from pwru.kernel.btf import Btf
+
+ETH_HLEN = 14
+MAX_TAGS = 8  # bytes of VLAN tags behind it
+MAC_UNSET = 0xFFFF
+_ETHERTYPES = {4: 0x0800, 6: 0x86DD}  # by the version of IP
+_REJECT = Insn(0x06, 0, 0, 0)  # ret #0
+
+
+class Layout(NamedTuple):
+    """Offsets in struct sk_buff."""
+
+    network_header: int
+    mac_header: int
+    tail: int
+    head: int
+    data: int
+    len: int
+
+
+class Tag(NamedTuple):
+    """Offsets in struct sk_buff, of 16 bits: the EtherType in network order, and what follows it."""
+
+    vlan_proto: int
+    vlan_tci: int
+
+
+class Inner(NamedTuple):
+    """Offsets in struct sk_buff, of an encapsulated packet."""
+
+    network_header: int
+    inner_network_header: int
+    inner_mac_header: int
+    tail: int
+    head: int
+    data: int
+    len: int
+
+
+# Where what is of use to both programs is, once it has been loaded: network_header, mac_header and tail as they lie in
+# memory, head, the MAC header's offset from it, the network header's, and len from head on.
+_HEADERS, _HEAD, _MAC, _NETWORK, _LENGTH = R6, R1, R4, R3, R5
+_COPY = -64  # on the stack: from network_header to data
+
+
+def skb_layout(btf: Btf) -> list[int]:
+    """What Layout has, as JSON can hold it. Raises PwruError if the BTF does not say it."""
+    return _offsets(btf, Layout._fields)
+
+
+def skb_tag(btf: Btf) -> list[int]:
+    """The same of Tag."""
+    return _offsets(btf, Tag._fields)
+
+
+def skb_inner(btf: Btf) -> list[int]:
+    """The same of Inner."""
+    return _offsets(btf, Inner._fields)
+
+
+def _offsets(btf: Btf, names: Sequence[str]) -> list[int]:
+    skb = btf.struct("sk_buff")
+    members = [skb.member(name) if skb else None for name in names]
+    if not all(members):
+        raise PwruError(f"pcap filter: this kernel's BTF does not say where {', '.join(names)} of an skb are")
+    return [member.offset for member in members if member]
+
+
+def filter_packet(programs: Programs, layout: Sequence[int], cast: Cast | None) -> bytes:
+    """The eBPF instructions. `layout` has what Layout has; it and `cast` are the kernel's.
+
+    Raises PwruError for a program that has a loop or is too long.
+    """
+    return _Packet(programs, Layout(*layout), cast).code()
+
+
+def filter_tagged(programs: Programs, layout: Sequence[int], tag: Sequence[int], cast: Cast | None) -> bytes:
+    """The same for an skb whose VLAN tag is not in its bytes, as the packet is on the wire: `int filter_tagged(__u64)`.
+
+    `tag` has what Tag has. What has no link-layer header has no place for a tag.
+    """
+    tagged = Programs(with_tag(programs.l2), programs.l3)
+    return _Packet(tagged, Layout(*layout), cast, Tag(*tag)).code()
+
+
+def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: Cast | None, *, mac: bool) -> bytes:
+    """The same for what an encapsulated packet carries: `int filter_inner_l2(__u64 skb)` and, without `mac`, _l3.
+
+    `inner` has what Inner has. A packet that carries no such header passes: in ipip and gre there is no MAC header.
+    """
+    layout, asm, body = Inner(*inner), Assembler(), Body(insns, cast)
+    reject, passes = Label(), Label()
+    skb, header, other = R7, R8, R9
+
+    def field(size: Size, register: Reg, offset: int) -> None:
+        address = address_register(cast)
+        asm.alu64(Alu.MOV, address, skb)
+        asm.alu64(Alu.ADD, address, offset - lead(cast))
+        load(asm, cast, size, register)
+
+    asm.alu64(Alu.MOV, skb, R1)
+    field(Size.H, header, layout.inner_network_header)
+    field(Size.H, other, layout.network_header)
+    asm.jump32(Jump.LE, header, other, passes)  # see capture_tunnel() in bpf/capture.bpf.h
+    if mac:
+        field(Size.H, R0, layout.inner_mac_header)
+        asm.jump32(Jump.LE, R0, other, passes)  # GRO sets that of the network only
+        asm.alu32(Alu.MOV, other, header)
+        asm.alu32(Alu.MOV, header, R0)
+        asm.alu32(Alu.SUB, other, header)
+        asm.jump32(Jump.SLT, other, ETH_HLEN, passes)
+    field(Size.W, CAPLEN, layout.tail)
+    asm.jump32(Jump.LT, CAPLEN, header, reject)
+    asm.alu32(Alu.SUB, CAPLEN, header)
+    if loads_len(insns):  # of the whole packet, which begins at data
+        field(Size.DW, other, layout.data)
+        field(Size.DW, R0, layout.head)
+        asm.alu64(Alu.SUB, other, R0)
+        field(Size.W, R0, layout.len)
+        asm.alu32(Alu.ADD, other, R0)
+        asm.alu32(Alu.SUB, other, header)
+        asm.store(Size.W, R10, LEN, other)
+    field(Size.DW, R1, layout.head)
+    asm.alu64(Alu.ADD, R1, header)
+    body.emit(asm, reject, lambda: None)
+    for label, verdict in ((reject, 0), (passes, 1)):
+        if label.index is None:
+            asm.place(label)
+            asm.alu32(Alu.MOV, R0, verdict)
+            asm.exit()
+    return _code(asm)
+
+
+def _code(asm: Assembler) -> bytes:
+    try:
+        return asm.code()
+    except JumpTooFar:
+        raise PwruError(
+            f"pcap filter: too long: it needs {len(asm)} instructions, about 32000 are possible; "
+            "shorten it, for example with `net` or `portrange` instead of many hosts or ports"
+        ) from None
+
+
+def _without_mac(l2: Sequence[Insn]) -> Sequence[Insn]:
+    """What libpcap has no program for: where link-layer headers are spoken of, but not only of them."""
+    try:
+        return without_mac(l2)
+    except PwruError:
+        return [_REJECT]  # raw bytes of that header
+
+
+class _Packet:
+    def __init__(self, programs: Programs, layout: Layout, cast: Cast | None, tag: Tag | None = None) -> None:
+        self._tag = tag
+        self._asm = Assembler()
+        self._cast = cast
+        self._layout = layout
+        l3 = programs.l3 or _without_mac(programs.l2)
+        self._finds_ethertype = not programs.l3
+        self._l2, self._l3 = Body(programs.l2, cast), Body(l3, cast)
+        self._uses_len = any(map(loads_len, programs))
+        self._reject = Label()
+        self._start = min(layout) if self._uses_len else layout.network_header  # of what is read
+        network = layout.network_header
+        if layout.mac_header != network + 2 or not (
+            network < layout.tail < layout.head < layout.data <= network + 48
+            and layout.data + 8 - self._start <= ARRAY_SIZE
+        ):
+            raise PwruError(
+                "pcap filter: the struct sk_buff of this kernel has its headers in an order that is not known"
+            )
+
+    def code(self) -> bytes:
+        asm = self._asm
+        l2, l3, l3_known, unset = Label(), Label(), Label(), Label()
+        if self._tag:
+            self._load_tag(self._tag)
+        if self._cast:
+            self._load_by_cast(self._cast)
+        else:
+            self._load_by_copy()
+        asm.alu32(Alu.MOV, _MAC, _HEADERS)
+        asm.alu32(Alu.RSH, _MAC, 16)
+        asm.alu32(Alu.MOV, _NETWORK, _HEADERS)
+        asm.alu32(Alu.AND, _NETWORK, 0xFFFF)
+        asm.alu32(Alu.SUB, _NETWORK, _MAC)
+        asm.alu32(Alu.SUB, _NETWORK, ETH_HLEN)
+        asm.jump32(Jump.GT, _NETWORK, MAX_TAGS, l3)
+        asm.place(l2)
+        self._body(self._l2, _MAC)
+
+        asm.place(l3)
+        asm.alu32(Alu.ADD, _NETWORK, _MAC)
+        asm.alu32(Alu.ADD, _NETWORK, ETH_HLEN)
+        asm.jump32(Jump.EQ, _NETWORK, 0, unset)
+        asm.place(l3_known)
+        self._body(self._l3, _NETWORK)
+
+        # A driver hands up a packet with the MAC header set (eth_type_trans()) and pulled, and no network header yet:
+        # there it begins at data.
+        asm.place(unset)
+        asm.jump32(Jump.EQ, _MAC, 0, self._reject)
+        asm.jump32(Jump.EQ, _MAC, MAC_UNSET, self._reject)
+        self._field(Size.DW, _NETWORK, self._layout.data)
+        asm.alu64(Alu.SUB, _NETWORK, _HEAD)
+        asm.jump64(Jump.EQ, _NETWORK, 0, self._reject)
+        asm.jump64(Jump.GT, _NETWORK, 0xFFFF, self._reject)
+        asm.alu64(Alu.OR, _HEADERS, _NETWORK)
+        asm.alu32(Alu.SUB, _NETWORK, _MAC)
+        asm.alu32(Alu.SUB, _NETWORK, ETH_HLEN)
+        asm.jump32(Jump.LE, _NETWORK, MAX_TAGS, l2)
+        asm.alu32(Alu.ADD, _NETWORK, _MAC)
+        asm.alu32(Alu.ADD, _NETWORK, ETH_HLEN)
+        asm.goto(l3_known)
+        if self._reject.index is None:
+            asm.place(self._reject)
+            asm.alu32(Alu.MOV, R0, 0)
+            asm.exit()
+        return _code(asm)
+
+    def _body(self, body: Body, header: Reg) -> None:
+        asm = self._asm
+
+        def find_caplen() -> None:
+            asm.alu32(Alu.MOV, R1, _HEADERS)
+            if header is _MAC:
+                asm.alu32(Alu.RSH, R1, 16)
+            else:
+                asm.alu32(Alu.AND, R1, 0xFFFF)
+            asm.alu64(Alu.RSH, CAPLEN, 32)
+            asm.alu32(Alu.SUB, CAPLEN, R1)
+
+        if self._uses_len:
+            asm.alu32(Alu.SUB, _LENGTH, header)
+            if self._tag and header is _MAC:
+                asm.alu32(Alu.ADD, _LENGTH, 4)
+            asm.store(Size.W, R10, LEN, _LENGTH)
+        if body.compares_caplen:
+            # A header behind the tail: nothing of it is there.
+            asm.alu64(Alu.RSH, CAPLEN, 32)
+            asm.jump32(Jump.LT, CAPLEN, header, self._reject)
+            asm.alu32(Alu.SUB, CAPLEN, header)
+        asm.alu64(Alu.ADD, _HEAD, header)
+        if body is self._l3 and self._finds_ethertype:
+            self._find_ethertype()
+        body.emit(asm, self._reject, find_caplen)
+
+    def _find_ethertype(self) -> None:
+        """Of the packet at r1, which stays there: what a link-layer header would say, at TAG."""
+        asm, done = self._asm, Label()
+        asm.alu64(Alu.MOV, R7, R1)
+        asm.alu64(Alu.MOV, address_register(self._cast), R7)
+        asm.alu64(Alu.ADD, address_register(self._cast), -lead(self._cast))
+        load(asm, self._cast, Size.B, R0)
+        asm.alu32(Alu.RSH, R0, 4)
+        for version, ethertype in [*_ETHERTYPES.items(), (None, 0)]:
+            asm.store(Size.H, R10, TAG, int.from_bytes(ethertype.to_bytes(2, "big"), "little"))
+            if version is not None:
+                asm.jump32(Jump.EQ, R0, version, done)
+        asm.place(done)
+        asm.alu64(Alu.MOV, R1, R7)
+
+    def _load_tag(self, tag: Tag) -> None:
+        asm = self._asm
+        asm.alu64(Alu.MOV, R6, R1)
+        for place, offset in enumerate(tag):
+            asm.alu64(Alu.MOV, R1, R10)
+            asm.alu64(Alu.ADD, R1, TAG + 2 * place)
+            asm.alu32(Alu.MOV, R2, 2)
+            asm.alu64(Alu.MOV, R3, R6)
+            asm.alu64(Alu.ADD, R3, offset)
+            asm.call(BPF_FUNC_probe_read_kernel)
+        asm.load(Size.H, R2, R10, TAG + 2)
+        asm.to_be(Size.H, R2)
+        asm.store(Size.H, R10, TAG + 2, R2)
+        asm.alu64(Alu.MOV, R1, R6)
+
+    def _load_by_cast(self, cast: Cast) -> None:
+        """One cast, of where the struct would be whose array begins at the first field."""
+        asm, layout = self._asm, self._layout
+        asm.alu64(Alu.ADD, R1, self._start - ARRAY_AT)
+        call_cast(asm, cast)
+        self._field(Size.DW, _HEADERS, layout.network_header)
+        if layout.tail != layout.network_header + 4:  # CONFIG_KCOV has a handle between
+            asm.alu32(Alu.MOV, _HEADERS, _HEADERS)
+            self._field(Size.W, R2, layout.tail)
+            asm.alu64(Alu.LSH, R2, 32)
+            asm.alu64(Alu.OR, _HEADERS, R2)
+        self._field(Size.DW, _HEAD, layout.head)
+        if self._uses_len:
+            self._field(Size.W, _LENGTH, layout.len)
+            self._field(Size.DW, R2, layout.data)
+            self._add_data()
+
+    def _add_data(self) -> None:
+        """len is from data on, which is in r2."""
+        self._asm.alu64(Alu.SUB, R2, _HEAD)
+        self._asm.alu32(Alu.ADD, _LENGTH, R2)
+
+    def _load_by_copy(self) -> None:
+        """One call for all; what cannot be read is 0."""
+        asm, layout = self._asm, self._layout
+        if self._uses_len:
+            asm.alu64(Alu.MOV, R7, R1)
+            asm.alu64(Alu.MOV, R3, R1)
+            asm.alu64(Alu.ADD, R3, layout.len)
+            load(asm, None, Size.W, R8)
+            asm.alu64(Alu.MOV, R1, R7)
+        asm.alu64(Alu.MOV, R3, R1)
+        asm.alu64(Alu.ADD, R3, layout.network_header)
+        asm.alu64(Alu.MOV, R1, R10)
+        asm.alu64(Alu.ADD, R1, self._copied(layout.network_header))
+        asm.alu32(Alu.MOV, R2, layout.data + 8 - layout.network_header)
+        asm.call(BPF_FUNC_probe_read_kernel)
+        self._field(Size.W, _HEADERS, layout.tail)
+        asm.alu64(Alu.LSH, _HEADERS, 32)
+        self._field(Size.W, R0, layout.network_header)
+        asm.alu64(Alu.OR, _HEADERS, R0)
+        self._field(Size.DW, _HEAD, layout.head)
+        if self._uses_len:
+            asm.alu32(Alu.MOV, _LENGTH, R8)
+            self._field(Size.DW, R2, layout.data)
+            self._add_data()
+
+    def _copied(self, offset: int) -> int:
+        """Where it is on the stack: head, the widest, aligned."""
+        return _COPY + offset - self._layout.network_header + (self._layout.network_header - self._layout.head) % 8
+
+    def _field(self, size: Size, register: Reg, offset: int) -> None:
+        if self._cast:
+            self._asm.load(size, register, R0, ARRAY_AT + offset - self._start)
+        else:
+            self._asm.load(size, register, R10, self._copied(offset))

@@ -1,0 +1,1 @@
+"""A trace of this kernel: what is attached, read and named."""

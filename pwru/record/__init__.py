@@ -1,0 +1,1 @@
+"""What an event is, apart from any kernel."""

@@ -1,0 +1,132 @@
+"""Compiling pcap expressions, and what a user reads when that fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pwru.errors import PwruError
+from pwru.filter.packet import pcap
+from pwru.filter.packet.pcap import DLT_EN10MB, DLT_RAW, Compiler, Insn, compile_expression, compile_filter
+from pwru.filter.packet.translate import Body
+
+
+def test_compiles_for_a_link_type() -> None:
+    assert compile_expression("ip", DLT_EN10MB) == [
+        Insn(0x28, 0, 0, 12),  # ldh [12]
+        Insn(0x15, 0, 1, 0x0800),  # jeq #0x800
+        Insn(0x06, 0, 0, 262144),  # ret #262144
+        Insn(0x06, 0, 0, 0),  # ret #0
+    ]
+    assert compile_expression("ip", DLT_RAW)[0] == Insn(0x30, 0, 0, 0)  # ldb [0]
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("tcp port http-nonsense", "http-nonsense"),
+        ("tcp port 99999", "illegal port number 99999 > 65535"),
+        ("net 10.0.0.0/33", "mask length must be <= 32"),
+        ("tcp and udp", "expression rejects all packets"),
+        ("ether[0:3] == 1", "data size must be 1, 2, or 4"),
+        ("tcp \udcff", "syntax error"),  # a byte on the command line that is not UTF-8
+    ],
+)
+def test_message_is_libpcaps(expression: str, message: str) -> None:
+    with pytest.raises(PwruError) as caught:
+        compile_filter(expression)
+    assert message in str(caught.value)
+    assert repr(expression) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("expression", "where"),
+    [
+        ("host 1.1.1.1 adn tcp", "'adn tcp'"),
+        ("tcp and and port 80", "'and and port 80'"),
+        ("tcp or udp) or icmp", "') or icmp'"),
+    ],
+)
+def test_place_of_a_syntax_error(expression: str, where: str) -> None:
+    with pytest.raises(PwruError, match="syntax error") as caught:
+        compile_filter(expression)
+    assert str(caught.value).endswith(f", at or after {where}")
+
+
+def test_syntax_error_in_the_first_word() -> None:
+    with pytest.raises(PwruError, match=r"syntax error$"):
+        compile_filter("(tcp")
+
+
+@pytest.mark.parametrize("expression", ["arp", "ether host 02:00:00:00:00:01", "vlan 5"])
+def test_libpcap_has_no_link_layer_expression_at_l3(expression: str) -> None:
+    programs = compile_filter(expression)
+    assert not programs.l3
+    assert programs.l2
+
+
+def test_loop() -> None:
+    with pytest.raises(PwruError, match="`protochain` needs a loop") as caught:
+        Body(compile_filter("ip6 protochain 6").l2, None)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_libpcap() -> None:
+    """Where the system has no libpcap.so: the package's own error is not for users."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import ctypes.util; ctypes.util.find_library = lambda name: None\n"
+            "from pwru.filter.packet.pcap import compile_filter; compile_filter('tcp')",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.splitlines()[-1] == (
+        "pwru.errors.PwruError: a pcap filter needs libpcap, which this system lacks: install it "
+        "(Debian, Ubuntu: apt install libpcap0.8)"
+    )
+
+
+def test_imports_nothing_heavy_before_it_is_needed() -> None:
+    code = (
+        "import sys, pwru.filter.packet.pcap, pwru.filter.packet.translate\n"
+        "print([m for m in ('libpcap', 'elftools', 'ctypes.util') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_child_compiles_the_same() -> None:
+    wanted = compile_filter("host 10.0.0.1 and tcp")
+    assert Compiler("host 10.0.0.1 and tcp").programs() == (*wanted[:2], [], [])
+    inner = [compile_expression("udp", dlt) for dlt in (DLT_EN10MB, DLT_RAW)]
+    assert Compiler("", "", "udp", "udp").programs() == ([], [], *inner)
+
+
+def test_what_the_child_finds_wrong_is_told() -> None:
+    with pytest.raises(PwruError, match="illegal port number 99999"):
+        Compiler("tcp port 99999").programs()
+
+
+def test_a_child_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pcap, "compile_filter", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    compiler = Compiler("tcp")
+    with pytest.raises(PwruError, match=r"compiling it failed \(status -9\)"):
+        compiler.programs()
+
+
+def test_libpcap_stays_in_the_child() -> None:
+    code = (
+        "import sys; from pwru.filter.packet.pcap import Compiler; Compiler('tcp').programs();"
+        "print('libpcap' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,0 +1,37 @@
+"""The template for fentry, filled in for a function."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from pwru.kernel.functions import Target
+from pwru.live.backends import fentry
+
+TEMPLATE = struct.pack(
+    "<QBBhIBBhI" + "BBhIBBhI",
+    *(0xB7,),  # r0 = 0
+    *(0x18, 1, 0, fentry._CONSTANT & 0xFFFFFFFF, 0, 0, 0, fentry._CONSTANT >> 32),
+    *(0x18, 2, 0, fentry._ADDRESS & 0xFFFFFFFF, 0, 0, 0, fentry._ADDRESS >> 32),
+)
+TARGET = Target("f", 0xFFFFFFFF9FE3E110, 1, 0, False, 3, 7, None, False)
+
+
+def constants(target: Target) -> tuple[int, int]:
+    words = struct.unpack("<8x" + "4xI4xI" * 2, fentry.specialize(TEMPLATE, target))
+    return words[0] | words[1] << 32, words[2] | words[3] << 32
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        (TARGET, 0x0F0),
+        (TARGET._replace(skb_arg=3), 0x0F2),
+        (TARGET._replace(skb_arg=2, reason_arg=3), 0x021),
+        (TARGET._replace(skb_arg=2, reason_arg=1), 0x0F1),  # not next to the skb
+        (TARGET._replace(double_pointer=True), 0x1F0),
+    ],
+)
+def test_constants(target: Target, what: int) -> None:
+    assert constants(target) == (what, target.address)

@@ -1,0 +1,197 @@
+"""What is printed beyond the columns, against files in golden/: text and JSON of each flag, byte for byte.
+
+`python -m tests.unit.sinks.test_details` writes the files anew: look at the difference before it is committed.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import pytest
+
+from pwru.filter.expression import Value
+from pwru.kernel.btf import Btf, BtfError
+from pwru.kernel.dump import Dump
+from pwru.record.event import Function, Parts, Payload, Where
+from pwru.sinks.details import Describe, hex_dump
+from pwru.sinks.json import Json
+from pwru.sinks.lines import Extras, Format
+from pwru.sinks.text import Text
+from tests.unit.kernel.btf_writer import Writer
+from tests.unit.records import decoder, ns, record, where
+
+GOLDEN = Path(__file__).with_name("golden")
+CALLER = 0xFFFFFFFF81000042
+STACK = (0xFFFFFFFFC0000001, 0xFFFFFFFF8F000005, CALLER, 0xFFFFFFFF81000100)
+VALUES = (
+    Value("skb->mark", 4, False),
+    Value("skb->dev->mtu", 4, False),
+    Value("skb->skb_iif", 4, True),
+    Value("skb->cb[3]", 1, True),
+)
+SKB_SIZE, SHARED_INFO_SIZE = 92, 20
+
+
+@cache
+def btf() -> Btf:
+    """Of a kernel with an skb that is small, but has one of everything."""
+    w = Writer()
+    char, u8, u16, u32 = (
+        w.integer(*of) for of in (("char", 1, True), ("__u8", 1), ("short unsigned int", 2), ("u32", 4))
+    )
+    s64 = w.integer("long long int", 8, True)
+    be16 = w.ref("TYPEDEF", u16, "__be16")
+    ktime = w.ref("TYPEDEF", s64, "ktime_t")
+    device = w.struct("net_device", 8, ("mtu", u32, 0))
+    pointer = w.ref("PTR", w.ref("CONST", device))
+    kind = w.enum("pkt_type", ("PACKET_HOST", 0), ("PACKET_OTHERHOST", 3))
+    atomic = w.struct("", 4, ("counter", w.integer("int", 4, True), 0))
+    atomic_t = w.ref("TYPEDEF", atomic, "atomic_t")
+    times = w.struct("", 8, ("tstamp", ktime, 0), ("skb_mstamp_ns", ktime, 0), kind="UNION")
+    flags = w.bitfields("", 4, ("cloned", u8, 0, 1), ("nohdr", u8, 1, 2), ("zone", u16, 3, 9))
+    frag = w.struct("frag", 8, ("page", u32, 0), ("len", u32, 32))
+    w.struct(
+        "sk_buff", SKB_SIZE, ("dev", pointer, 0), ("", times, 64), ("protocol", be16, 128), ("empty", u32, 160),
+        ("kind", kind, 192), ("", flags, 224), ("name", w.array(char, u32, 16), 256), ("cb", w.array(u8, u32, 8), 384),
+        ("ports", w.array(u16, u32, 4), 448), ("frags", w.array(frag, u32, 2), 512), ("users", atomic_t, 640),
+        ("negative", w.integer("int", 4, True), 672), ("end", w.array(u8, u32, 0), 704),
+    )  # fmt: skip
+    w.struct("skb_shared_info", SHARED_INFO_SIZE, ("nr_frags", u8, 16), ("dataref", atomic_t, 32))
+    return Btf(w.data())
+
+
+SKB = struct.pack(
+    "<QqHxxIII16s8s4H4IIi4x", 0xFFFF888012345678, -5, 0x0008, 0, 3, 0b1010_0000_1011, b"v\x1b0", bytes((0, 1, 255)),
+    1, 0, 443, 0, 0, 0, 7, 1500, 1, -2,
+)  # fmt: skip
+SHARED_INFO = struct.pack("<xxBxI12x", 1, 1)
+PACKET = bytes.fromhex("e2e9d560f079be0c131439080800450000540000400040110000") + b"hello\n\xff\x1b[2J"
+
+
+def padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 8)
+
+
+def payload(data: bytes, room: int, *, length: int, has_mac: bool = True) -> bytes:
+    return padded(struct.pack("=IIII", length, len(data), has_mac, 0) + data.ljust(room, b"\xee"))
+
+
+def stack(caller: int = CALLER, frames: Sequence[int] = STACK) -> bytes:
+    """The room behind the frames has whatever was in the ring buffer before."""
+    return struct.pack(f"=Qq{len(frames)}Q", caller, 8 * len(frames), *frames) + b"\xff" * 8 * (64 - len(frames))
+
+
+def frames_from(caller: int, frames: Sequence[int]) -> list[str]:
+    start = frames.index(caller) if caller in frames else 0
+    return [f"f+0x{frame & 0xFFF:x}" for frame in frames[start:]]
+
+
+class Case(NamedTuple):
+    parts: Parts
+    rest: bytes = b""
+    where_run: bytes = where(0xA)
+
+
+VALUES_RUN = struct.pack("=QQqq", 0xFFFFFFFF, 1500, -1, -128)
+CASES = {
+    "caller": Case(Parts(location=True), where_run=where(0xA, location=CALLER)),
+    "stack": Case(Parts(stack=True), stack()),
+    "skb-metadata": Case(Parts(values=4), VALUES_RUN),
+    "skb": Case(Parts(skb=SKB_SIZE), padded(SKB)),
+    "skb-shared-info": Case(Parts(shared_info=SHARED_INFO_SIZE), padded(SHARED_INFO)),
+    "payload": Case(Parts(payload=50), payload(PACKET, 50, length=84)),
+    "all": Case(
+        Parts(location=True, time=True, values=4, stack=True, skb=92, shared_info=20, payload=50),
+        ns(1234567890123)
+        + VALUES_RUN
+        + stack()
+        + padded(SKB)
+        + padded(SHARED_INFO)
+        + payload(b"\x45\0\0\x15", 50, length=21, has_mac=False),
+        where(0xA, location=CALLER),
+    ),
+}  # fmt: skip
+
+
+def symbolize(hit: Where) -> Function:
+    return Function("a_function", "its_caller" if hit.location else "")
+
+
+def describe(parts: Parts) -> Describe:
+    return Describe(
+        decoder(parts),
+        VALUES[: parts.values],
+        frames_from if parts.stack else None,
+        Dump(btf(), "sk_buff") if parts.skb else None,
+        Dump(btf(), "skb_shared_info") if parts.shared_info else None,
+    )
+
+
+def printed(case: Case, make: type[Format]) -> str:
+    parts = case.parts
+    of, more = decoder(parts), describe(parts)
+    more_or_none = more if of.has_details else None
+    if make is Text:
+        text: Format = Text(of, symbolize, extras=Extras(more=more_or_none, caller=parts.location))
+    else:
+        text = Json(of, symbolize, extras=Extras(more=more_or_none))
+    data = record(where_run=case.where_run, rest=case.rest)
+    assert of.record_size == len(data)
+    return text.header() + text.events(of.records(memoryview(data * 2)))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("make", "ending"), [(Text, "txt"), (Json, "json")])
+def test_as_in_the_file(name: str, make: type[Format], ending: str) -> None:
+    assert printed(CASES[name], make) == (GOLDEN / f"{name}.{ending}").read_text()
+
+
+def test_no_stack() -> None:
+    """bpf_get_stack() failed: -EFAULT."""
+    of = decoder(Parts(stack=True))
+    assert of.details(struct.pack("=Qq512x", 0, -14)).frames == ()
+
+
+def test_sizes_that_cannot_be() -> None:
+    of = decoder(Parts(stack=True, payload=16))
+    run = struct.pack("=Qq512xIIII16s", 0, 1 << 40, 9, 1 << 31, 1, 0, bytes(16))
+    assert len(of.details(run).frames) == 64
+    assert of.details(run).payload == Payload(9, True, bytes(16))
+
+
+def test_a_struct_that_contains_itself() -> None:
+    w = Writer()
+    w.struct("sk_buff", 8, ("again", 1, 0))
+    with pytest.raises(BtfError, match="contains itself"):
+        Dump(Btf(w.data()), "sk_buff")
+
+
+def test_a_packet_without_bytes() -> None:
+    assert hex_dump(Payload(0, False, b"")) == "0 of 0 bytes, from the network header on:"
+
+
+def test_nothing_but_zeros() -> None:
+    assert Dump(btf(), "sk_buff")(bytes(SKB_SIZE)) == "(struct sk_buff){}"
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_whatever_the_bytes_are(seed: int) -> None:
+    """Nothing ends because of them, and nothing that a terminal would obey is printed."""
+    rng = Random(seed)
+    more = describe(Parts(values=4, stack=True, skb=SKB_SIZE, shared_info=SHARED_INFO_SIZE, payload=50))
+    size = more.decoder.record_size - decoder(Parts(values=4)).record_size + 32
+    text = more.text(run := rng.choice((rng.randbytes(size), b"\xff" * size, bytes(size))))
+    assert text.replace("\n", "").replace("\t", "").isprintable()
+    assert json.loads(json.dumps(more.members(run)))
+
+
+if __name__ == "__main__":
+    for name, case in CASES.items():
+        for make, ending in ((Text, "txt"), (Json, "json")):
+            (GOLDEN / f"{name}.{ending}").write_text(printed(case, make))
