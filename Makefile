@@ -28,7 +28,7 @@ help:
 	@echo "ARGS='-k drop -x' is handed to pytest or to the benchmark. $(VENV)/python -m vmtest runs any command in a guest."
 
 demo: root build guest-packages
-	@scripts/packages "for the demo's network" iproute2 nftables
+	@scripts/packages "for the demo's network" iproute2 nftables iputils-ping
 	@$(VENV)/python demo/demo.py
 
 test: test-unit test-arm64-object test-native test-kernel

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import vmtest
 from bench import native
 from bench.tables import markdown, middle, shown
+from vmtest import guest
 from vmtest.command import run_main
+from vmtest.kernels import Kernel, find
 
 Rows = dict[str, dict[str, list[Any]]]
 RESULTS = {"all": Path(__file__).with_name("RESULTS.md"), "starts": Path(__file__).with_name("STARTS.md")}
@@ -68,7 +69,7 @@ def main(arguments: list[str]) -> int:
     if options.part in RESULTS:
         report += GUESTS.format(packets=options.packets)
     print(report, flush=True)
-    for section in sections(options.part, vmtest.find(options.kernels or ["all"]), options.packets, options.runs):
+    for section in sections(options.part, find(options.kernels or ["all"]), options.packets, options.runs):
         print(section, flush=True)
         report += f"\n{section}"
         if options.write:  # what takes so long is kept as it comes
@@ -76,7 +77,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def sections(part: str, kernels: list[vmtest.Kernel], packets: int, runs: int | None) -> Iterator[str]:
+def sections(part: str, kernels: list[Kernel], packets: int, runs: int | None) -> Iterator[str]:
     """Raises PwruError when something failed in a guest."""
     if part in ("all", "starts", "hits"):
         for kernel in kernels:
@@ -87,7 +88,7 @@ def sections(part: str, kernels: list[vmtest.Kernel], packets: int, runs: int | 
         yield native.section()
 
 
-def side_by_side(kernel: vmtest.Kernel, which: str, packets: int, runs: int | None) -> str:
+def side_by_side(kernel: Kernel, which: str, packets: int, runs: int | None) -> str:
     load = os.getloadavg()[0]
     found = measure(kernel, which, packets, runs)
     return (
@@ -97,7 +98,7 @@ def side_by_side(kernel: vmtest.Kernel, which: str, packets: int, runs: int | No
     ) + table(dict(with_ratios(found["rows"])))
 
 
-def instructions(kernels: list[vmtest.Kernel], packets: int) -> str:
+def instructions(kernels: list[Kernel], packets: int) -> str:
     lines = [
         ["", "empty", "loads", "Go tool, no match", "pwru, no match", "ratio", "Go tool, match", "pwru, match", "ratio"]
     ]
@@ -113,12 +114,12 @@ def instructions(kernels: list[vmtest.Kernel], packets: int) -> str:
     return markdown(lines)
 
 
-def measure(kernel: vmtest.Kernel, which: str, packets: int, runs: int | None, icount: bool = False) -> dict[str, Any]:
+def measure(kernel: Kernel, which: str, packets: int, runs: int | None, icount: bool = False) -> dict[str, Any]:
     """What `bench.measure` found in a guest."""
     print(f"bench: Linux {kernel.name}", file=sys.stderr)
     command = ["python3", "-m", "bench.measure", which, str(packets), *([str(runs)] if runs else [])]
     with tempfile.TemporaryDirectory() as out:
-        vmtest.run(kernel, shlex.join(command), out=Path(out), timeout=HOURS_2, echo=True, icount=icount).check()
+        guest.run(kernel, shlex.join(command), out=Path(out), timeout=HOURS_2, echo=True, icount=icount).check()
         found: dict[str, Any] = json.loads(Path(out, "measured.json").read_text())
     return found
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pwru
 from bench.trace import Tool, Trace
-from bench.traffic import PEER, Sender, highest, make_network
+from bench.traffic import PEER, Sender, highest, network
 from pwru.kernel import facts as memory
 from pwru.kernel import features
 from pwru.kernel.btf import vmlinux_btf
@@ -252,8 +252,8 @@ def bpf_stats() -> tuple[int, int]:
     return sum(p.get("run_cnt", 0) for p in tracing), sum(p.get("run_time_ns", 0) for p in tracing)
 
 
+@network()
 def main(which: str, packets: int, runs: int | None) -> None:
-    make_network()
     rows: dict[str, dict[str, list[float | str]]] = {}
     absent: set[Tool] = set() if features.rdonly_cast(vmlinux_btf()) else {LOADS}
     for measurement, tools in MEASUREMENTS[which]:

@@ -1,4 +1,4 @@
-"""The traffic in a guest: a veth pair into a network namespace, and UDP packets that are sent through it."""
+"""The traffic in a guest: UDP packets that are sent through a veth pair into a network namespace."""
 
 import ctypes
 import os
@@ -7,40 +7,40 @@ import socket
 import subprocess
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-US, PEER, PORT = "10.9.0.1", "10.9.0.2", 9999
-MAC = "02:00:00:00:00:02"  # of PEER
-BATCH = 64  # packets of a system call
+from vmtest.network import Network, sh
+
+NETWORK = Network(client="", server="peer", source6="", destination6="")
+PEER, PORT = NETWORK.destination, 9999
+BATCH = 64  # packets per system call
 TICK = 0.01  # seconds between the batches of paced traffic
 TRIES = 2  # of a rate: the machine has hiccups of its own
 BISECTIONS = 4
 
 
-def make_network() -> None:
-    """A veth pair from here, US, into the namespace `peer`, where a socket of PEER at PORT is full and drops all.
+@contextmanager
+def network() -> Iterator[None]:
+    """A veth pair from here into the namespace `peer`, where a socket of PEER at PORT is full and drops everything.
 
-    So every packet takes the same way, however busy the machine is, and leaves the other CPU to the tracer. A receiver
-    that reads makes some hits more or less (-5 to +2 %), depending on whether it waits, which would look like loss.
+    So every packet takes the same path, however busy the machine is, and leaves the other CPU to the tracer. A receiver
+    that reads changes the number of hits (-5 to +2 %), depending on whether it waits, which would look like loss.
     """
-    for line in (
-        "sysctl -qw net.ipv6.conf.default.disable_ipv6=1",  # nothing that nobody sent
-        "ip netns add peer",
-        f"ip link add v0 type veth peer name v1 address {MAC} netns peer",
-        f"ip addr add {US}/24 dev v0",
-        f"ip -n peer addr add {PEER}/24 dev v1",
-        "ip link set v0 up",
-        f"ip neigh add {PEER} lladdr {MAC} dev v0 nud permanent",  # looking it up makes hits, too
-        "ip -n peer link set v1 up",
-        f"ping -q -c 1 -W 5 {PEER}",
-    ):
-        subprocess.run(line.split(), check=True, stdout=subprocess.DEVNULL)
-    receiver = f"ip netns exec peer socat -u UDP-RECV:{PORT},rcvbuf=1 OPEN:/dev/null"
-    process = subprocess.Popen(receiver.split(), stdin=subprocess.DEVNULL)
-    while not subprocess.check_output(["ip", "netns", "exec", "peer", "ss", "-Hlnu", f"sport = {PORT}"]):
-        time.sleep(0.1)
-    process.send_signal(signal.SIGSTOP)
-    Sender().send(BATCH)
+    sh("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")  # no packets that nobody sent
+    with NETWORK:
+        # Looking up a neighbour makes hits, too.
+        NETWORK.ip("", "neighbour", "change", PEER, "dev", NETWORK.client_device, "nud", "permanent")
+        receiver = f"ip netns exec peer socat -u UDP-RECV:{PORT},rcvbuf=1 OPEN:/dev/null"
+        with subprocess.Popen(receiver.split(), stdin=subprocess.DEVNULL) as process:
+            while not NETWORK.run("peer", "ss", "-Hlnu", f"sport = {PORT}").stdout:
+                time.sleep(0.1)
+            process.send_signal(signal.SIGSTOP)
+            Sender().send(BATCH)
+            try:
+                yield
+            finally:
+                process.kill()
 
 
 class Sender:

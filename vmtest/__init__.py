@@ -1,15 +1,8 @@
-"""Guest harness: boots the kernels of `vmtest.kernels` under QEMU and runs a command in them.
+"""Guest harness: boots the kernels of `vmtest.kernels` under QEMU and runs a command in them. See README.md.
 
 `python -m vmtest --help` is the command line; from Python::
 
-    from vmtest import find, run
-    [kernel] = find(["6.12"])
-    result = run(kernel, "uname -r")
-
-What needs to be fetched or built is cached (`vmtest.cache`); nothing is installed on the machine.
+    from vmtest import guest, kernels
+    [kernel] = kernels.find(["6.12"])
+    result = guest.run(kernel, "uname -r")
 """
-
-from vmtest.guest import Result, run
-from vmtest.kernels import KERNELS, Kernel, find
-
-__all__ = ["KERNELS", "Kernel", "Result", "find", "run"]

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from pwru.kernel.btf import Btf
-from vmtest import fetch, find
+from vmtest import fetch
+from vmtest.kernels import find
 
 OBJECT = Path(__file__).parents[2] / "build/bpf/arm64/pwru.bpf.o"
 SAID = re.compile(r"^libbpf: prog '(\S+)': relo #(\d+): (.*)$", re.MULTILINE)

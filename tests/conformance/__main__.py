@@ -13,12 +13,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import vmtest
 from bench.tables import markdown
 from tests.conformance.compare import RULES, Result, compare, ours, theirs
 from tests.conformance.flags import FLAGS
 from tests.conformance.traffic import PCAP_FILTER, TRAFFIC
+from vmtest import guest
 from vmtest.command import run_main
+from vmtest.kernels import Kernel, find
 
 REPORT = Path(__file__).parent.parent / "CONFORMANCE.md"
 KERNELS = ("6.12", "6.18", "7.2")  # where the Go tool starts in seconds
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> int:
     )
     explained: Counter[str] = Counter()
     unexplained = 0
-    for kernel in vmtest.find(options.kernels or list(KERNELS)):
+    for kernel in find(options.kernels or list(KERNELS)):
         section, results = judge(found_in(kernel))
         report += f"\n## Linux {kernel.name}\n\n{section}"
         for name, result in results.items():
@@ -65,11 +66,11 @@ def main(arguments: list[str]) -> int:
     return 1 if unexplained else 0
 
 
-def found_in(kernel: vmtest.Kernel) -> dict[str, Any]:
+def found_in(kernel: Kernel) -> dict[str, Any]:
     """What `tests.conformance.guest` found."""
     with tempfile.TemporaryDirectory() as out:
         command = "python3 -m tests.conformance.guest"
-        vmtest.run(kernel, command, smp=1, out=Path(out), timeout=900, echo=True).check()
+        guest.run(kernel, command, smp=1, out=Path(out), timeout=900, echo=True).check()
         found: dict[str, Any] = json.loads(gzip.decompress(Path(out, "found.json.gz").read_bytes()))
     return found
 

@@ -14,7 +14,7 @@ import pwru
 from bench.trace import Tool, Trace
 from pwru.kernel.btf import CONST, PTR, Btf, vmlinux_btf
 from tests.conformance.flags import FLAGS
-from tests.conformance.traffic import PCAP_FILTER, make_network, send_all
+from tests.conformance.traffic import PCAP_FILTER, network, send_all
 
 OUT = Path("/out")
 THEIRS = Tool("theirs", ("/usr/bin/pwru",))
@@ -60,8 +60,8 @@ def trace(theirs: tuple[str, ...], ours: tuple[str, ...]) -> dict[str, str]:
     return said
 
 
+@network()
 def main() -> None:
-    make_network()
     runs = {}
     for flags in FLAGS:
         missing = [

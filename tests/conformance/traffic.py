@@ -5,59 +5,54 @@ One process sends and receives all of it and is there to the end, since the Go t
 
 from __future__ import annotations
 
-import ctypes
-import os
 import socket
 import struct
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-CLIENT, SERVER = "client", "server"
-ADDRESSES = {CLIENT: ("10.9.0.1", "fd09::1"), SERVER: ("10.9.0.2", "fd09::2")}
+from vmtest.network import Network, inside
+
+NETWORK = Network()
+CLIENT, SERVER = NETWORK.client, NETWORK.server
+ADDRESSES = {
+    CLIENT: (NETWORK.source, NETWORK.source6),
+    SERVER: (NETWORK.destination, NETWORK.destination6),
+}
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
-# What the kernel has to say by itself (ARP, neighbour discovery by link-local addresses, …) is left out.
+# Without what the kernel sends by itself: ARP, neighbour discovery by link-local addresses, …
 PCAP_FILTER = "ip net 10.9.0.0/24 or ip6 net fd09::/64"
 PORT, CLOSED, DROPPED = 9999, 9998, 8080
 UDP_SEGMENT = 103
 SECONDS = 5.0
-
-NETWORK = """\
-ip netns add client
-ip netns add server
-ip link add v0 netns client type veth peer name v1 netns server
-ip -n client link set lo up
-ip -n server link set lo up
-ip -n client address add 10.9.0.1/24 dev v0
-ip -n server address add 10.9.0.2/24 dev v1
-ip -n client address add fd09::1/64 dev v0 nodad
-ip -n server address add fd09::2/64 dev v1 nodad
-ip -n client link set v0 up
-ip -n server link set v1 up
-ip netns exec client ping -q -c 1 -W 5 10.9.0.2
-ip netns exec client ping -6 -q -c 1 -W 5 fd09::2
-ip netns exec server nft add table inet test
-ip netns exec server nft add chain inet test input { type filter hook input priority 0 ; }
-ip netns exec server nft add rule inet test input tcp dport 8080 drop
-ip netns exec server nft add rule inet test input udp dport 8080 drop
+# What goes to DROPPED is dropped.
+RULES = f"""
+table inet test {{
+    chain input {{
+        type filter hook input priority 0
+        tcp dport {DROPPED} drop
+        udp dport {DROPPED} drop
+    }}
+}}
 """
 
 
-def make_network() -> None:
-    for line in NETWORK.splitlines():
-        subprocess.run(line.split(), check=True, stdout=subprocess.DEVNULL)
+@contextmanager
+def network() -> Iterator[Network]:
+    """Make the namespaces, with a firewall in the server's that drops what goes to DROPPED."""
+    with NETWORK:
+        NETWORK.run(SERVER, "nft", "-f", "-", text=RULES)
+        yield NETWORK
 
 
 @contextmanager
 def opened(netns: str, family: socket.AddressFamily, kind: int, protocol: int = 0) -> Iterator[socket.socket]:
-    """A socket in that namespace, bound to its address."""
-    with open(f"/run/netns/{netns}") as file:
-        if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0):
-            raise OSError(ctypes.get_errno(), f"setns {netns}")
-    with socket.socket(family, kind, protocol) as found:
-        found.settimeout(SECONDS)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        yield found
+    """Open a socket in a namespace."""
+    with inside(netns):
+        made = socket.socket(family, kind, protocol)
+    with made:
+        made.settimeout(SECONDS)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        yield made
 
 
 def address(netns: str, family: socket.AddressFamily, port: int) -> tuple[str, int]:
@@ -135,10 +130,5 @@ TRAFFIC: dict[str, Callable[[], None]] = {
 
 
 def send_all() -> None:
-    before = os.open("/proc/self/ns/net", os.O_RDONLY)
-    try:
-        for send in TRAFFIC.values():
-            send()
-    finally:
-        ctypes.CDLL(None).setns(before, 0)
-        os.close(before)
+    for send in TRAFFIC.values():
+        send()

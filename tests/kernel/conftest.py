@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +22,10 @@ import pytest
 
 from vmtest import kernels
 from vmtest.guest import complaints
+from vmtest.network import Network, sh
+from vmtest.udp import send_udp
+
+__all__ = ["Network", "send_udp", "sh"]
 
 # The kernel that is booted here, by the guest harness's list; None on a machine of which nothing is known.
 KERNEL = kernels.find([os.environ["VMTEST_KERNEL"]])[0] if "VMTEST_KERNEL" in os.environ else None
@@ -70,61 +73,11 @@ def no_complaint_of_the_kernel() -> Iterator[None]:
     assert not found, f"the kernel complained: {found[0]}"
 
 
-@dataclass
-class Network:
-    """Namespaces `client` and `server`; 10.9.0.1 ↔ 10.9.0.2 and fd09::1 ↔ fd09::2 over veth devices v0 and v1."""
-
-    client: str = "client"
-    server: str = "server"
-    source: str = "10.9.0.1"
-    destination: str = "10.9.0.2"
-    source6: str = "fd09::1"
-    destination6: str = "fd09::2"
-
-    def run(self, netns: str, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return sh("ip", "netns", "exec", netns, *command, check=check)
-
-    def ping(self, *options: str, to: str | None = None) -> None:
-        self.run(self.client, "ping", "-n", "-c1", "-W5", *options, to or self.destination)
-
-    def python(self, netns: str, code: str) -> None:
-        self.run(netns, sys.executable, "-c", code)
-
-
-def sh(*command: str, check: bool = True, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, input=text)
-    if check and done.returncode:
-        raise AssertionError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
-    return done
-
-
 @pytest.fixture(scope="session")
 def network() -> Iterator[Network]:
     # on a machine others may have such names
-    n = Network() if KERNEL else Network(f"client-{os.getpid()}", f"server-{os.getpid()}")
-    try:
-        _lay_out(n)
-        yield n
-    finally:
-        for netns in (n.client, n.server):
-            sh("ip", "netns", "delete", netns, check=False)
-
-
-def _lay_out(n: Network) -> None:
-    for netns in (n.client, n.server):
-        sh("ip", "netns", "add", netns)
-    sh("ip", "link", "add", "v0", "netns", n.client, "type", "veth", "peer", "name", "v1", "netns", n.server)
-    for netns, device, addresses in (
-        (n.client, "v0", (n.source, n.source6)),
-        (n.server, "v1", (n.destination, n.destination6)),
-    ):
-        sh("ip", "-n", netns, "address", "add", f"{addresses[0]}/24", "dev", device)
-        sh("ip", "-n", netns, "address", "add", f"{addresses[1]}/64", "dev", device, "nodad")
-        sh("ip", "-n", netns, "link", "set", device, "up")
-        sh("ip", "-n", netns, "link", "set", "lo", "up")
-    # Neighbours and routes settle before any trace looks.
-    n.ping("-w30")
-    n.ping("-6", "-w30", to=n.destination6)
+    with Network() if KERNEL else Network(f"client-{os.getpid()}", f"server-{os.getpid()}") as made:
+        yield made
 
 
 @dataclass
@@ -235,9 +188,9 @@ def firewall(network: Network) -> Iterator[int]:
         }}
     }}
     """
-    sh("ip", "netns", "exec", network.server, "nft", "-f", "-", text=rules)
+    network.run(network.server, "nft", "-f", "-", text=rules)
     yield port
-    sh("ip", "netns", "exec", network.server, "nft", "delete", "table", "inet", "test")
+    network.run(network.server, "nft", "delete", "table", "inet", "test")
 
 
 def connect(network: Network, address: str, port: int) -> None:
@@ -246,44 +199,8 @@ def connect(network: Network, address: str, port: int) -> None:
     network.python(network.client, code)
 
 
-def send_udp(network: Network, count: int, size: int = 64) -> None:
-    """UDP from port 7777 to port 9999, where nobody listens; all of it arrives.
-
-    A receiver that is slowed down by a tracer takes net.core.netdev_max_backlog (1000) packets, and no more.
-    """
-    code = f"""
-import ctypes, socket, time
-
-def enter(netns):
-    with open("/run/netns/" + netns) as file:
-        assert ctypes.CDLL(None).setns(file.fileno(), 0) == 0
-
-def received():
-    snmp.seek(0)
-    names, values = [line.split() for line in snmp if line.startswith("Udp: ")]
-    return int(values[names.index("NoPorts")])
-
-def until_received(count):
-    while received() < count:
-        time.sleep(0.001)
-
-enter({network.server!r})
-snmp = open("/proc/self/net/snmp")
-enter({network.client!r})
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.bind(("", 7777))
-before = received()
-for number in range({count}):
-    if number % 500 == 0:
-        until_received(before + number)
-    s.sendto(bytes({size}), ({network.destination!r}, 9999))
-until_received(before + {count})
-"""
-    network.python(network.client, code)
-
-
 def send_udp6(network: Network) -> None:
-    """The same by IPv6, once."""
+    """Send one datagram by IPv6, from the port and to the port of send_udp()."""
     network.python(
         network.client,
         "import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.bind(('', 7777))\n"

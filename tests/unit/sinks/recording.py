@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.traffic import make_network
+from tests.conformance.traffic import network
 
 RECORDED = Path(__file__).with_name("recorded")
 OUT = Path("/out")
@@ -120,9 +120,9 @@ def record(path: Path, arguments: list[str]) -> None:
     sys.exit(status)
 
 
+@network()
 def record_all() -> None:
     """In the guest."""
-    make_network()
     for line in TUNNEL.splitlines():
         subprocess.run(line.split(), check=True, stdout=subprocess.DEVNULL)
     for name, flags in CASES.items():
@@ -141,12 +141,12 @@ def record_all() -> None:
 
 
 def main() -> None:
-    import vmtest
+    from vmtest import guest, kernels
 
-    [kernel] = vmtest.find(["6.12"])
+    [kernel] = kernels.find(["6.12"])
     with tempfile.TemporaryDirectory() as out:
         command = "python3 -m tests.unit.sinks.recording guest"
-        vmtest.run(kernel, command, out=Path(out), timeout=900, echo=True).check()
+        guest.run(kernel, command, out=Path(out), timeout=900, echo=True).check()
         for old in RECORDED.glob("*"):
             old.unlink()
         for new in Path(out).glob("*.*"):

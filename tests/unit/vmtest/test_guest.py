@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pwru.errors import PwruError
-from vmtest import fetch, find, guest
+from vmtest import fetch, guest
+from vmtest.kernels import find
 
 DEP = """\
 kernel/fs/overlayfs/overlay.ko:

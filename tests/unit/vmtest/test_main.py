@@ -8,8 +8,8 @@ import pytest
 
 from pwru.errors import PwruError
 from pwru.live.backends import BACKENDS
-from vmtest import KERNELS, find
 from vmtest.__main__ import _passed
+from vmtest.kernels import KERNELS, find
 
 CHECKOUT = Path(__file__).parents[3]
 
