@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
 
 
 def sections(part: str, kernels: list[Kernel], packets: int, runs: int | None) -> Iterator[str]:
-    """Raises PwruError when something failed in a guest."""
+    """Raises VmtestError when something failed in a guest."""
     if part in ("all", "starts", "hits"):
         for kernel in kernels:
             yield side_by_side(kernel, part, packets, runs)

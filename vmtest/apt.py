@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pwru.errors import PwruError
 from vmtest import command
+from vmtest.errors import VmtestError
 
 KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
@@ -24,7 +24,7 @@ Stanza = Mapping[str, str]
 def source(suite: str, arch: str) -> str:
     """The line of a sources list for a suite (`trixie`, `bullseye-security`, …), main only.
 
-    Raises PwruError when the machine's apt knows no such archive or there is no keyring.
+    Raises VmtestError when the machine's apt knows no such archive or there is no keyring.
     """
     label = "Debian-Security" if suite.endswith("-security") else "Debian"
     uri = _archive(label)
@@ -32,13 +32,13 @@ def source(suite: str, arch: str) -> str:
         command.run("apt-get", "update", "-qq")
         uri = _archive(label)
     if not uri:
-        raise PwruError(
+        raise VmtestError(
             f"apt has no source with the label {label}: add Debian's archive to /etc/apt and run apt-get update"
         )
     for keyring in KEYRINGS:
         if keyring.exists():
             return f"deb [arch={arch} signed-by={keyring}] {uri} {suite} main"
-    raise PwruError("no keyring to check signatures with: apt-get install debian-archive-keyring")
+    raise VmtestError("no keyring to check signatures with: apt-get install debian-archive-keyring")
 
 
 def _archive(label: str) -> str | None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pwru.errors import PwruError
+from vmtest.errors import VmtestError
 
 MONTH = 30 * 24 * 3600
 
@@ -34,7 +34,7 @@ def entry(kind: str, recipe: object, build: Callable[[Path], None], needs_mb: in
 
     `recipe` is everything that its content depends on, by its repr. A build that raises leaves
     nothing behind. Progress goes to stderr unless `quiet`.
-    Raises PwruError when less than `needs_mb` MB of disk are free, and what `build` raises.
+    Raises VmtestError when less than `needs_mb` MB of disk are free, and what `build` raises.
     """
     key = hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
     path = folder() / f"{kind}-{key}"
@@ -56,7 +56,7 @@ def _make(path: Path, kind: str, build: Callable[[Path], None], needs_mb: int, q
                 shutil.rmtree(left)
             free = shutil.disk_usage(base).free >> 20
             if free < needs_mb:
-                raise PwruError(
+                raise VmtestError(
                     f"{base} has {free} MB free and {kind} needs {needs_mb} MB: "
                     "make room or set PWRU_CACHE to another folder"
                 )
@@ -72,7 +72,7 @@ def _make(path: Path, kind: str, build: Callable[[Path], None], needs_mb: int, q
             if not quiet:
                 say(f"{kind}: {size_mb(path):.0f} MB ready in {time.monotonic() - began:.0f} s")
     except OSError as error:
-        raise PwruError(f"cannot prepare {kind} in {base}: {error}") from error
+        raise VmtestError(f"cannot prepare {kind} in {base}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from pwru.errors import PwruError
+from vmtest.errors import VmtestError
 
 
 def run(
@@ -20,7 +20,7 @@ def run(
     env: dict[str, str] | None = None,
     fills: tuple[Path, float] | None = None,
 ) -> str:
-    """stdout of a command. Raises PwruError when it is not there or fails.
+    """stdout of a command. Raises VmtestError when it is not there or fails.
 
     `fills` is a folder that the command fills up to so many MB: shown on a terminal meanwhile.
     """
@@ -30,7 +30,7 @@ def run(
         try:
             process = subprocess.Popen(words, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=subprocess.STDOUT)
         except FileNotFoundError as error:
-            raise PwruError(f"{words[0]} is not installed, and vmtest needs it") from error
+            raise VmtestError(f"{words[0]} is not installed, and vmtest needs it") from error
         try:
             if fills and sys.stderr.isatty():
                 _watch(process, *fills)
@@ -44,7 +44,7 @@ def run(
         lines = [line for line in text.splitlines() if line.strip()] or [f"exit status {status}"]
         # the first error tells the cause, where a tool marks errors; else the last line
         cause = next((line for line in lines if line.startswith(("E: ", "ERROR"))), lines[-1])
-        raise PwruError(f"{Path(words[0]).name} failed: {cause.strip()}")
+        raise VmtestError(f"{Path(words[0]).name} failed: {cause.strip()}")
     return text
 
 
@@ -66,7 +66,7 @@ def run_main(name: str, main: Callable[[list[str]], int]) -> NoReturn:
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
         sys.exit(141)
-    except (PwruError, OSError) as error:
+    except (VmtestError, OSError) as error:
         sys.exit(f"{name}: {error}")
 
 

@@ -5,8 +5,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from pwru.errors import PwruError
 from vmtest import apt, cache, command
+from vmtest.errors import VmtestError
 from vmtest.kernels import Kernel
 
 # What mounts the root and talks to the host before modprobe can be used
@@ -33,7 +33,7 @@ def _fetch(kernel: Kernel, to: Path) -> None:
         found = [*tree.glob("lib/modules/*"), *tree.glob("usr/lib/modules/*")]
         images = [file for top in (tree / "boot", *found) for file in top.glob("vmlinuz*")]
         if len(found) != 1 or len(images) != 1:
-            raise PwruError(f"the packages of Linux {kernel.name} do not hold one kernel and its modules")
+            raise VmtestError(f"the packages of Linux {kernel.name} do not hold one kernel and its modules")
         modules = found[0]
         shutil.move(images[0], to / "vmlinuz")
         (to / "release").write_text(modules.name)
@@ -61,7 +61,7 @@ def _download(kernel: Kernel, to: Path) -> list[Path]:
                     f"Linux {kernel.name}: fetching {packages[0]['Package']} {packages[0]['Version']} ({total:.0f} MB)"
                 )
                 return private.download(packages, to)
-    raise PwruError(
+    raise VmtestError(
         f"no package for Linux {kernel.name} in {', '.join(kernel.suites)}: "
         "vmtest/kernels.py wants another pattern or suite"
     )
@@ -70,7 +70,7 @@ def _download(kernel: Kernel, to: Path) -> list[Path]:
 def load_order(dep: str, builtin: str, wanted: Iterable[str]) -> list[str]:
     """The files to load, in order, for these modules: modules.dep(5) and modules.builtin as text.
 
-    Raises PwruError for a module that is neither a file nor built in.
+    Raises VmtestError for a module that is neither a file nor built in.
     """
     files: dict[str, tuple[str, list[str]]] = {}
     for line in dep.splitlines():
@@ -84,7 +84,7 @@ def load_order(dep: str, builtin: str, wanted: Iterable[str]) -> list[str]:
             # what a module needs is listed from the nearest to the deepest
             order += [f for f in (*reversed(others), file) if f not in order]
         elif name not in built_in:
-            raise PwruError(f"the kernel has no module {name}, which a guest needs")
+            raise VmtestError(f"the kernel has no module {name}, which a guest needs")
     return order
 
 

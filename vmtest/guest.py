@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
-from pwru.errors import PwruError
 from vmtest import cache, fetch, product, rootfs
+from vmtest.arches import ARCHES
+from vmtest.errors import VmtestError
 from vmtest.kernels import Kernel
 from vmtest.product import CHECKOUT
 
@@ -34,24 +35,6 @@ EMULATIONS_FAULT = "Oops: int3"
 BOOTS = 3
 
 
-class Machine(NamedTuple):
-    """What QEMU emulates: its program, the Debian package with it, -M, -cpu, and what the kernel calls the console."""
-
-    program: str
-    package: str
-    name: str
-    cpu: str
-    console: str
-
-
-# Software emulation: /dev/kvm is not everywhere, and where it is may not boot these kernels. EPYC-v3 is the best CPU
-# that QEMU 7.2 (Debian 12) knows and that all the kernels boot on; without cmpxchg16b (cx16), since a fault in it
-# corrupts the flags there: one boot of 6.12 in six panicked. QEMU 10 has neither problem, nor a gain from it.
-# On arm64 a CPU without pointer authentication, which is slow to emulate.
-MACHINES = {
-    "amd64": Machine("qemu-system-x86_64", "qemu-system-x86", "q35", "EPYC-v3,-cx16", "ttyS0"),
-    "arm64": Machine("qemu-system-aarch64", "qemu-system-arm", "virt", "neoverse-n1", "ttyAMA0"),
-}
 # Nobody waits for a timer: time goes on at once to when it fires.
 ONE_CPU = ("-accel", "tcg,thread=single,tb-size=512", "-smp", "1", "-icount", "shift=0,sleep=off")
 # loglevel=5 shows warnings, which the log is scanned for; a busy host must not look like a stuck
@@ -95,10 +78,10 @@ class Result:
         return EMULATIONS_FAULT in (self.error or "")
 
     def check(self) -> "Result":
-        """Itself; raises PwruError unless the command succeeded."""
+        """Itself; raises VmtestError unless the command succeeded."""
         if self.status:
             last = self.stderr.strip().splitlines()[-1:] or [f"exit status {self.status}"]
-            raise PwruError(f"Linux {self.kernel.name}: {self.error or last[0]}")
+            raise VmtestError(f"Linux {self.kernel.name}: {self.error or last[0]}")
         return self
 
 
@@ -123,12 +106,12 @@ def run(
     called with each line of stdout, from another thread. Once `stop` is set the guest is ended. A `bare`
     guest has the checkout but not the installed product, which then need not be buildable. With `icount` time is
     what was executed: one CPU runs an instruction in a nanosecond, so that what is timed can be repeated exactly.
-    Raises PwruError when the guest cannot be prepared or started, BrokenPipeError when nobody reads the echo.
+    Raises VmtestError when the guest cannot be prepared or started, BrokenPipeError when nobody reads the echo.
     """
-    machine = MACHINES[kernel.arch]
-    qemu = shutil.which(machine.program)
+    machine = ARCHES[kernel.arch]
+    qemu = shutil.which(machine.qemu)
     if not qemu:
-        raise PwruError(f"{machine.program} is missing: apt-get install {machine.package}")
+        raise VmtestError(f"{machine.qemu} is missing: apt-get install {machine.package}")
     linux, root, packages, wheel = prepare(kernel, bare)
     began = time.monotonic()
     for boot in range(1, BOOTS + 1):
@@ -143,7 +126,7 @@ def run(
                 "files": _Stream(None),
             }
             arguments = [
-                *(qemu, "-M", machine.name, "-cpu", machine.cpu, "-m", str(memory_mb)),
+                *(qemu, "-M", machine.machine, "-cpu", machine.cpu, "-m", str(memory_mb)),
                 *(ONE_CPU if icount else ("-accel", "tcg,thread=multi,tb-size=512", "-smp", str(smp))),
                 *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
                 *("-kernel", str(linux / "vmlinuz"), "-initrd", str(initramfs)),
@@ -202,7 +185,7 @@ def _unpack(archive: bytearray, to: Path) -> None:
     # tarfile has no safe filter in Debian 12's Python
     tar = ["tar", "--extract", "--no-same-owner", "--touch", "--directory", str(to)]  # a guest's clock can be ahead
     if error := subprocess.run(tar, input=archive, stderr=subprocess.PIPE, check=False).stderr:
-        raise PwruError(f"what the guest left in /out cannot be unpacked: {error.decode(errors='replace').strip()}")
+        raise VmtestError(f"what the guest left in /out cannot be unpacked: {error.decode(errors='replace').strip()}")
 
 
 def complaints(console: str) -> list[str]:
@@ -331,7 +314,7 @@ def _busybox(root: Path) -> bytes:
     busybox = other if other.exists() else shutil.which("busybox")
     content = Path(busybox).read_bytes() if busybox else b"/ld-linux"
     if b"/ld-linux" in content[:4096]:  # asks for a dynamic loader, which the initramfs lacks
-        raise PwruError("a static busybox is missing: apt-get install busybox-static")
+        raise VmtestError("a static busybox is missing: apt-get install busybox-static")
     return content
 
 

@@ -4,7 +4,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pwru.errors import PwruError
+from vmtest.arches import ARCHES, NATIVE
+from vmtest.errors import VmtestError
 
 # What every kernel here has: they are built with CONFIG_KPROBE_EVENTS, with ftrace and with BTF.
 EVERYWHERE = ("kprobe", "fentry", "tracepoint")
@@ -27,12 +28,11 @@ class Kernel:
     suites: tuple[str, ...]
     packages: tuple[str, ...]
     backends: tuple[str, ...]
-    arch: str = "amd64"
+    arch: str = NATIVE
 
     @property
     def title(self) -> str:
-        """With the kernel's own name for the architecture."""
-        return f"{self.name.partition('-')[0]}, {'x86-64' if self.arch == 'amd64' else self.arch}"
+        return f"{self.name.partition('-')[0]}, {ARCHES[self.arch].title}"
 
 
 KERNELS = (
@@ -77,14 +77,14 @@ KERNELS = (
 def find(names: Iterable[str]) -> list[Kernel]:
     """The kernels with these names, each once, in the order of the names; `all` stands for all of x86-64.
 
-    Raises PwruError for an unknown name, with the nearest ones.
+    Raises VmtestError for an unknown name, with the nearest ones.
     """
     by_name = {kernel.name: [kernel] for kernel in KERNELS}
-    by_name["all"] = [kernel for kernel in KERNELS if kernel.arch == "amd64"]
+    by_name["all"] = [kernel for kernel in KERNELS if kernel.arch == NATIVE]
     found: dict[str, Kernel] = {}
     for name in names:
         if name not in by_name:
             near = difflib.get_close_matches(name, by_name, n=3, cutoff=0.5) or by_name
-            raise PwruError(f"no kernel {name!r} in vmtest/kernels.py; there is {', '.join(near)}")
+            raise VmtestError(f"no kernel {name!r} in vmtest/kernels.py; there is {', '.join(near)}")
         found.update((kernel.name, kernel) for kernel in by_name[name])
     return list(found.values())

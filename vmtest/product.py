@@ -11,23 +11,23 @@ from configparser import ConfigParser
 from importlib.util import find_spec
 from pathlib import Path
 
-from pwru.errors import PwruError
 from vmtest import cache, command, rootfs
+from vmtest.arches import ARCHES, NATIVE
+from vmtest.errors import VmtestError
 from vmtest.fetch import ext4
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # what the wheel is made from
 SOURCES = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "bpf", "pwru", "vendor")
 TEST_PACKAGES = ("pytest", "hypothesis")
-MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}  # as uname(2) has it
 SCRIPT = "#!/usr/bin/python3\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
 
 
-def packages(arch: str = rootfs.NATIVE) -> Path:
+def packages(arch: str = NATIVE) -> Path:
     """The cache folder with `packages.img`: pwru's dependencies and those of its tests, installed by pip."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     wanted = (*project["dependencies"], *TEST_PACKAGES)
-    if arch == rootfs.NATIVE:
+    if arch == NATIVE:
         return cache.entry("packages", (2, wanted, rootfs.PYTHON), lambda to: _install(wanted, arch, to), 200)
     recipe = (2, wanted, rootfs.PYTHON, arch)
     return cache.entry(f"packages-{arch}", recipe, lambda to: _install(wanted, arch, to), 200)
@@ -40,17 +40,20 @@ def _install(wanted: tuple[str, ...], arch: str, to: Path) -> None:
             *(sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", tmp),
             # for the guest's Python, not the one that runs pip
             *("--python-version", rootfs.PYTHON.removeprefix("python"), "--only-binary=:all:"),
-            *(f"--platform={tag}_{MACHINE[arch]}" for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")),
+            *(
+                f"--platform={tag}_{ARCHES[arch].uname}"
+                for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
+            ),
             *wanted,
         )
         rootfs.byte_compile(Path(tmp), "/opt/packages")
         ext4(Path(tmp), to / "packages.img")
 
 
-def wheel(arch: str = rootfs.NATIVE) -> Path:
+def wheel(arch: str = NATIVE) -> Path:
     """The cache folder with the checkout's wheel, installed: `site/` and the command `bin/pwru`.
 
-    Raises PwruError when the wheel cannot be built.
+    Raises VmtestError when the wheel cannot be built.
     """
     return cache.entry("wheel", (2, rootfs.PYTHON, arch, _digest()), lambda to: _build(arch, to), 20, quiet=True)
 
@@ -67,19 +70,19 @@ def _digest() -> str:
 
 def _build(arch: str, to: Path) -> None:
     if not find_spec("hatchling"):
-        raise PwruError("hatchling is missing: use the Python that `make build` sets up, .venv/bin/python")
+        raise VmtestError("hatchling is missing: use the Python that `make build` sets up, .venv/bin/python")
     with tempfile.TemporaryDirectory(dir=to) as tmp:
         build = subprocess.run(
             [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp],
             cwd=CHECKOUT,
-            env={**os.environ, "PWRU_MACHINE": MACHINE[arch]},
+            env={**os.environ, "PWRU_MACHINE": ARCHES[arch].uname},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
         if build.returncode:
-            raise PwruError(f"the wheel cannot be built:\n{build.stdout.strip()}")
+            raise VmtestError(f"the wheel cannot be built:\n{build.stdout.strip()}")
         [file] = Path(tmp).glob("*.whl")
         with zipfile.ZipFile(file) as archive:
             archive.extractall(to / "site")

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pwru.errors import PwruError
 from vmtest import apt, cache, command
+from vmtest.arches import NATIVE
+from vmtest.errors import VmtestError
 from vmtest.fetch import ext4
 
-SUITE, NATIVE = "trixie", "amd64"
+SUITE = "trixie"
 PYTHON = "python3.13"
 PACKAGES = (
     *("python3", "libbpf1", "libpcap0.8t64"),  # what pwru needs
@@ -56,7 +57,7 @@ def _extract(arch: str, to: Path) -> None:
 def _debian(to: Path, arch: str, packages: tuple[str, ...], *options: str) -> Iterator[Path]:
     """A tree with these packages, to be changed; afterwards it is an image."""
     if os.geteuid() != 0:
-        raise PwruError("the guest's root is not built yet, which takes root: run this as root once")
+        raise VmtestError("the guest's root is not built yet, which takes root: run this as root once")
     cache.say(f"building the guest's root, Debian {SUITE} ({arch}) with {len(packages)} packages …")
     with tempfile.TemporaryDirectory(dir=to) as tmp:
         tree = Path(tmp, "tree")

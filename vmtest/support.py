@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pwru.errors import PwruError
 from pwru.live.backends import BACKENDS
+from vmtest.errors import VmtestError
 from vmtest.kernels import KERNELS
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -23,9 +23,9 @@ def table() -> str:
 
 
 def put(text: str) -> str:
-    """The README's text with the table between its markers as it has to be. Raises PwruError when they are gone."""
+    """The README's text with the table between its markers as it has to be. Raises VmtestError when they are gone."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise PwruError(f"{README.name} lacks the markers of its table of kernels: {BEGIN.strip()} … {END.strip()}")
+        raise VmtestError(f"{README.name} lacks the markers of its table of kernels: {BEGIN.strip()} … {END.strip()}")
     return before + begin + table() + end + after

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pwru.errors import PwruError
 from vmtest import cache
+from vmtest.errors import VmtestError
 
 
 @pytest.fixture(autouse=True)
@@ -70,14 +70,14 @@ def test_two_runs_build_once() -> None:
 
 
 def test_no_room_is_said_before_anything_is_fetched() -> None:
-    with pytest.raises(PwruError, match=r"MB free and thing needs 1000000000 MB.*PWRU_CACHE"):
+    with pytest.raises(VmtestError, match=r"MB free and thing needs 1000000000 MB.*PWRU_CACHE"):
         cache.entry("thing", 1, fill, 1_000_000_000)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("PWRU_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(PwruError, match=r"cannot prepare thing in .*file/cache"):
+    with pytest.raises(VmtestError, match=r"cannot prepare thing in .*file/cache"):
         cache.entry("thing", 1, fill, 0)
 
 

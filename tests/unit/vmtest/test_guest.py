@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pwru.errors import PwruError
 from vmtest import fetch, guest
+from vmtest.errors import VmtestError
 from vmtest.kernels import find
 
 DEP = """\
@@ -35,7 +35,7 @@ def test_names_of_modules_have_underscores() -> None:
 
 
 def test_a_module_that_a_guest_needs_and_the_kernel_lacks() -> None:
-    with pytest.raises(PwruError, match="no module ext4"):
+    with pytest.raises(VmtestError, match="no module ext4"):
         fetch.load_order(DEP, "", ["ext4"])
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pwru.errors import PwruError
 from pwru.live.backends import BACKENDS
 from vmtest.__main__ import _passed
+from vmtest.errors import VmtestError
 from vmtest.kernels import KERNELS, find
 
 CHECKOUT = Path(__file__).parents[3]
@@ -45,9 +45,9 @@ def test_backends_are_listed_best_first() -> None:
 
 
 def test_an_unknown_kernel_is_answered_with_near_names() -> None:
-    with pytest.raises(PwruError, match=r"no kernel '6\.13' .*6\.12"):
+    with pytest.raises(VmtestError, match=r"no kernel '6\.13' .*6\.12"):
         find(["6.13"])
-    with pytest.raises(PwruError, match=r"no kernel 'x' .*5\.10.* all"):
+    with pytest.raises(VmtestError, match=r"no kernel 'x' .*5\.10.* all"):
         find(["x"])
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pwru.errors import PwruError
 from vmtest import support
+from vmtest.errors import VmtestError
 
 
 def test_the_readme_is_up_to_date() -> None:
@@ -12,5 +12,5 @@ def test_the_readme_is_up_to_date() -> None:
 
 
 def test_without_markers_nothing_is_written() -> None:
-    with pytest.raises(PwruError, match="lacks the markers"):
+    with pytest.raises(VmtestError, match="lacks the markers"):
         support.put(support.BEGIN + "| a table |")
