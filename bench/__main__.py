@@ -14,8 +14,8 @@ from typing import Any
 
 from bench import native
 from bench.tables import markdown, middle, shown
-from vmtest import guest
 from vmtest.command import run_main
+from vmtest.guest import Guest, run
 from vmtest.kernels import Kernel, find
 
 Rows = dict[str, dict[str, list[Any]]]
@@ -119,7 +119,8 @@ def measure(kernel: Kernel, which: str, packets: int, runs: int | None, icount: 
     print(f"bench: Linux {kernel.name}", file=sys.stderr)
     command = ["python3", "-m", "bench.measure", which, str(packets), *([str(runs)] if runs else [])]
     with tempfile.TemporaryDirectory() as out:
-        guest.run(kernel, shlex.join(command), out=Path(out), timeout=HOURS_2, echo=True, icount=icount).check()
+        guest = Guest(kernel, shlex.join(command), timeout=HOURS_2, icount=icount)
+        run(guest, out=Path(out), echo=True).check()
         found: dict[str, Any] = json.loads(Path(out, "measured.json").read_text())
     return found
 

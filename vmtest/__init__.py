@@ -4,5 +4,5 @@
 
     from vmtest import guest, kernels
     [kernel] = kernels.find(["6.12"])
-    result = guest.run(kernel, "uname -r")
+    result = guest.run(guest.Guest(kernel, "uname -r"))
 """

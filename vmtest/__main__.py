@@ -8,10 +8,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
-from vmtest import cache, guest, kernels, support
+from vmtest import cache, kernels, support
 from vmtest.command import run_main
+from vmtest.guest import Guest, Result, prepare, run
 from vmtest.kernels import Kernel
 
 EPILOG = """\
@@ -75,44 +75,28 @@ def main(arguments: list[str]) -> int:
     if options.support:
         support.README.write_text(support.put(support.README.read_text()))
         return 0
-    found = kernels.find(options.kernels or ["all"])
+    selected = kernels.find(options.kernels or ["all"])
     if options.tests:
         which = [] if any(word.startswith("tests/") for word in after) else ["tests/kernel"]
-        return _tests(found, f"python3 -m pytest {shlex.join([*which, *after])}", options)
+        return _tests(selected, f"python3 -m pytest {shlex.join([*which, *after])}", options)
     command = (after[0] if len(after) == 1 else shlex.join(after)) if after else None
-    result = _run(found[0], command, options, echo=True, timeout=300 if command else None)
+    result = run(_guest(selected[0], command, options, 300 if command else None), out=options.out, echo=True)
     _complain(result)
     return result.status
 
 
-def _tests(found: list[Kernel], command: str, options: argparse.Namespace) -> int:
-    """Several guests run side by side; each one's output is printed as a whole."""
+def _tests(selected: list[Kernel], command: str, options: argparse.Namespace) -> int:
+    """Run the tests in several guests side by side; the output of each is printed as a whole."""
     began = time.monotonic()
-    for kernel in found:  # one after the other: some of it is the same for all
-        guest.prepare(kernel, options.bare)
-    alone = len(found) == 1
+    for kernel in selected:  # one after the other: some of it is the same for all
+        prepare(kernel, options.bare)
+    alone = len(selected) == 1
     stop = threading.Event()
-
-    def run(kernel: Kernel) -> guest.Result:
-        def progress(line: str) -> None:
-            if not alone and re.search(r"\[ *\d+%\]$", line):
-                cache.say(f"{kernel.name:5} {line.removeprefix('tests/kernel/')}")
-
-        def run_but(passed: list[str]) -> guest.Result:
-            words = [command, *(f"--ignore={path}" for path in passed)]
-            return _run(kernel, " ".join(words), options, echo=alone, timeout=1800, each_line=progress, stop=stop)
-
-        result = run_but([])
-        passed = _passed(result.stdout) if result.is_emulations_fault else None
-        if passed is None:
-            return result
-        cache.say(f"{kernel.name:5} {result.error}: a fault of the emulation; what has not passed runs once more")
-        return run_but(passed)
-
     results = []
     with ThreadPoolExecutor(options.jobs) as pool:
         try:
-            for done in as_completed([pool.submit(run, kernel) for kernel in found]):
+            running = [pool.submit(_test, kernel, command, options, alone=alone, stop=stop) for kernel in selected]
+            for done in as_completed(running):
                 results.append(result := done.result())
                 if not alone:
                     print(f"\n=== Linux {result.kernel.name}\n{result.stdout}{result.stderr}", flush=True)
@@ -122,37 +106,53 @@ def _tests(found: list[Kernel], command: str, options: argparse.Namespace) -> in
             pool.shutdown(cancel_futures=True)
             raise
     print()
-    for result in sorted(results, key=lambda result: found.index(result.kernel)):
+    for result in sorted(results, key=lambda result: selected.index(result.kernel)):
         verdict = "passed" if result.status == 0 else "FAILED"
         summary = result.error or (result.stdout.strip().splitlines() or ["no output"])[-1].strip("= ")
         print(f"{result.kernel.name:6} {verdict} in {result.seconds:.0f} s (boot {result.boot:.1f} s): {summary}")
-    print(f"{len(found)} kernels in {time.monotonic() - began:.0f} s")
+    print(f"{len(selected)} kernels in {time.monotonic() - began:.0f} s")
     return next((result.status for result in results if result.status), 0)
 
 
-def _passed(output: str) -> list[str] | None:
-    """The files that pytest was through with when it was cut off; None if a test had failed."""
+def _test(kernel: Kernel, command: str, options: argparse.Namespace, *, alone: bool, stop: threading.Event) -> Result:
+    """Run the tests in one guest; if the emulation fails, run once more those that have not passed."""
+
+    def progress(line: str) -> None:
+        if not alone and re.search(r"\[ *\d+%\]$", line):
+            cache.say(f"{kernel.name:5} {line.removeprefix('tests/kernel/')}")
+
+    def run_but(done: list[str]) -> Result:
+        words = " ".join([command, *(f"--ignore={path}" for path in done)])
+        guest = _guest(kernel, words, options, 1800)
+        return run(guest, out=options.out, echo=alone, each_line=progress, stop=stop)
+
+    result = run_but([])
+    done = passed(result.stdout) if result.is_emulations_fault else None
+    if done is None:
+        return result
+    cache.say(f"{kernel.name:5} {result.error}: a fault of the emulation; what has not passed runs once more")
+    return run_but(done)
+
+
+def passed(output: str) -> list[str] | None:
+    """Return the test files that pytest had finished when it was cut off; None if a test had failed."""
     if re.search(r"^(tests/\S+ )?[.sx]*[FE]", output, re.MULTILINE):
         return None
     return re.findall(r"^(tests/kernel/\w+\.py) ", output, re.MULTILINE)[:-1]
 
 
-def _run(
-    kernel: Kernel, command: str | None, options: argparse.Namespace, timeout: float | None, **arguments: Any
-) -> guest.Result:
-    return guest.run(
+def _guest(kernel: Kernel, command: str | None, options: argparse.Namespace, timeout: float | None) -> Guest:
+    return Guest(
         kernel,
         command,
         smp=options.smp,
         memory_mb=options.mem,
         timeout=options.timeout or timeout,
-        out=options.out,
         bare=options.bare,
-        **arguments,
     )
 
 
-def _complain(result: guest.Result) -> None:
+def _complain(result: Result) -> None:
     if result.error:
         for line in result.console.splitlines()[-40:]:
             print(f"  {line}", file=sys.stderr)

@@ -17,8 +17,8 @@ from bench.tables import markdown
 from tests.conformance.compare import RULES, Result, compare, ours, theirs
 from tests.conformance.flags import FLAGS
 from tests.conformance.traffic import PCAP_FILTER, TRAFFIC
-from vmtest import guest
 from vmtest.command import run_main
+from vmtest.guest import Guest, run
 from vmtest.kernels import Kernel, find
 
 REPORT = Path(__file__).parent.parent / "CONFORMANCE.md"
@@ -69,8 +69,8 @@ def main(arguments: list[str]) -> int:
 def found_in(kernel: Kernel) -> dict[str, Any]:
     """What `tests.conformance.guest` found."""
     with tempfile.TemporaryDirectory() as out:
-        command = "python3 -m tests.conformance.guest"
-        guest.run(kernel, command, smp=1, out=Path(out), timeout=900, echo=True).check()
+        guest = Guest(kernel, "python3 -m tests.conformance.guest", smp=1, timeout=900)
+        run(guest, out=Path(out), echo=True).check()
         found: dict[str, Any] = json.loads(gzip.decompress(Path(out, "found.json.gz").read_bytes()))
     return found
 

@@ -146,7 +146,7 @@ def main() -> None:
     [kernel] = kernels.find(["6.12"])
     with tempfile.TemporaryDirectory() as out:
         command = "python3 -m tests.unit.sinks.recording guest"
-        guest.run(kernel, command, out=Path(out), timeout=900, echo=True).check()
+        guest.run(guest.Guest(kernel, command, timeout=900), out=Path(out), echo=True).check()
         for old in RECORDED.glob("*"):
             old.unlink()
         for new in Path(out).glob("*.*"):

@@ -1,5 +1,6 @@
 """What a guest is made of and how its console is read."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -7,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from vmtest import fetch, guest
+from vmtest import fetch, initramfs
 from vmtest.errors import VmtestError
+from vmtest.guest import Guest, Parts, command_line, complaints
 from vmtest.kernels import find
+from vmtest.qemu import Stream
 
 DEP = """\
 kernel/fs/overlayfs/overlay.ko:
@@ -53,7 +56,7 @@ def test_a_complaint_of_the_kernel_is_found(line: str) -> None:
     console = (
         f"[    0.5] mtrr: your CPUs had inconsistent settings\n[    1.744505] {line}\n[    2.0] reboot: Power down\n"
     )
-    assert guest.complaints(console) == [line]
+    assert complaints(console) == [line]
 
 
 def test_a_quiet_console_has_no_complaint() -> None:
@@ -62,10 +65,10 @@ def test_a_quiet_console_has_no_complaint() -> None:
         "[    9.4] WARNING: CPU: 0 PID: 188 at kernel/bpf/verifier.c:2731 reg_bounds_sanity_check+0x163/0x210\n"
         "[   14.5] reboot: Power down\n"
     )
-    assert guest.complaints(console) == []
+    assert complaints(console) == []
 
 
-def test_the_initramfs_is_one_that_cpio_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_initramfs_is_one_that_cpio_reads(tmp_path: Path) -> None:
     busybox = shutil.which("busybox")
     if not busybox:
         pytest.skip("no busybox, whose cpio reads the archive")
@@ -81,9 +84,9 @@ def test_the_initramfs_is_one_that_cpio_reads(tmp_path: Path, monkeypatch: pytes
     (checkout / "link").symlink_to("run")
     (linux / "early").mkdir(parents=True)
     (linux / "early/00-virtio.ko").write_bytes(b"module")
-    monkeypatch.setattr(guest, "CHECKOUT", checkout)
 
-    archive = b"".join(guest._initramfs(find(["6.12"])[0], linux, tmp_path, None, "echo 'a b'"))
+    job = {"command": "echo 'a b'\n"}
+    archive = initramfs.archive(job, checkout, linux / "early", busybox=None, wheel=None)
     to = tmp_path / "to"
     to.mkdir()
     subprocess.run([busybox, "cpio", "-i", "-d"], input=archive, cwd=to, check=True, stderr=subprocess.PIPE)
@@ -99,7 +102,7 @@ def test_the_initramfs_is_one_that_cpio_reads(tmp_path: Path, monkeypatch: pytes
 
 def test_each_line_of_a_stream_is_told_when_it_is_complete() -> None:
     lines: list[str] = []
-    stream = guest._Stream(None, lines.append)
+    stream = Stream(None, lines.append)
     writer = os.dup(stream.writer)  # the one that QEMU has
     stream.start()
     for part in ("a", "b\nc\nd"):
@@ -108,3 +111,35 @@ def test_each_line_of_a_stream_is_told_when_it_is_complete() -> None:
     stream.join()
     assert lines == ["ab", "c"]
     assert stream.text() == "ab\nc\nd"
+
+
+def test_the_command_line_of_qemu() -> None:
+    [kernel] = find(["6.12-arm64"])
+    parts = Parts(Path("/linux"), Path("/root"), Path("/packages"), None)
+    guest = Guest(kernel, "true", smp=4, memory_mb=512)
+    words = command_line(guest, parts, Path("/initrd"), Path("/log"), {"status": 7})
+    options = dict(itertools.pairwise(words))
+    assert words[0] == "qemu-system-aarch64"
+    assert (options["-smp"], options["-m"], options["-initrd"], options["-serial"]) == (
+        "4",
+        "512",
+        "/initrd",
+        "file:/log",
+    )
+    disks = [word for word in words if word.startswith("file=")]
+    assert [disk.partition(",")[0] for disk in disks] == [
+        "file=/root/root.img",
+        "file=/linux/modules.img",
+        "file=/packages/packages.img",
+    ]
+    assert "file,id=status,path=/dev/fd/7" in words
+    assert "virtconsole,chardev=tty" not in words
+
+
+def test_one_cpu_whose_time_is_what_it_executed() -> None:
+    [kernel] = find(["6.12"])
+    parts = Parts(Path("/linux"), Path("/root"), Path("/packages"), None)
+    words = command_line(Guest(kernel, None, icount=True), parts, Path("/initrd"), Path("/log"), {})
+    assert words[words.index("-smp") + 1] == "1"
+    assert "shift=0,sleep=off" in words
+    assert "virtconsole,chardev=tty" in words

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pwru.live.backends import BACKENDS
-from vmtest.__main__ import _passed
+from vmtest.__main__ import passed
 from vmtest.errors import VmtestError
 from vmtest.kernels import KERNELS, find
 
@@ -80,7 +80,7 @@ def test_an_error_is_one_line(arguments: list[str], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "passed"),
+    ("output", "expected"),
     [
         ("", []),
         ("tests/kernel/test_a.py ..", []),
@@ -93,5 +93,5 @@ def test_an_error_is_one_line(arguments: list[str], message: str) -> None:
         ("tests/kernel/test_a.py ... [ 10%]\n..E [ 20%]\ntests/kernel/test_b.py ...", None),
     ],
 )
-def test_what_had_passed_when_a_guest_was_cut_off(output: str, passed: list[str] | None) -> None:
-    assert _passed(output) == passed
+def test_what_had_passed_when_a_guest_was_cut_off(output: str, expected: list[str] | None) -> None:
+    assert passed(output) == expected
