@@ -78,7 +78,7 @@ def without_match(tool: Tool, packets: int) -> Values:
     return {
         **times(trace, FIRST),
         "peak RSS, no match, MB": peak,
-        "ns a hit, no match": ns,
+        "ns per hit, no match": ns,
         "packets/s, no tracer": untraced,
         "packets/s, no match": traced,
         "packets/s, no match / no tracer": statistics.median(traced) / statistics.median(untraced),
@@ -103,15 +103,15 @@ def with_match(tool: Tool, packets: int) -> Values:
         many = trace.peak_mb()
     return {
         **times(trace, LATER),
-        "ns a hit, match": ns,
-        "lines for a packet alone": alone,
+        "ns per hit, match": ns,
+        "lines per packet sent alone": alone,
         "burst: lines": lines,
         "burst: delivered, %": [100 * came / (alone * packets) for came in lines],
-        "CPU µs a line": cpu,
+        "CPU µs per line": cpu,
         "sustained without loss, events/s": alone * rate,
         "peak RSS after 10^5 hits, MB": few,
         "peak RSS after 10^6 hits, MB": many,
-        "the latter / the former": many / few,
+        "10^6 hits / 10^5 hits": many / few,
     }
 
 
@@ -123,9 +123,9 @@ def with_json(tool: Tool, packets: int) -> Values:
     totals = next(json.loads(line) for _, line in reversed(trace.messages) if line.startswith("{"))
     return {
         **times(trace, LATER),
-        "CPU µs a line, JSON": cpu,
-        "bursts, JSON: delivered, %": 100 * sum(lines) / (alone * packets * BURSTS),
-        "bursts, JSON: lost, it says": float(sum(totals["lost"].values())),
+        "CPU µs per line, JSON": cpu,
+        "burst, JSON: delivered, %": 100 * sum(lines) / (alone * packets * BURSTS),
+        "burst, JSON: reported lost": float(sum(totals["lost"].values())),
     }
 
 

@@ -28,8 +28,6 @@ TEXT_START = 0xFFFFFFFF81000000
 LAST = TEXT_START + FUNCTIONS - 1  # where the skb is freed
 FORMATS: tuple[tuple[str, type[Format]], ...] = (("text", Text), ("JSON", Json))
 INTRODUCTION = f"""\
-## Natively: from records to lines
-
 On the machine itself, without a guest, Python {platform.python_version()}: {PACKETS} packets of {FLOWS} flows
 through {FUNCTIONS} functions, by {TASKS} processes on {CPUS} CPUs. Medians of {PASSES}.
 
@@ -120,10 +118,10 @@ def measure(data: memoryview, make: type[Format]) -> dict[str, list[float]]:
         seconds = {
             "to /dev/null, lines/s": timed(run, nowhere),
             "to a pipe that is read, lines/s": timed(run, reader),
-            "µs a line: decode": timed(decode),
-            "µs a line: format": timed(form),
-            "µs a line: write to /dev/null": timed(write, nowhere),
-            "µs a line: write to a pipe that is read": timed(write, reader),
+            "µs per line: decode": timed(decode),
+            "µs per line: format": timed(form),
+            "µs per line: write to /dev/null": timed(write, nowhere),
+            "µs per line: write to a pipe that is read": timed(write, reader),
         }
     return {
         label: [lines / took if label.endswith("lines/s") else 1e6 * took / lines for took in values]
