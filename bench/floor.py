@@ -1,8 +1,7 @@
-"""pwru with another program in the place of its own, `empty` or `loads`: how little a probe hit can cost.
+"""pwru with another program in place of its own, `empty` or `loads`: the least that a probe hit can cost.
 
-`empty` does nothing. `loads` has only what the packet filter `host 192.0.2.77` cannot do without in a function whose
-first argument is an skb with its link-layer header: the four loads that find the addresses, by casts, and their
-comparison.
+`empty` does nothing. `loads` has only what the packet filter `host 192.0.2.77` needs in a function whose first
+argument is an skb with its link-layer header: four loads, through casts, that find the addresses, and the comparison.
 """
 
 import sys

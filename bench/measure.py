@@ -1,7 +1,7 @@
-"""What is measured, and how: runs as root in a guest, `python3 -m bench.measure WHICH PACKETS [RUNS]`.
+"""The measurements. Run as root in a guest: `python3 -m bench.measure WHICH PACKETS [RUNS]`.
 
 A measurement is a function of a tool that returns values by the label of their row in the table; MEASUREMENTS says
-which tools take turns at it. The result goes to /out/measured.json: rows → label → tool → list of values.
+which tools take turns. The result goes to /out/measured.json: rows → label → tool → list of values.
 """
 
 import json
@@ -22,25 +22,25 @@ from pwru.kernel import facts as memory
 from pwru.kernel import features
 from pwru.kernel.btf import vmlinux_btf
 
-# A list has its values one by one, so that the table can take the median of all.
+# A list keeps its values, so that the table can take the median of all runs.
 Values = dict[str, float | str | list[float]]
 
-# The wheel of this checkout, and Debian's package; the columns that ours always has are asked for. The Go tool starts
-# and ends so slowly without kprobe-multi that all is measured in two starts of it; it has no JSON.
+# Debian's package, asked for the columns that ours always has, and the wheel of this checkout. Without kprobe-multi the
+# Go tool starts and ends so slowly that everything is measured in two runs of it; it has no JSON.
 THEIRS = Tool("Go tool", ("/usr/bin/pwru", "--output-meta", "--output-tuple"))
 OURS = Tool("pwru", ("/usr/local/bin/pwru",))
 EMPTY, LOADS = (Tool(name, (sys.executable, "-m", "bench.floor", name)) for name in ("empty", "loads"))
 
 NO_MATCH, MATCH = "host 192.0.2.77", f"udp and host {PEER}"
 FIRST, LATER = "first run", "later runs"
-SINGLY = 10  # packets that are sent one by one to see how many lines each makes when nothing is lost
+SINGLY = 10  # packets that are sent one by one, to count the lines per packet when nothing is lost
 BURSTS = 5
 FLOODS = 5
-FEW, MANY = 10**5, 10**6  # hits, after which the memory is looked at
-RATE, STEP = 50, 1.5  # the first rate that is tried, in packets per second; for how many seconds each is
+FEW, MANY = 10**5, 10**6  # hits after which memory is measured
+RATE, STEP = 50, 1.5  # the first rate that is tried, in packets per second, and the seconds for each
 ENOUGH = 0.99  # of the lines: the last packets may still be on their way
-LATE = 0.1  # of a step; lines that come later after it show that it was only buffered
-SLOW = 60.0  # seconds; a tool that takes longer is run once, unless a number was asked for
+LATE = 0.1  # of a step; lines that come later were only buffered
+SLOW = 60.0  # seconds; a tool that takes longer runs once, unless RUNS is given
 BPF_STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 
 
@@ -69,7 +69,7 @@ def times(trace: Trace, which: str) -> Values:
 def without_match(tool: Tool, packets: int) -> Values:
     forget()
     sender = Sender()
-    untraced = floods(sender)  # before and after, since the host may become busier meanwhile
+    untraced = floods(sender)  # before and after, since the load of the host may change
     with Trace(tool, NO_MATCH) as trace:
         ns = [burst(sender, packets) for _ in range(BURSTS)]
         peak = trace.peak_mb()
@@ -86,7 +86,7 @@ def without_match(tool: Tool, packets: int) -> Values:
 
 
 def floor(tool: Tool, packets: int) -> Values:
-    """The same of a tool of which only what a hit costs is of interest."""
+    """Measure only what a hit costs."""
     measured = without_match(tool, packets)
     return {label: value for label, value in measured.items() if label.startswith(("ns", "packets/s"))}
 
@@ -130,16 +130,21 @@ def with_json(tool: Tool, packets: int) -> Values:
 
 
 def instructions(tool: Tool, packets: int) -> Values:
-    """On a machine that runs an instruction a nanosecond: see vmtest.run(icount=True)."""
-    values: Values = {}
-    for label, pcap_filter in (("no match", NO_MATCH), ("match", MATCH)):
-        with Trace(tool, pcap_filter):
-            values[label] = burst(Sender(), packets)
-    return values
+    """Count instructions, in a guest that runs one per nanosecond: see vmtest.guest.Guest."""
+    return {**floor_instructions(tool, packets), "match": instructions_per_hit(tool, packets, MATCH)}
+
+
+def floor_instructions(tool: Tool, packets: int) -> Values:
+    return {"no match": instructions_per_hit(tool, packets, NO_MATCH)}
+
+
+def instructions_per_hit(tool: Tool, packets: int, pcap_filter: str) -> float:
+    with Trace(tool, pcap_filter):
+        return burst(Sender(), packets)
 
 
 def phases(tool: Tool, packets: int) -> Values:
-    """What the start is made of, by what --debug says and when it says so."""
+    """Split the start into its phases, by the messages of --debug and their times."""
     forget()
     return {**_phases(tool, "first start"), **_phases(tool, "later start")}
 
@@ -171,19 +176,19 @@ MEASUREMENTS: dict[str, tuple[tuple[Measurement, tuple[Tool, ...]], ...]] = {
     ),
     "hits": ((without_match, (THEIRS, OURS)), (floor, (EMPTY, LOADS))),
     "starts": ((first_start, (THEIRS, OURS)), (later_start, (THEIRS, OURS)), (phases, (OURS,))),
-    "instructions": ((instructions, (EMPTY, LOADS, OURS, THEIRS)),),
-    "instructions of ours": ((instructions, (EMPTY, LOADS, OURS)),),
+    "instructions": ((floor_instructions, (EMPTY, LOADS)), (instructions, (OURS, THEIRS))),
+    "instructions of ours": ((floor_instructions, (EMPTY, LOADS)), (instructions, (OURS,))),
 }
-RUNS = {"starts": 3}  # and 1 of the others, which take medians within a run
+RUNS = {"starts": 3}  # the others run once and take medians within the run
 
 
 def forget() -> None:
-    """What ours remembers of this kernel, so that the next run is as the first on a machine."""
+    """Remove what pwru has cached about this kernel, so that its next run is like the first on a machine."""
     shutil.rmtree(memory.FOLDER, ignore_errors=True)
 
 
 def burst(sender: Sender, packets: int) -> float:
-    """Sends packets as fast as it goes; what a probe hit took, in ns."""
+    """Send packets as fast as possible. Return the time per probe hit, in ns."""
     BPF_STATS.write_text("1")
     try:
         hits, took = quiet()
@@ -192,12 +197,12 @@ def burst(sender: Sender, packets: int) -> float:
     finally:
         BPF_STATS.write_text("0")  # counting is not free
     if hits_after - hits < packets:
-        raise RuntimeError(f"{packets} packets made {hits_after - hits} probe hits: the probes are not there")
+        raise RuntimeError(f"{packets} packets made {hits_after - hits} probe hits: probes are missing")
     return (took_after - took) / (hits_after - hits)
 
 
 def bursts(trace: Trace, sender: Sender, packets: int, alone: float) -> tuple[list[float], list[float], float]:
-    """Of BURSTS bursts: what a hit took and how many lines there were of each, and the CPU µs a line of all."""
+    """Send BURSTS bursts. Return for each the ns per hit and the number of lines, and for all the CPU µs per line."""
     ns, lines = [], []
     cpu = trace.cpu_us()
     for _ in range(BURSTS):
@@ -212,13 +217,13 @@ def floods(sender: Sender) -> list[float]:
 
 
 def flood_to(hits: int, trace: Trace, sender: Sender, alone: float) -> None:
-    """Sends what is missing to so many hits since the sender was made, and waits until it is printed."""
+    """Send packets until this sender has made so many hits, and wait until they are printed."""
     sender.send(max(0, int(hits / alone) - sender.sent))
     trace.wait(float("inf"))
 
 
 def lines_alone(trace: Trace, sender: Sender) -> float:
-    """How many lines a packet makes that is sent alone."""
+    """Return the number of lines for a packet that is sent alone."""
     before = trace.lines()
     sender.paced(rate=SINGLY, seconds=1)
     lines = trace.wait(float("inf")) - before
@@ -228,7 +233,7 @@ def lines_alone(trace: Trace, sender: Sender) -> float:
 
 
 def keeps_up(trace: Trace, sender: Sender, alone: float, rate: float) -> bool:
-    """Whether the lines of packets at this rate are all there soon after the last of them."""
+    """Return True if the lines of packets sent at this rate are all printed soon after the last packet."""
     before, sent = trace.lines(), sender.sent
     kept = sender.paced(rate, STEP)
     ended = time.monotonic()
@@ -238,7 +243,7 @@ def keeps_up(trace: Trace, sender: Sender, alone: float, rate: float) -> bool:
 
 
 def quiet() -> tuple[int, int]:
-    """bpf_stats() once nothing is hit any more."""
+    """Wait until nothing is hit any more. Return bpf_stats()."""
     last = bpf_stats()
     while last != (last := bpf_stats()):
         time.sleep(0.05)
@@ -246,7 +251,7 @@ def quiet() -> tuple[int, int]:
 
 
 def bpf_stats() -> tuple[int, int]:
-    """How often tracing programs ran, and how long, in ns."""
+    """Return how often tracing programs ran, and for how long, in ns."""
     programs = json.loads(subprocess.check_output(["bpftool", "prog", "show", "-j"]))
     tracing = [program for program in programs if program["type"] in ("kprobe", "tracing", "raw_tracepoint")]
     return sum(p.get("run_cnt", 0) for p in tracing), sum(p.get("run_time_ns", 0) for p in tracing)

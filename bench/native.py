@@ -1,8 +1,7 @@
 """How fast records become lines, on this machine itself: no kernel is traced, the records are made here.
 
-They are a trace as a busy machine makes it: packets of many flows on their way through 60 functions on several CPUs at
-a time, in which lengths and interfaces change, processes alternate, and the address of an skb is used again once it is
-free.
+They resemble the trace of a busy machine: packets of many flows pass through 60 functions on several CPUs at once,
+lengths and interfaces change, processes alternate, and the address of an skb is reused once it is free.
 """
 
 import os
@@ -43,18 +42,18 @@ def section() -> str:
 
 
 def trace(rng: random.Random) -> memoryview:
-    """What is in the ring buffer: each CPU works on a packet at a time, and gets its turn for a few functions."""
+    """Return the content of the ring buffer: each CPU works on one packet at a time, a few functions per turn."""
     free = [0xFFFF8F3C81920000 + 256 * number for number in range(SKBS)]
     ways: dict[int, Iterator[bytes]] = {cpu: iter(()) for cpu in range(CPUS)}
-    left, written = PACKETS, []
+    unsent, written = PACKETS, []
     while ways:
         cpu = rng.choice(list(ways))
         for _ in range(rng.randrange(1, 20)):
             if record := next(ways[cpu], None):
                 written.append(record)
-            elif left:
+            elif unsent:
                 ways[cpu] = way(rng, cpu, free)
-                left -= 1
+                unsent -= 1
             else:
                 del ways[cpu]
                 break
@@ -62,10 +61,10 @@ def trace(rng: random.Random) -> memoryview:
 
 
 def way(rng: random.Random, cpu: int, free: list[int]) -> Iterator[bytes]:
-    """A packet's, through all functions: out of one namespace and into the other."""
+    """Yield the records of one packet, through all functions: out of one namespace and into the other."""
     flow, number = rng.randrange(FLOWS), rng.randrange(TASKS)
     task = records.task(1000 + number, b"worker-%d" % number, cpu)
-    length = rng.choice((0, 0, 1448, rng.randrange(1448)))  # of the payload: acknowledgements, full packets, others
+    length = rng.choice((0, 0, 1448, rng.randrange(1448)))  # of the payload: acknowledgements, full packets, rest
     ports = (32768 + flow, 443)
     tuple_ = records.addresses(f"10.0.{flow % 7}.{flow % 250 + 1}", "10.9.0.2", ports, 6)
     stages = [
@@ -87,7 +86,7 @@ def way(rng: random.Random, cpu: int, free: list[int]) -> Iterator[bytes]:
 
 
 def measure(data: memoryview, make: type[Format]) -> dict[str, list[float]]:
-    """Values by what they are of; a format begins with nothing remembered, as a trace does."""
+    """Return the measured values by label; each pass starts with empty caches, as a trace does."""
     decoder = records.decoder()
     size = _READ_SIZE // decoder.record_size * decoder.record_size
     blocks = [data[start : start + size] for start in range(0, len(data), size)]

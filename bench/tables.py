@@ -1,11 +1,11 @@
-"""Tables for people: Markdown, medians and numbers of few digits."""
+"""Tables for people: Markdown, medians, and numbers with few digits."""
 
 import statistics
 from typing import Any
 
 
 def markdown(lines: list[list[str]]) -> str:
-    """A table, aligned so that it reads well as text, too."""
+    """Return a table, aligned so that it is also readable as text."""
     widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(lines[0]))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     return "".join(
@@ -15,7 +15,7 @@ def markdown(lines: list[list[str]]) -> str:
 
 
 def middle(values: list[Any]) -> float | str:
-    """The median, or of text what was said last."""
+    """Return the median of numbers, or the last of texts."""
     return values[-1] if isinstance(values[-1], str) else float(statistics.median(values))
 
 

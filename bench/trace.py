@@ -1,4 +1,4 @@
-"""One run of one tracer, in a guest: started, watched from outside, ended."""
+"""One run of a tracer in a guest: started, watched from outside, ended."""
 
 import os
 import re
@@ -12,33 +12,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-READY = "Listening for events"  # both tools say it on stderr
+READY = "Listening for events"  # printed by both tools, on stderr
 KPROBE_EVENTS = Path("/sys/kernel/tracing/kprobe_events")
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A tracer: what it is called in the tables, and its command, to which a pcap filter is added."""
+    """A tracer: its name in the tables, and its command, to which a pcap filter is added."""
 
     name: str
     command: tuple[str, ...]
 
 
 class Trace:
-    """A tracer at work, its output going to a file; a context manager that returns when it is ready.
+    """A running tracer, whose output goes to a file; a context manager that is entered when the tracer is ready.
 
-    Times are those of time.monotonic(). Raises RuntimeError, with what the tool said, if it ends before it is ready.
+    Times are those of time.monotonic(). Raises RuntimeError, with the tool's messages, if it ends before it is ready.
     """
 
     def __init__(self, tool: Tool, pcap_filter: str, *flags: str) -> None:
         self._command = [*tool.command, *flags, pcap_filter]
         self.ready = 0.0
-        self.messages: list[tuple[float, str]] = []  # lines of stderr, and when they came
+        self.messages: list[tuple[float, str]] = []  # lines of stderr with their times
         self._ready_or_ended = threading.Event()
         self._seen = self._lines = 0  # bytes and lines of output
 
     def __enter__(self) -> Self:
-        self.output = tempfile.TemporaryFile("a+b")  # appending, so that reading does not move where it writes
+        self.output = tempfile.TemporaryFile("a+b")  # appending: reading must not move the position that it writes at
         self.began = time.monotonic()
         self._process = subprocess.Popen(self._command, stdout=self.output, stderr=subprocess.PIPE)
         self._pid = self._process.pid
@@ -62,7 +62,7 @@ class Trace:
     def __exit__(
         self, _type: type[BaseException] | None, _value: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        """As Ctrl-C does it. The next trace begins with nothing left of this one, so what it removes is waited for."""
+        """End it as Ctrl-C does, and wait until its probes are removed, so that the next trace starts without them."""
         asked = time.monotonic()
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
@@ -74,14 +74,14 @@ class Trace:
         self.seconds_to_remove = time.monotonic() - gone
 
     def lines(self) -> int:
-        """How many lines of output there are by now."""
+        """Return the number of lines of output so far."""
         while block := os.pread(self.output.fileno(), 1 << 20, self._seen):
             self._seen += len(block)
             self._lines += block.count(b"\n")
         return self._lines
 
     def wait(self, lines: float, seconds: float = 1) -> int:
-        """Waits until there are so many lines, or no more came for so long; how many there are."""
+        """Wait for this many lines, or until none has come for so many seconds. Return the number of lines."""
         last, changed = self.lines(), time.monotonic()
         while last < lines and time.monotonic() < changed + seconds:
             time.sleep(0.02)
@@ -90,12 +90,12 @@ class Trace:
         return last
 
     def cpu_us(self) -> float:
-        """CPU time so far, user and system, in µs: proc_pid_stat(5)."""
+        """Return the CPU time so far, user and system, in µs: proc_pid_stat(5)."""
         fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
 
     def peak_mb(self) -> float:
-        """The most memory that was resident at a time, plus what helper processes have for themselves, in MB."""
+        """Return the peak of the resident memory, plus the private memory of helper processes, in MB."""
         kb = _kb(f"/proc/{self._pid}/status", "VmHWM")
         for children in Path(f"/proc/{self._pid}/task").glob("*/children"):
             kb += sum(

@@ -15,8 +15,8 @@ from vmtest.network import Network, sh
 NETWORK = Network(client="", server="peer", source6="", destination6="")
 PEER, PORT = NETWORK.destination, 9999
 BATCH = 64  # packets per system call
-TICK = 0.01  # seconds between the batches of paced traffic
-TRIES = 2  # of a rate: the machine has hiccups of its own
+TICK = 0.01  # seconds between batches of paced traffic
+TRIES = 2  # per rate: the machine has hiccups of its own
 BISECTIONS = 4
 
 
@@ -44,7 +44,7 @@ def network() -> Iterator[None]:
 
 
 class Sender:
-    """Sends packets of 64 bytes with sendmmsg(2), which leaves nearly all of the time to the kernel."""
+    """Sends packets of 64 bytes with sendmmsg(2), which leaves nearly all CPU time to the kernel."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -53,11 +53,11 @@ class Sender:
         self._send = ctypes.CDLL(None, use_errno=True).sendmmsg
         self._payload = array("B", b"pwru" * 16)
         self._iovec = array("Q", self._payload.buffer_info())
-        # struct mmsghdr: no address, one iovec, no control message, no flags, the length that was sent.
+        # struct mmsghdr: no address, one iovec, no control message, no flags, the length that was sent
         self._messages = array("Q", [0, 0, self._iovec.buffer_info()[0], 1, 0, 0, 0, 0] * BATCH)
 
     def send(self, packets: int) -> None:
-        """As fast as it goes."""
+        """Send packets as fast as possible."""
         end = self.sent + packets
         while self.sent < end:
             messages = ctypes.c_void_p(self._messages.buffer_info()[0])
@@ -67,14 +67,14 @@ class Sender:
             self.sent += sent
 
     def flood(self, seconds: float) -> float:
-        """As fast as it goes; packets per second."""
+        """Send as fast as possible. Return packets per second."""
         before, began = self.sent, time.monotonic()
         while time.monotonic() < began + seconds:
             self.send(BATCH)
         return (self.sent - before) / (time.monotonic() - began)
 
     def paced(self, rate: float, seconds: float) -> bool:
-        """At this rate; whether it could be kept up with."""
+        """Send at this rate. Return True if the sender kept up with it."""
         before, began = self.sent, time.monotonic()
         while (passed := time.monotonic() - began) < seconds:
             self.send(int(passed * rate) - (self.sent - before))
@@ -83,7 +83,7 @@ class Sender:
 
 
 def highest(holds: Callable[[float], bool], start: float) -> float:
-    """The highest rate that was seen to hold: doubled from `start` until it does not, then bisected."""
+    """Return the highest rate that held: doubled from `start` until one fails, then bisected."""
 
     def tried(rate: float) -> bool:
         return any(holds(rate) for _ in range(TRIES))
