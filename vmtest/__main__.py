@@ -15,11 +15,11 @@ from vmtest.guest import Guest, Result, prepare, run
 from vmtest.kernels import Kernel
 
 EPILOG = """\
-KERNEL is a name from --list, or `all` for all of x86-64. One COMMAND is a line for the shell, several
-are its words. Without a command a shell opens on this terminal. The checkout is at /pwru in the guest,
+KERNEL is a name from --list, or `all` for every x86-64 kernel. COMMAND is one line for the shell, or
+several words. Without a command, a shell opens on this terminal. The checkout is at /pwru in the guest,
 the installed product in its PATH. The exit status is the command's; 124: timed out; 125: the guest
-failed, or its kernel's log has a warning. Tests on several kernels run side by side; what a guest has
-to say is printed when it is done.
+failed, or its kernel's log has a warning. Tests on several kernels run side by side; the output of
+each guest is printed when it has ended.
 
   python -m vmtest 6.12 -- 'pwru --version; uname -r'
   python -m vmtest --tests 6.1 6.12 -- -k drop -x
@@ -40,12 +40,12 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--list", action="store_true", help="list the kernels")
     parser.add_argument("--support", action="store_true", help="write the README's table of kernels and backends")
     parser.add_argument("--tests", action="store_true", help="run tests/kernel (default kernels: all)")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="guests side by side (default: 2)")
-    parser.add_argument("--bare", action="store_true", help="without the installed product")
-    parser.add_argument("--smp", type=int, default=2, metavar="N", help="CPUs (default: 2)")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="guests that run at once (default: 2)")
+    parser.add_argument("--bare", action="store_true", help="do not install the product in the guest")
+    parser.add_argument("--smp", type=int, default=2, metavar="N", help="number of CPUs (default: 2)")
     parser.add_argument("--mem", type=int, default=2048, metavar="MB", help="memory (default: 2048)")
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds (default: 300, tests 1800)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="put what the guest leaves in /out here")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to put what the guest leaves in /out")
     before, separator, after = _split(arguments)
     options = parser.parse_args(before)
     if not options.list and not options.support and not options.tests:
@@ -66,7 +66,7 @@ def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status of a command line."""
+    """Run a command line. Return its exit status."""
     options, after = _parse(arguments)
     if options.list:
         for kernel in kernels.KERNELS:
@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> int:
 def _tests(selected: list[Kernel], command: str, options: argparse.Namespace) -> int:
     """Run the tests in several guests side by side; the output of each is printed as a whole."""
     began = time.monotonic()
-    for kernel in selected:  # one after the other: some of it is the same for all
+    for kernel in selected:  # one after the other: they share parts
         prepare(kernel, options.bare)
     alone = len(selected) == 1
     stop = threading.Event()
@@ -130,7 +130,7 @@ def _test(kernel: Kernel, command: str, options: argparse.Namespace, *, alone: b
     done = passed(result.stdout) if result.is_emulations_fault else None
     if done is None:
         return result
-    cache.say(f"{kernel.name:5} {result.error}: a fault of the emulation; what has not passed runs once more")
+    cache.say(f"{kernel.name:5} {result.error}: a fault of the emulation; the files that have not passed run once more")
     return run_but(done)
 
 

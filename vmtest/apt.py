@@ -1,8 +1,8 @@
-"""Packages from Debian's archive without touching the machine's own apt: a private apt, thrown away.
+"""Packages from Debian's archive through a private, temporary apt; the machine's own is not touched.
 
 The archive's address, proxies and credentials are those of the machine's apt configuration;
-suites that the machine does not use are read through a private sources list, and signatures are
-checked with Debian's keyring as always.
+other suites are read through a private sources list, and signatures are checked with Debian's
+keyring.
 """
 
 import os
@@ -22,13 +22,13 @@ Stanza = Mapping[str, str]
 
 
 def source(suite: str, arch: str) -> str:
-    """The line of a sources list for a suite (`trixie`, `bullseye-security`, …), main only.
+    """Return the line of a sources list for a suite (`trixie`, `bullseye-security`, …), main only.
 
-    Raises VmtestError when the machine's apt knows no such archive or there is no keyring.
+    Raises VmtestError if the machine's apt knows no such archive or the keyring is missing.
     """
     label = "Debian-Security" if suite.endswith("-security") else "Debian"
     uri = _archive(label)
-    if not uri and os.geteuid() == 0:  # the lists are gone, as in a fresh container
+    if not uri and os.geteuid() == 0:  # no lists, as in a fresh container
         command.run("apt-get", "update", "-qq")
         uri = _archive(label)
     if not uri:
@@ -49,7 +49,7 @@ def _archive(label: str) -> str | None:
 
 
 class Apt:
-    """A private apt on one suite; a context manager, as its state is a temporary folder."""
+    """A private apt on one suite; a context manager that removes its state at the end."""
 
     def __init__(self, suite: str, arch: str) -> None:
         self._arch = arch
@@ -74,9 +74,9 @@ class Apt:
             "APT::Architecture": self._arch,
             "APT::Architectures": self._arch,
             "Acquire::Languages": "none",
-            # a mirror that stands still is no harm to a kernel to test on; signatures are checked all the same
+            # an old index of a mirror does no harm here; signatures are still checked
             "Acquire::Check-Valid-Until": "false",
-            # else it would want to read our temporary folder as the user _apt
+            # otherwise it reads our temporary folder as the user _apt
             "APT::Sandbox::User": "root",
         }
         self._options = [f"-o{name}={value}" for name, value in options.items()]
@@ -91,13 +91,13 @@ class Apt:
         self._tmp.cleanup()
 
     def index(self) -> Iterator[Stanza]:
-        """Every package of the suite."""
+        """Yield every package of the suite."""
         fields = ("--format", "$(FILENAME)", "Identifier: Packages")
         for file in command.run("apt-get", *self._options, "indextargets", *fields).splitlines():
             yield from stanzas(command.run("/usr/lib/apt/apt-helper", "cat-file", file))
 
     def download(self, packages: Sequence[Stanza], to: Path) -> list[Path]:
-        """The .deb files of these packages, in the empty folder `to`."""
+        """Download packages into the empty folder `to`. Return the .deb files."""
         wanted = [f"{p['Package']}={p['Version']}" for p in packages]
         total_mb = sum(int(p["Size"]) for p in packages) / 1e6
         options = (*self._options, "-q")
@@ -106,36 +106,38 @@ class Apt:
 
 
 def stanzas(index: str) -> Iterator[Stanza]:
-    """The packages of a Packages file (deb822), first lines of their fields only."""
+    """Yield the packages of a Packages file (deb822), with only the first line of each field."""
     for block in index.split("\n\n"):
         if block.strip():
             yield dict(re.findall(r"^([A-Za-z0-9-]+): *(.*)$", block, re.MULTILINE))
 
 
 def newest(index: Iterable[Stanza], patterns: Sequence[str]) -> list[Stanza] | None:
-    """For each pattern the package of the newest version whose whole name matches it.
+    """Return, for each pattern, the newest version of the packages whose whole name matches it.
 
-    None when one of the patterns matches nothing.
+    Returns None if one of the patterns matches nothing.
     """
-    found: dict[str, Stanza] = {}
+    chosen: dict[str, Stanza] = {}
     for package in index:
         for pattern in patterns:
             if re.fullmatch(pattern, package["Package"]):
-                best = found.get(pattern)
+                best = chosen.get(pattern)
                 if best is None or version_key(best["Version"]) < version_key(package["Version"]):
-                    found[pattern] = package
-    return [found[pattern] for pattern in patterns] if len(found) == len(patterns) else None
+                    chosen[pattern] = package
+    return [chosen[pattern] for pattern in patterns] if len(chosen) == len(patterns) else None
 
 
 def version_key(version: str) -> tuple[object, ...]:
-    """A key that sorts Debian versions as dpkg does (deb-version(7))."""
-    epoch, _, rest = version.rpartition(":")
-    upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "0")
+    """Return a key that sorts Debian versions as dpkg does (deb-version(7))."""
+    epoch, _, without_epoch = version.rpartition(":")
+    upstream, dash, revision = without_epoch.rpartition("-")
+    if not dash:
+        upstream, revision = without_epoch, "0"
     return int(epoch or 0), _part_key(upstream), _part_key(revision)
 
 
 def _part_key(part: str) -> tuple[object, ...]:
-    # text and numbers in turn; in the text `~` sorts before the end, letters before the rest
+    # text and numbers in turn; in text, `~` sorts before the end and letters sort before other characters
     pairs = re.findall(r"([^0-9]*)([0-9]*)", part)
     return tuple(item for text, number in pairs for item in ((*map(_order, text), 0), int(number or 0)))
 

@@ -1,7 +1,7 @@
-"""The cache folder, shared by all checkouts: each entry is complete or not there at all.
+"""The cache folder, shared by all checkouts: each entry is complete or missing.
 
-An entry's name ends in a hash of its recipe, so that a changed recipe makes a new entry; entries
-that nobody used for a month go when another of their kind is made.
+An entry's name ends in a hash of its recipe, so that a changed recipe makes a new entry. Entries that
+have not been used for a month are removed when another of their kind is made.
 """
 
 import contextlib
@@ -21,26 +21,26 @@ MONTH = 30 * 24 * 3600
 
 
 def folder() -> Path:
-    """`$PWRU_CACHE`, or `pwru` in the user's cache folder."""
+    """Return `$PWRU_CACHE`, or `pwru` in the user's cache folder."""
     if own := os.environ.get("PWRU_CACHE"):
         return Path(own).absolute()
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # XDG base directory specification: a relative path is to be ignored
+    # XDG base directory specification: relative paths must be ignored
     return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "pwru"
 
 
 def entry(kind: str, recipe: object, build: Callable[[Path], None], needs_mb: int, quiet: bool = False) -> Path:
-    """The folder of this kind and recipe; `build(folder)` fills it when it is not there yet.
+    """Return the folder of this kind and recipe; `build(folder)` fills it if it is new.
 
-    `recipe` is everything that its content depends on, by its repr. A build that raises leaves
-    nothing behind. Progress goes to stderr unless `quiet`.
-    Raises VmtestError when less than `needs_mb` MB of disk are free, and what `build` raises.
+    `recipe` is everything that its content depends on, compared by its repr. A build that raises
+    leaves nothing behind. Progress goes to stderr unless `quiet`.
+    Raises VmtestError if less than `needs_mb` MB of disk are free, and what `build` raises.
     """
     key = hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
     path = folder() / f"{kind}-{key}"
     if not path.is_dir():
         _make(path, kind, build, needs_mb, quiet)
-    with contextlib.suppress(PermissionError):  # of a cache that somebody else looks after
+    with contextlib.suppress(PermissionError):  # the cache belongs to another user
         os.utime(path)
     return path
 
@@ -52,7 +52,7 @@ def _make(path: Path, kind: str, build: Callable[[Path], None], needs_mb: int, q
         with _lock(base / f".{kind}.lock", kind):
             if path.is_dir():  # another run made it while this one waited
                 return
-            for left in base.glob(f".{kind}.tmp*"):  # of a run that was killed
+            for left in base.glob(f".{kind}.tmp*"):  # from a run that was killed
                 shutil.rmtree(left)
             free = shutil.disk_usage(base).free >> 20
             if free < needs_mb:
@@ -87,10 +87,10 @@ def _lock(path: Path, kind: str) -> Iterator[None]:
 
 
 def size_mb(path: Path) -> float:
-    """What a tree takes on the disk, in MB (sparse files count what they hold)."""
+    """Return the disk space of a tree, in MB (of sparse files, only the blocks that exist)."""
     return sum(p.lstat().st_blocks for p in path.rglob("*")) * 512 / 2**20
 
 
 def say(line: str) -> None:
-    """Progress, on stderr."""
+    """Report progress on stderr."""
     print(f"vmtest: {line}", file=sys.stderr, flush=True)

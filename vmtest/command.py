@@ -1,4 +1,4 @@
-"""Commands: the machine's own tools, run for their output or one clear error, and ours, run as a process."""
+"""Commands: the machine's tools, run for their output or one clear error, and main() functions run as a process."""
 
 import os
 import signal
@@ -20,9 +20,9 @@ def run(
     env: dict[str, str] | None = None,
     fills: tuple[Path, float] | None = None,
 ) -> str:
-    """stdout of a command. Raises VmtestError when it is not there or fails.
+    """Return the stdout of a command. Raises VmtestError if it is not installed or fails.
 
-    `fills` is a folder that the command fills up to so many MB: shown on a terminal meanwhile.
+    `fills` is the folder that the command fills, and with how many MB; progress is shown on a terminal.
     """
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout:
         stdin.write(input.encode())
@@ -42,7 +42,7 @@ def run(
         text = stdout.read().decode(errors="replace")
     if status:
         lines = [line for line in text.splitlines() if line.strip()] or [f"exit status {status}"]
-        # the first error tells the cause, where a tool marks errors; else the last line
+        # the first line that is marked as an error has the cause; otherwise the last line
         cause = next((line for line in lines if line.startswith(("E: ", "ERROR"))), lines[-1])
         raise VmtestError(f"{Path(words[0]).name} failed: {cause.strip()}")
     return text
@@ -57,14 +57,14 @@ def _watch(process: "subprocess.Popen[bytes]", folder: Path, total_mb: float) ->
 
 
 def run_main(name: str, main: Callable[[list[str]], int]) -> NoReturn:
-    """A module's main() as a process: its exit status, and errors as one line that begins with the name."""
+    """Run a module's main() and exit with its status; an error is one line that begins with the name."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
+    except BrokenPipeError:  # `| head` has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the buffered output
         sys.exit(141)
     except (VmtestError, OSError) as error:
         sys.exit(f"{name}: {error}")

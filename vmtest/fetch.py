@@ -1,4 +1,4 @@
-"""A kernel as the guest needs it, from Debian's packages: downloaded and unpacked, never installed."""
+"""Kernels for guests, from Debian's packages: downloaded and unpacked, never installed."""
 
 import shutil
 import tempfile
@@ -9,16 +9,16 @@ from vmtest import apt, cache, command
 from vmtest.errors import VmtestError
 from vmtest.kernels import Kernel
 
-# What mounts the root and talks to the host before modprobe can be used
+# The modules that mount the root and talk to the host before modprobe can be used
 EARLY = ("virtio_pci", "virtio_blk", "virtio_console", "ext4", "overlay")
-RECIPE = 1  # raise to have every kernel fetched anew
+RECIPE = 1  # raise it to fetch every kernel again
 
 
 def linux(kernel: Kernel) -> Path:
-    """The cache folder of a kernel, fetched if need be.
+    """Return the cache folder of a kernel, fetched if need be.
 
-    It holds `vmlinuz`, `release` (the text of `uname -r`), `modules.img` (ext4: what is to be
-    at /usr/lib/modules/RELEASE, decompressed) and `early/NN-NAME.ko`, to be loaded in this order.
+    It holds `vmlinuz`, `release` (the output of `uname -r`), `modules.img` (ext4: the content of
+    /usr/lib/modules/RELEASE, decompressed) and `early/NN-NAME.ko`, to be loaded in this order.
     """
     recipe = (RECIPE, kernel.suites, kernel.packages, kernel.arch, EARLY)
     return cache.entry(f"linux-{kernel.name}", recipe, lambda to: _fetch(kernel, to), 700)
@@ -37,9 +37,9 @@ def _fetch(kernel: Kernel, to: Path) -> None:
         modules = found[0]
         shutil.move(images[0], to / "vmlinuz")
         (to / "release").write_text(modules.name)
-        if packed := list(modules.rglob("*.ko.xz")):  # modprobe is slow at this in a guest
+        if packed := list(modules.rglob("*.ko.xz")):  # modprobe is slow to decompress in a guest
             command.run("xz", "-d", *packed)
-        base = Path(tmp, "base")  # depmod's idea of where modules are depends on its build
+        base = Path(tmp, "base")  # which of the two paths depmod uses depends on its build
         (base / "usr/lib/modules").mkdir(parents=True)
         (base / "lib").symlink_to("usr/lib")
         modules = Path(shutil.move(modules, base / "usr/lib/modules"))
@@ -68,7 +68,8 @@ def _download(kernel: Kernel, to: Path) -> list[Path]:
 
 
 def load_order(dep: str, builtin: str, wanted: Iterable[str]) -> list[str]:
-    """The files to load, in order, for these modules: modules.dep(5) and modules.builtin as text.
+    """Return the files to load, in order, for these modules; `dep` and `builtin` are the texts of modules.dep(5)
+    and modules.builtin.
 
     Raises VmtestError for a module that is neither a file nor built in.
     """
@@ -81,7 +82,7 @@ def load_order(dep: str, builtin: str, wanted: Iterable[str]) -> list[str]:
     for name in wanted:
         if name in files:
             file, others = files[name]
-            # what a module needs is listed from the nearest to the deepest
+            # a module's dependencies are listed from the nearest to the deepest
             order += [f for f in (*reversed(others), file) if f not in order]
         elif name not in built_in:
             raise VmtestError(f"the kernel has no module {name}, which a guest needs")
@@ -93,7 +94,7 @@ def _module(file: str) -> str:
 
 
 def ext4(tree: Path, image: Path) -> None:
-    """An image with what is in `tree`, to be mounted read-only."""
+    """Make an image of `tree`, to be mounted read-only."""
     room = int(cache.size_mb(tree) * 1.1) + 16
     options = ("-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-F")
     command.run("mke2fs", *options, "-d", tree, image, f"{room}M")

@@ -1,4 +1,4 @@
-"""The one list of kernels that pwru is tested on, and how a name on the command line finds them."""
+"""The one list of kernels that pwru is tested on, and the search by name."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from vmtest.arches import ARCHES, NATIVE
 from vmtest.errors import VmtestError
 
-# What every kernel here has: they are built with CONFIG_KPROBE_EVENTS, with ftrace and with BTF.
+# Every kernel here has these: it is built with CONFIG_KPROBE_EVENTS, ftrace and BTF.
 EVERYWHERE = ("kprobe", "fentry", "tracepoint")
-# Where tests run that do not have something else to say on each kernel, by their pytest marker: the oldest, the newest
-# and one between them are told apart by what pwru finds to read and to attach with.
+# The kernels for tests that need not run on all of them, by pytest marker. The oldest, the newest and one between them
+# differ in what pwru can read and in how it attaches.
 RUNS_ON = {"one_kernel": ("6.12",), "three_kernels": ("5.10", "6.12", "7.2")}
 
 
@@ -19,8 +19,8 @@ class Kernel:
     """One kernel of Debian's archive. The cloud flavour: small, and with BTF, kprobes and ftrace.
 
     `suites` are tried in order until one has all the `packages`: regular expressions for whole
-    package names, of which the newest version is taken. `backends` are those that work on it,
-    best first; every other one has to be refused.
+    package names, of which the newest version is used. `backends` are those that work on it,
+    best first; every other backend must be refused.
     """
 
     name: str
@@ -75,16 +75,16 @@ KERNELS = (
 
 
 def find(names: Iterable[str]) -> list[Kernel]:
-    """The kernels with these names, each once, in the order of the names; `all` stands for all of x86-64.
+    """Return the kernels with these names, each once, in the order of the names; `all` means every x86-64 kernel.
 
-    Raises VmtestError for an unknown name, with the nearest ones.
+    Raises VmtestError for an unknown name; the message has the nearest names.
     """
     by_name = {kernel.name: [kernel] for kernel in KERNELS}
     by_name["all"] = [kernel for kernel in KERNELS if kernel.arch == NATIVE]
-    found: dict[str, Kernel] = {}
+    selected: dict[str, Kernel] = {}
     for name in names:
         if name not in by_name:
             near = difflib.get_close_matches(name, by_name, n=3, cutoff=0.5) or by_name
-            raise VmtestError(f"no kernel {name!r} in vmtest/kernels.py; there is {', '.join(near)}")
-        found.update((kernel.name, kernel) for kernel in by_name[name])
-    return list(found.values())
+            raise VmtestError(f"no kernel {name!r} in vmtest/kernels.py; known: {', '.join(near)}")
+        selected.update((kernel.name, kernel) for kernel in by_name[name])
+    return list(selected.values())

@@ -1,4 +1,4 @@
-"""What a user would have installed, for the guest: the wheel of this checkout and its Python packages."""
+"""What a user would install, for the guest: the wheel of this checkout and the Python packages that it needs."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ SCRIPT = "#!/usr/bin/python3\nimport sys\n\nfrom {module} import {function}\n\ns
 
 
 def packages(arch: str = NATIVE) -> Path:
-    """The cache folder with `packages.img`: pwru's dependencies and those of its tests, installed by pip."""
+    """Return the cache folder with `packages.img`: the dependencies of pwru and of its tests, installed by pip."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     wanted = (*project["dependencies"], *TEST_PACKAGES)
     if arch == NATIVE:
@@ -51,9 +51,9 @@ def _install(wanted: tuple[str, ...], arch: str, to: Path) -> None:
 
 
 def wheel(arch: str = NATIVE) -> Path:
-    """The cache folder with the checkout's wheel, installed: `site/` and the command `bin/pwru`.
+    """Return the cache folder with the checkout's wheel, installed: `site/` and the command `bin/pwru`.
 
-    Raises VmtestError when the wheel cannot be built.
+    Raises VmtestError if the wheel cannot be built.
     """
     return cache.entry("wheel", (2, rootfs.PYTHON, arch, _digest()), lambda to: _build(arch, to), 20, quiet=True)
 

@@ -21,7 +21,7 @@ PACKAGES = (
     *("iputils-ping", "netcat-openbsd", "socat", "iperf3"),
     *("busybox-static", "kmod", "mount", "procps", "strace", "time", "tmux"),
 )
-# Of another architecture: what a trace needs.
+# For another architecture, only what a trace needs.
 FEW_PACKAGES = (
     *("python3", "libbpf1", "libpcap0.8t64"),
     *("iproute2", "nftables", "iputils-ping", "busybox-static", "kmod", "mount", "procps"),
@@ -30,10 +30,10 @@ LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr
 
 
 def root(arch: str = NATIVE) -> Path:
-    """The cache folder of the root, built if need be; building takes root's rights.
+    """Return the cache folder of the root, built if need be; building it requires root.
 
-    It holds `root.img`; the native one also, under `python`, the guest's own Python, to be run on the host by
-    `byte_compile`, and that of another architecture a `busybox` of it.
+    It holds `root.img`. The native one also has `python`, the guest's own Python, which `byte_compile` runs on the
+    host; that of another architecture has a `busybox` for it.
     """
     if arch == NATIVE:
         return cache.entry("root", (1, SUITE, NATIVE, PACKAGES, LEFT_OUT), _build, 1500)
@@ -46,7 +46,7 @@ def _build(to: Path) -> None:
 
 
 def _extract(arch: str, to: Path) -> None:
-    """Packages unpacked, but not configured: their scripts do not run on this machine."""
+    """Unpack packages without configuring them: their scripts cannot run on this machine."""
     with _debian(to, arch, FEW_PACKAGES, "--variant=extract", "--include=?essential") as tree:
         for name in ("passwd", "group"):
             shutil.copy(tree / f"usr/share/base-passwd/{name}.master", tree / "etc" / name)
@@ -55,9 +55,9 @@ def _extract(arch: str, to: Path) -> None:
 
 @contextmanager
 def _debian(to: Path, arch: str, packages: tuple[str, ...], *options: str) -> Iterator[Path]:
-    """A tree with these packages, to be changed; afterwards it is an image."""
+    """Yield a tree with these packages, to be changed; afterwards make an image of it."""
     if os.geteuid() != 0:
-        raise VmtestError("the guest's root is not built yet, which takes root: run this as root once")
+        raise VmtestError("the guest's root image must be built once: run this as root")
     cache.say(f"building the guest's root, Debian {SUITE} ({arch}) with {len(packages)} packages …")
     with tempfile.TemporaryDirectory(dir=to) as tmp:
         tree = Path(tmp, "tree")
@@ -89,10 +89,10 @@ def _take_python(tree: Path, to: Path) -> None:
 
 
 def byte_compile(tree: Path, at: str) -> None:
-    """Compile what is in `tree` with the guest's Python; in the guest it will be at the path `at`.
+    """Compile the modules in `tree` with the guest's Python; `at` is the path of `tree` in the guest.
 
-    Compiling in the guest would take seconds at each start. The code is not checked against the
-    source's time later, since images and archives change it.
+    Compiling in the guest would take seconds at each start. The compiled code is not checked against
+    the times of the sources later, since images and archives change them.
     """
     home = root() / "python"
     [loader] = home.glob("ld-linux*")

@@ -1,4 +1,4 @@
-"""The README's table of kernels and backends, made from the list of kernels."""
+"""The README's table of kernels and backends, generated from the list of kernels."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ BEGIN, END = "<!-- made by `make support`, from vmtest/kernels.py -->\n", "<!-- 
 
 
 def table() -> str:
-    """A row for each kernel, a column for each backend, best first; in Markdown."""
+    """Return a Markdown table with one row per kernel and one column per backend, best first."""
     rows = [
         ["Linux", "of", *(f"`{name}`" for name in BACKENDS)],
         [*["---"] * 2, *[":-:"] * len(BACKENDS)],
@@ -23,9 +23,9 @@ def table() -> str:
 
 
 def put(text: str) -> str:
-    """The README's text with the table between its markers as it has to be. Raises VmtestError when they are gone."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    """Return the README's text with the current table between its markers. Raises VmtestError if they are missing."""
+    before, begin, from_table = text.partition(BEGIN)
+    _, end, after = from_table.partition(END)
     if not end:
         raise VmtestError(f"{README.name} lacks the markers of its table of kernels: {BEGIN.strip()} … {END.strip()}")
     return before + begin + table() + end + after
