@@ -1,4 +1,4 @@
-# What a person or CI runs; each target does its own set-up. The BPF object has its own bpf/Makefile.
+# Targets for people and CI; each does its own set-up. The BPF object has a Makefile of its own, bpf/Makefile.
 
 PYTHON ?= python3
 KERNELS ?= all
@@ -10,22 +10,22 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 
 help:
-	@echo "make demo          trace a dropped packet, here or in a guest"
-	@echo "make test          all tests: unit, on this machine, in guests"
+	@echo "make demo          trace a dropped packet, on this machine or in a guest"
+	@echo "make test          all tests: unit tests, on this machine, in guests"
 	@echo "make test-unit     the tests that need no guest"
-	@echo "make test-native   tracepoints of this machine, if it lets them be traced"
-	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …', all by default"
-	@echo "make test-arm64    every backend in an arm64 guest (make test only checks the object)"
-	@echo "make fuzz          the tests of what may come in damaged, 100 000 cases each; 20 minutes"
+	@echo "make test-native   trace this machine's own tracepoints, if it allows that"
+	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …' (default: all)"
+	@echo "make test-arm64    every backend in an arm64 guest (make test only checks the BPF object)"
+	@echo "make fuzz          the tests of damaged input, 100 000 cases each; 20 minutes"
 	@echo "make lint          style and types: ruff, mypy"
 	@echo "make build         the BPF object and a Python environment in .venv"
 	@echo "make wheel         dist/: a wheel for this machine and the source distribution"
-	@echo "make support       the README's table of kernels and backends"
-	@echo "make bench         measure against the Go tool, in guests, and lines/s here; 40 minutes"
-	@echo "make conformance   trace the same traffic by this and by the Go tool, in guests; ARGS=--write keeps the report"
-	@echo "make clean         remove what the above made here; guests stay in ~/.cache/pwru"
+	@echo "make support       write the README's table of kernels and backends"
+	@echo "make bench         measure beside the Go tool in guests, and lines/s on this machine; 40 minutes"
+	@echo "make conformance   compare the output with the Go tool's, in guests; ARGS=--write keeps the report"
+	@echo "make clean         remove what these targets made here; guests stay in ~/.cache/pwru"
 	@echo
-	@echo "ARGS='-k drop -x' is handed to pytest or to the benchmark. $(VENV)/python -m vmtest runs any command in a guest."
+	@echo "ARGS='-k drop -x' is passed to pytest or to the benchmark. $(VENV)/python -m vmtest runs any command in a guest."
 
 demo: root build guest-packages
 	@scripts/packages "for the demo's network" iproute2 nftables iputils-ping
@@ -85,7 +85,7 @@ clean:
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 root:
-	@[ "$$(id -u)" = 0 ] || { echo "this traces the kernel and makes network namespaces: run it as root" >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { echo "tracing the kernel and making network namespaces require root" >&2; exit 1; }
 
 build-packages:
 	@scripts/packages "to build the BPF object and run Python" \
