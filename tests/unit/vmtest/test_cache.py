@@ -1,4 +1,4 @@
-"""Entries of the cache are complete or not there."""
+"""Entries of the cache are complete or missing."""
 
 import threading
 import time

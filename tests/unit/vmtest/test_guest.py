@@ -1,4 +1,4 @@
-"""What a guest is made of and how its console is read."""
+"""The parts of a guest, its command line, and how its console is read."""
 
 import itertools
 import os
@@ -100,7 +100,7 @@ def test_the_initramfs_is_one_that_cpio_reads(tmp_path: Path) -> None:
     assert (to / "job/pwru/link").readlink() == Path("run")
 
 
-def test_each_line_of_a_stream_is_told_when_it_is_complete() -> None:
+def test_each_line_of_a_stream_is_reported_once_complete() -> None:
     lines: list[str] = []
     stream = Stream(None, lines.append)
     writer = os.dup(stream.writer)  # the one that QEMU has

@@ -1,4 +1,4 @@
-"""The command line of the guest harness, as far as no guest starts."""
+"""The command line of the guest harness, without starting a guest."""
 
 import subprocess
 import sys
@@ -85,7 +85,7 @@ def test_an_error_is_one_line(arguments: list[str], message: str) -> None:
         ("", []),
         ("tests/kernel/test_a.py ..", []),
         ("tests/kernel/test_a.py ..s [ 10%]\ntests/kernel/test_b.py ...", ["tests/kernel/test_a.py"]),
-        (  # a file of two lines is through when the next has begun
+        (  # a file with two lines is finished once the next has begun
             "tests/kernel/test_a.py .. [ 10%]\n.x. [ 20%]\ntests/kernel/test_b.py ",
             ["tests/kernel/test_a.py"],
         ),

@@ -1,4 +1,4 @@
-"""The README says of kernels and backends what the list of kernels says."""
+"""The README's table of kernels and backends agrees with the list of kernels."""
 
 import pytest
 
