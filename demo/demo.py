@@ -1,4 +1,4 @@
-"""`make demo`: the main job on real traffic, on this machine's kernel, and in a guest where it refuses."""
+"""`make demo`: trace real traffic on this machine's kernel, and in a guest if it only lets tracepoints be traced."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def say(text: str) -> None:
 
 def main() -> int:
     release = Path("/proc/sys/kernel/osrelease").read_text().strip()
-    say(f"A connection to a port that the firewall drops, traced on this machine (Linux {release})")
+    say(f"A connection to a port that a firewall rule drops, on this machine (Linux {release})")
     status = subprocess.run([sys.executable, SCENARIO], cwd=ROOT, check=False).returncode
     if status != TRACEPOINTS_ONLY:
         return status
-    say(f"This kernel lets tracepoints be traced only: the drop, and its reason. The whole way, in a guest ({KERNEL}):")
+    say(f"This kernel lets only tracepoints be traced. The same in a guest (Linux {KERNEL}), function by function")
     return subprocess.run(
         [sys.executable, "-m", "vmtest", KERNEL, "--", "python3", f"/pwru/{SCENARIO}"], cwd=ROOT, check=False
     ).returncode

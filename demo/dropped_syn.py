@@ -62,7 +62,7 @@ def trace(network: Network, pcap_filter: str) -> int:
                     connect(network)
                 elif status == 1 and DROP.search(line):
                     status = TRACEPOINTS_ONLY if "tracepoint:" in line else 0
-                    tracer.send_signal(signal.SIGINT)  # what is left to print still comes
+                    tracer.send_signal(signal.SIGINT)  # it still prints what is queued
         except BaseException:
             tracer.kill()
             raise
