@@ -34,11 +34,13 @@ def connect(network: Network) -> None:
     """Try once to connect, in a process of its own in the sender's namespace."""
     if os.fork():
         return
-    enter(network.client)
-    client = socket.socket()
-    client.settimeout(0.5)
-    client.connect_ex((network.destination, PORT))
-    os._exit(0)
+    try:
+        enter(network.client)
+        client = socket.socket()
+        client.settimeout(0.5)
+        client.connect_ex((network.destination, PORT))
+    finally:
+        os._exit(0)  # the network is the parent's to remove
 
 
 def main() -> int:
@@ -69,6 +71,11 @@ def trace(network: Network, pcap_filter: str) -> int:
         return tracer.wait() or status
 
 
+def late(*_: object) -> None:
+    raise SystemExit(f"not finished after {SECONDS} s")  # unwinds, so that the network is removed
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGALRM, late)
     signal.alarm(SECONDS)
     sys.exit(main())
