@@ -1,4 +1,4 @@
-"""How fast records become lines, on this machine itself: no kernel is traced, the records are made here.
+"""The rate at which records become lines, on this machine itself: no kernel is traced, the records are made here.
 
 They resemble the trace of a busy machine: packets of many flows pass through 60 functions on several CPUs at once,
 lengths and interfaces change, processes alternate, and the address of an skb is reused once it is free.

@@ -46,8 +46,8 @@ class Trace:
         self._reader.start()
         self._ready_or_ended.wait()
         if not self.ready:
-            said = "; ".join(line for _, line in self.messages[-3:])
-            raise RuntimeError(f"{self._command[0]} ended with status {self._process.wait()}: {said}")
+            last = "; ".join(line for _, line in self.messages[-3:])
+            raise RuntimeError(f"{self._command[0]} ended with status {self._process.wait()}: {last}")
         return self
 
     def _read(self) -> None:

@@ -1,4 +1,4 @@
-"""What the harness reports to whoever called it: one line, no traceback."""
+"""The exception of the harness; command lines print it as one line, without a traceback."""
 
 
 class VmtestError(Exception):

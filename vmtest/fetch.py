@@ -30,11 +30,11 @@ def _fetch(kernel: Kernel, to: Path) -> None:
         debs.mkdir()
         for package in _download(kernel, debs):
             command.run("dpkg-deb", "-x", package, tree)
-        found = [*tree.glob("lib/modules/*"), *tree.glob("usr/lib/modules/*")]
-        images = [file for top in (tree / "boot", *found) for file in top.glob("vmlinuz*")]
-        if len(found) != 1 or len(images) != 1:
+        trees = [*tree.glob("lib/modules/*"), *tree.glob("usr/lib/modules/*")]
+        images = [file for top in (tree / "boot", *trees) for file in top.glob("vmlinuz*")]
+        if len(trees) != 1 or len(images) != 1:
             raise VmtestError(f"the packages of Linux {kernel.name} do not hold one kernel and its modules")
-        modules = found[0]
+        modules = trees[0]
         shutil.move(images[0], to / "vmlinuz")
         (to / "release").write_text(modules.name)
         if packed := list(modules.rglob("*.ko.xz")):  # modprobe is slow to decompress in a guest

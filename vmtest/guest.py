@@ -67,7 +67,7 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """What a command did in a guest.
+    """The outcome of a command in a guest.
 
     `status` is its exit status, or TIMED_OUT or FAILED with the reason in `error`. `boot` is the
     time in seconds until the command started, `seconds` the whole time. Of a stream that was echoed,
@@ -127,9 +127,9 @@ def run(
         if streams["status"].first or boot == BOOTS or not (complaint := complaints(console)):
             break
         cache.say(f"Linux {kernel.name}: {complaint[0]} before the command began; booting again")
-    said = streams["status"].text()
-    status, error = _verdict(said, error, console)
-    if out is not None and _exit_status(said) is not None:
+    reported = streams["status"].text()
+    status, error = _verdict(reported, error, console)
+    if out is not None and _exit_status(reported) is not None:
         _unpack(streams["files"].kept, out)
     log = LOGS / f"console-{kernel.name}.log" if status else None
     if log:
@@ -202,7 +202,7 @@ def _environment(kernel: Kernel) -> str:
     size = shutil.get_terminal_size()
     values = {
         "VMTEST_KERNEL": kernel.name,
-        # the product before the checkout, which is there for its tests and tools
+        # the product before the checkout, which has the tests and tools
         "PYTHONPATH": "/opt/pwru:/opt/packages:/pwru",
         "PYTHONSAFEPATH": "1",  # else `python -m` in /pwru takes the checkout instead of the product
         "PYTEST_ADDOPTS": "--import-mode=importlib -p no:cacheprovider "  # so would pytest
@@ -213,9 +213,9 @@ def _environment(kernel: Kernel) -> str:
     return "".join(f"export {name}='{value}'\n" for name, value in values.items())
 
 
-def _verdict(said: str, error: str | None, console: str) -> tuple[int, str | None]:
-    """Return the status and the error of a run, whose port `status` said this."""
-    status = _exit_status(said)
+def _verdict(reported: str, error: str | None, console: str) -> tuple[int, str | None]:
+    """Return the status and the error of a run, whose port `status` got `reported`."""
+    status = _exit_status(reported)
     if error and error.startswith("timed out"):
         return TIMED_OUT, error
     if complaint := complaints(console):
@@ -225,8 +225,8 @@ def _verdict(said: str, error: str | None, console: str) -> tuple[int, str | Non
     return (FAILED, "the guest ended without an exit status of the command") if status is None else (status, None)
 
 
-def _exit_status(said: str) -> int | None:
-    ended = re.search(r"^exit (\d+)$", said, re.MULTILINE)
+def _exit_status(reported: str) -> int | None:
+    ended = re.search(r"^exit (\d+)$", reported, re.MULTILINE)
     return int(ended[1]) if ended else None
 
 

@@ -1,4 +1,4 @@
-"""What a user would install, for the guest: the wheel of this checkout and the Python packages that it needs."""
+"""The product in a guest, as a user would install it: the wheel of this checkout and its Python packages."""
 
 import hashlib
 import os
