@@ -24,95 +24,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import IO, Any, Self
+from typing import IO, Self
 
 import pytest
 
-from .conftest import BACKENDS, KERNEL, PATIENCE, Network, Trace, sh
-from .test_stop import hits, ids, wait_for
+from vmtest.network import Network, inside, sh
+from vmtest.udp import PORT, Udp
 
-Start = Callable[..., Trace]
+from .backends import BACKENDS, KERNEL, each_function_backend
+from .leftovers import PATIENCE, hits, ids, wait_for
+from .tracing import Start, Trace
 
-PORT = 9999
-MOST_IN_FLIGHT = 500  # net.core.netdev_max_backlog is 1000
 PIPE_SIZE = 1 << 16
 
 each_kind = pytest.mark.parametrize("backend", dict.fromkeys((BACKENDS[0], "kprobe", "tracepoint")))
-
-
-# --- packets ---
-
-
-@contextlib.contextmanager
-def inside(netns: str) -> Iterator[None]:
-    """This thread is in the network namespace; what it opens there stays there."""
-    setns = ctypes.CDLL(None, use_errno=True).setns
-    with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{netns}") as there:
-        assert setns(there.fileno(), 0) == 0
-        try:
-            yield
-        finally:
-            assert setns(home.fileno(), 0) == 0
-
-
-class Udp:
-    """Datagrams from the client to a port where nobody listens; all of them arrive, as the server's kernel counts."""
-
-    def __init__(self, network: Network) -> None:
-        self._to = (network.destination, PORT)
-        with inside(network.server):
-            self._snmp = open("/proc/thread-self/net/snmp")  # noqa: SIM115
-        self._network = network
-        self._socket = self._bound(7777)
-
-    def close(self) -> None:
-        self._snmp.close()
-        self._socket.close()
-
-    def _bound(self, port: int) -> socket.socket:
-        with inside(self._network.client):
-            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        s.bind(("", port))
-        return s
-
-    def _received(self) -> int:
-        self._snmp.seek(0)
-        names, values = (line.split() for line in self._snmp if line.startswith("Udp: "))
-        return int(values[names.index("NoPorts")])
-
-    def send(self, count: int) -> None:
-        before = self._received()
-        for number in range(count):
-            if number % MOST_IN_FLIGHT == 0:
-                self._wait_until_received(before + number)
-            self._socket.sendto(bytes(64), self._to)
-        self._wait_until_received(before + count)
-
-    def _wait_until_received(self, count: int) -> None:
-        wait_for(lambda: self._received() >= count)
-
-    def flood(self, senders: int, count: int) -> None:
-        """As many from each of the ports 7001, 7002 …, all at once, every other one on the other CPU."""
-        some = MOST_IN_FLIGHT // senders
-        with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(self._bound(7001 + number)) for number in range(senders)]
-            pool = stack.enter_context(ThreadPoolExecutor(senders))
-
-            def send(number: int) -> None:
-                os.sched_setaffinity(0, {number % 2})
-                for _ in range(some):
-                    sockets[number].sendto(bytes(64), self._to)
-
-            for _ in range(count // some):
-                before = self._received()
-                list(pool.map(send, range(senders)))
-                self._wait_until_received(before + senders * some)
-
-
-@pytest.fixture
-def udp(network: Network) -> Iterator[Udp]:
-    with contextlib.closing(Udp(network)) as u:
-        yield u
 
 
 def once_each(backend: str = BACKENDS[0]) -> tuple[str, ...]:
@@ -154,12 +79,6 @@ class Programs:
             + sum(int(link.get("missed", 0)) for link in links)
             + sum(int(line.split()[-1]) for line in profile)
         )
-
-
-def account(trace: Trace) -> dict[str, Any]:
-    """The last line on stderr, with --output-json."""
-    found: dict[str, Any] = json.loads(trace.err.splitlines()[-1])
-    return found
 
 
 # --- a ring buffer that is too small ---
@@ -302,7 +221,7 @@ def test_ctrl_c_with_a_reader_that_has_stopped(strict: bool, piped: Callable[...
         trace.read_to_the_end()
     objects = trace.objects()
     assert len(objects) > 100
-    said = account(trace)
+    said = trace.account()
     assert said["events"] == len(objects)
     assert said["lost"] == {"ring_buffer_full": 0, "ring_buffer_busy": 0, "probe_missed": 0}
     assert said["not_printed"] == 3 * count - len(objects) > 0
@@ -367,7 +286,7 @@ def test_strict_and_json(pwru: Start, udp: Udp) -> None:
             lost = 3 * count - fit
             assert trace.stop() == (3 if lost else 0)
         assert len(trace.objects()) == fit
-        assert account(trace) == {
+        assert trace.account() == {
             "events": fit,
             "packets": len({event["skb"] for event in trace.objects()}),
             "lost": {"ring_buffer_full": lost, "ring_buffer_busy": 0, "probe_missed": 0},
@@ -384,7 +303,7 @@ def test_what_comes_after_the_limit(pwru: Start, udp: Udp) -> None:
         trace.process.send_signal(signal.SIGCONT)
         assert trace.process.wait(PATIENCE) == 0
     assert len(trace.objects()) == limit
-    said = account(trace)
+    said = trace.account()
     assert (said["events"], said["not_printed"]) == (limit, 3 * count - limit)
 
 
@@ -455,7 +374,7 @@ def look_into_an_empty_map() -> None:
     os.close(fd)
 
 
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "tracepoint"])
+@each_function_backend
 def test_what_the_kernel_does_not_run_is_told(backend: str, network: Network, pwru: Start) -> None:
     """As the kernel counts it: by program, by link, or by kprobe."""
     if KERNEL and (KERNEL.name == "5.10" or (KERNEL.name, backend) == ("6.1", "kprobe")):
@@ -473,7 +392,7 @@ def test_what_the_kernel_does_not_run_is_told(backend: str, network: Network, pw
             interrupt(work)
         assert missed
         assert trace.stop() == 3
-    assert account(trace) == {
+    assert trace.account() == {
         "events": 0,
         "packets": 0,
         "lost": {"ring_buffer_full": 0, "ring_buffer_busy": 0, "probe_missed": missed},

@@ -6,14 +6,19 @@ They trace the same pings at the same time, so a packet has the same address for
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import ExitStack
+
+import pytest
 
 from pwru.kernel.functions import drop_blacklisted
 from pwru.live.backends import Sites
 from pwru.live.backends.trampoline import split
-from tests.kernel.conftest import BACKENDS, Network, Trace
-from tests.kernel.test_stop import nothing_left  # noqa: F401  (a fixture)
+from vmtest.network import Network
+
+from .backends import BACKENDS
+from .tracing import Start, Trace
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 # Enough for a way from end to end, few enough for backends that attach to one at a time.
 FUNCTIONS = (
@@ -23,7 +28,7 @@ FUNCTIONS = (
 SIZES = (100, 200, 300)
 
 
-def test_backends_agree(network: Network, pwru: Callable[..., Trace]) -> None:
+def test_backends_agree(network: Network, pwru: Start) -> None:
     names = [name for name in BACKENDS if name != "tracepoint"]
     with ExitStack() as stack:
         traces = {

@@ -11,32 +11,20 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pwru import libbpf
-from pwru.kernel.btf import FUNC, VMLINUX, vmlinux_btf
+from pwru.kernel.btf import VMLINUX
 from pwru.live import backends as probes
+from vmtest.network import Network
+from vmtest.udp import send_udp
 
-from .conftest import (
-    BACKENDS,
-    KERNEL,
-    Network,
-    Trace,
-    connect,
-    fails,
-    funcs,
-    in_order,
-    netns_inode,
-    send_udp,
-    send_udp6,
-)
-
-Start = Callable[..., Trace]
+from .backends import BACKENDS, KERNEL, btf, drop_function, each_backend, few_functions
+from .packets import connect, netns_inode, send_udp6
+from .tracing import Start, fails, funcs, in_order
 
 
 def _not_here() -> str | None:
@@ -63,29 +51,10 @@ def _can_be_traced() -> None:
         pytest.exit(f"nothing is traced on the machine itself: {why}", returncode=0)
 
 
-btf = cache(vmlinux_btf)
 LACKS = {
     "kprobe-multi": r"without CONFIG_FPROBE|older than kprobe-multi links \(Linux 5\.18\)",
     "fentry-multi": r"older than .*\(Linux 7\.2\)",
 }
-
-each_backend = pytest.mark.parametrize("backend", BACKENDS)
-
-
-@cache
-def drop_function() -> str:
-    """Commits c504e5c2f964 ("net: skb: introduce kfree_skb_reason()"), in v5.17, and ba8de796baf4 ("net: introduce
-    sk_skb_reason_drop function"), in v6.11."""
-    newest_first = ("sk_skb_reason_drop", "kfree_skb_reason", "kfree_skb")
-    return next(name for name in newest_first if btf().find(name, FUNC))
-
-
-def some(backend: str) -> tuple[str, ...]:
-    """By this backend, at few enough places that single probes are attached in a moment."""
-    if backend == "tracepoint":
-        return "--backend", backend
-    functions = "__ip_local_out|ip6_output|ip_rcv|ipv6_rcv|ip_local_deliver|ip6_input|nf_hook_slow"
-    return "--backend", backend, "--filter-func", f"{functions}|{drop_function()}"
 
 
 def names(way: list[str]) -> list[str]:
@@ -122,7 +91,7 @@ def test_the_best_is_taken(pwru: Start) -> None:
 @each_backend
 def test_a_ping_in_text_and_json(network: Network, pwru: Start, backend: str) -> None:
     """Both at once, so that they see the very same hits; request and answer are each one skb from end to end."""
-    arguments = (*some(backend), f"icmp and host {network.source}")
+    arguments = (*few_functions(backend), f"icmp and host {network.source}")
     way = (
         ["tracepoint:net_dev_queue", "tracepoint:net_dev_start_xmit", "tracepoint:netif_receive_skb"]
         if backend == "tracepoint"
@@ -164,7 +133,7 @@ def test_a_dropped_syn(network: Network, firewall: int, pwru: Start, backend: st
     """From the sender to the drop, reason included."""
     address = network.destination if family == "ipv4" else network.destination6
     drops = "tracepoint:kfree_skb" if backend == "tracepoint" else drop_function()
-    with pwru(*some(backend), f"dst host {address} and tcp dst port {firewall}") as trace:
+    with pwru(*few_functions(backend), f"dst host {address} and tcp dst port {firewall}") as trace:
         connect(network, address, firewall)
         trace.wait_for_func(f" {drops}")
         assert trace.stop() == 0
@@ -192,7 +161,7 @@ def test_a_dropped_syn(network: Network, firewall: int, pwru: Start, backend: st
 @each_backend
 def test_udp_by_ipv6(network: Network, pwru: Start, backend: str) -> None:
     """One packet, to a port where nobody listens: one skb, one tuple, from one namespace to the other."""
-    with pwru(*some(backend), f"udp and dst host {network.destination6}") as trace:
+    with pwru(*few_functions(backend), f"udp and dst host {network.destination6}") as trace:
         send_udp6(network)
         trace.wait_for_func(r" tracepoint:(kfree|consume)_skb" if backend == "tracepoint" else f" {drop_function()}")
         assert trace.stop() == 0
@@ -214,8 +183,8 @@ def test_udp_by_ipv6(network: Network, pwru: Start, backend: str) -> None:
 @each_backend
 def test_what_does_not_match_is_not_printed(network: Network, pwru: Start, backend: str) -> None:
     with (
-        pwru(*some(backend), "host 192.0.2.77 or arp host 192.0.2.77") as silent,
-        pwru(*some(backend), f"icmp and host {network.destination}") as witness,
+        pwru(*few_functions(backend), "host 192.0.2.77 or arp host 192.0.2.77") as silent,
+        pwru(*few_functions(backend), f"icmp and host {network.destination}") as witness,
     ):
         network.ping()
         witness.wait_for_func(r" (ip_rcv|tracepoint:netif_receive_skb)\n")

@@ -7,14 +7,14 @@ import os
 import re
 import resource
 import subprocess
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from pwru.live.backends import BACKENDS
 
-from .conftest import PATIENCE, Trace, fails
+from .leftovers import PATIENCE
+from .tracing import Start, fails
 
 
 def check(*arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -33,9 +33,7 @@ def report() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_backend_works_or_is_refused_for_that_reason(
-    backend: str, report: dict[str, Any], pwru: Callable[..., Trace]
-) -> None:
+def test_a_backend_works_or_is_refused_for_that_reason(backend: str, report: dict[str, Any], pwru: Start) -> None:
     found = report["backends"][backend]
     if found["works"]:
         only = () if backend == "tracepoint" else ("--filter-func=ip_rcv",)
@@ -45,7 +43,7 @@ def test_a_backend_works_or_is_refused_for_that_reason(
         assert f"{backend}: {found['detail']}" in fails(f"--backend={backend}")
 
 
-def test_the_first_that_works_is_taken(report: dict[str, Any], pwru: Callable[..., Trace]) -> None:
+def test_the_first_that_works_is_taken(report: dict[str, Any], pwru: Start) -> None:
     taken = [name for name, found in report["backends"].items() if "taken unless" in found["detail"]]
     assert taken == [next(name for name, found in report["backends"].items() if found["works"])]
     with pwru("--filter-func=ip_rcv") as trace:

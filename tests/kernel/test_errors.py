@@ -5,7 +5,6 @@ What can be wrong without a kernel is in tests/unit/test_errors.py; signals and 
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -16,86 +15,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from pwru import libbpf
-from tests.kernel.conftest import PATIENCE, Network, Trace, sh
-from tests.kernel.test_stop import (
-    NARROW,
-    PROMPT,
-    ids,
-    nothing_left,  # noqa: F401  (a fixture, for each test here, too)
-    wait_for,
-)
+from vmtest.network import Network, sh
 
-pytestmark = pytest.mark.one_kernel
+from .backends import NARROW
+from .leftovers import PATIENCE, PROMPT, wait_for
+from .refusals import NO_BTF, NO_TRACEFS, OBJECT, PACKAGE, VMLINUX, newest_program, refused, run, working
 
-# The installed product, which is not what pytest imports as `pwru`.
-PACKAGE = Path(sh(sys.executable, "-c", "import pwru; print(pwru.__path__[0])").stdout.strip())
-OBJECT = PACKAGE / "pwru.bpf.o"
-VMLINUX = Path("/sys/kernel/btf/vmlinux")
-NO_BTF = "mount -t tmpfs none /sys/kernel/btf"
-NO_TRACEFS = "mount -t tmpfs none /sys/kernel/tracing; mount -t tmpfs none /sys/kernel/debug"
-
-
-def elsewhere(before: str, *command: str) -> tuple[str, ...]:
-    """The command in a mount namespace of its own, changed by these lines of shell."""
-    return ("unshare", "--mount", "sh", "-ec", f'{before}\nexec "$@"', "sh", *command) if before else command
-
-
-def run(*command: str, before: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        elsewhere(before, *command), capture_output=True, text=True, timeout=PATIENCE / 4, check=False, errors="replace"
-    )
-
-
-def refused(*command: str, before: str = "", loads: bool = False) -> str:
-    """The line that this command ends with: status 1, and that is all. `loads`: BPF programs were tried before."""
-    newest = newest_program()
-    done = run(*command, before=before)
-    assert "Traceback" not in done.stderr, done.stderr
-    assert (done.returncode, done.stdout) == (1, ""), done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.isprintable()
-    assert line.startswith("pwru: ")
-    assert len(line) < 400
-    # Ids of programs are not used again, so this is how many there were in between.
-    assert loads or newest_program() == newest + 1, "a program was loaded before the error was found"
-    return line
-
-
-def newest_program() -> int:
-    """The id of a program that is loaded for this."""
-    fd = libbpf.prog_load(libbpf.BPF_PROG_TYPE_KPROBE, bytes((0xB7, *bytes(7), 0x95, *bytes(7))))
-    try:
-        return max(ids("prog"))
-    finally:
-        os.close(fd)
+pytestmark = [pytest.mark.one_kernel, pytest.mark.usefixtures("nothing_left")]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _libbpf_has_tried_what_the_kernel_can() -> None:
     """At its first load it loads programs of its own, to see what works."""
     newest_program()
-
-
-@contextmanager
-def working(folder: Path, *arguments: str, before: str = "") -> Iterator[Trace]:
-    """A trace in a changed place, all the way to its ordinary end."""
-
-    class There(Trace):
-        def __enter__(self) -> Self:
-            with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
-                self.process = subprocess.Popen(elsewhere(before, "pwru", *self.arguments), stdout=out, stderr=err)
-            self.wait_for(lambda: "Listening for events.." in self.err)
-            return self
-
-    with There(folder, arguments) as trace:
-        yield trace
-        assert trace.stop() == 0
 
 
 # --- permissions ---

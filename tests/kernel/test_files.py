@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import gzip
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .conftest import LINE, Network, Trace, send_udp
+from vmtest.network import Network
+from vmtest.udp import send_udp
+
+from .tracing import LINE, Start
 
 FILTER = ("udp and dst port 9999",)
 
 
 @pytest.mark.one_kernel
 @pytest.mark.parametrize("json", [False, True], ids=["text", "json"])
-def test_rotation(network: Network, pwru: Callable[..., Trace], tmp_path: Path, json: bool) -> None:
+def test_rotation(network: Network, pwru: Start, tmp_path: Path, json: bool) -> None:
     """Each line is in one file, whole, and there are as many as the trace says."""
     path = tmp_path / "trace.log"
     flags = [f"--output-file={path}", "--output-file-max-size=1", "--output-file-compress", f"--output-json={json}"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable
 from contextlib import ExitStack
 from subprocess import PIPE
 
@@ -27,8 +26,11 @@ from tests.unit.filter.packet.test_verdicts import (  # noqa: F401  (fixtures an
     test_memory_is_zero_at_first,
     test_programs,
 )
+from vmtest.network import Network, sh
+from vmtest.udp import send_udp
 
-from .conftest import Network, Trace, connect, fails, send_udp, sh
+from .packets import connect
+from .tracing import Start, Trace, fails
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ FLAGS: dict[tuple[str, ...], set[str]] = {
 
 
 @pytest.mark.three_kernels
-def test_flags_that_are_joined_to_the_filter(network: Network, pwru: Callable[..., Trace]) -> None:
+def test_flags_that_are_joined_to_the_filter(network: Network, pwru: Start) -> None:
     """Each lets pass what it names, and nothing else of the same traffic."""
     with ExitStack() as stack:
         traces = {flags: stack.enter_context(pwru("--filter-func=ip_rcv|ipv6_rcv", *flags)) for flags in FLAGS}
@@ -78,7 +80,7 @@ def test_flags_that_are_joined_to_the_filter(network: Network, pwru: Callable[..
 
 
 @pytest.mark.three_kernels
-def test_by_process(network: Network, pwru: Callable[..., Trace]) -> None:
+def test_by_process(network: Network, pwru: Start) -> None:
     """Two processes send; of each filter only one is seen."""
     with subprocess.Popen(
         ["ip", "netns", "exec", network.client, "python3", "-c", ONE_PACKET], stdin=PIPE, stdout=PIPE, text=True
@@ -111,7 +113,7 @@ socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"", ("10.9.0.2", 7777))
 
 
 @pytest.mark.three_kernels
-def test_drop_reasons(network: Network, firewall: int, pwru: Callable[..., Trace]) -> None:
+def test_drop_reasons(network: Network, firewall: int, pwru: Start) -> None:
     """A firewall drops, and a socket is missing: each reason alone, both, and any. What arrives is in none of them."""
     known = Sites().drop_reasons
     wanted = {"any": {"NETFILTER_DROP", "NO_SOCKET"} if known else {""}}
@@ -151,7 +153,7 @@ for vid in (10, 11):
 
 
 @pytest.mark.three_kernels
-def test_vlan(network: Network, pwru: Callable[..., Trace]) -> None:
+def test_vlan(network: Network, pwru: Start) -> None:
     """A tag in the packet's bytes, and one that the skb has by itself until the hardware puts it there."""
     for vid in (10, 11):
         link = ("link", "v0", "name", f"v0.{vid}", "type", "vlan", "id", f"{vid}")
@@ -217,7 +219,7 @@ for protocol, priority in ((0x0800, 0), (0x0800, 2), (0x0800, 3), (0x1234, 2)):
 
 
 @pytest.mark.three_kernels
-def test_the_tuple_behind_a_tag(network: Network, pwru: Callable[..., Trace]) -> None:
+def test_the_tuple_behind_a_tag(network: Network, pwru: Start) -> None:
     """As it comes in the network header is at the tag, whose priority looks like a version of IP."""
     with pwru("--filter-func=skb_vlan_untag", "vlan 5") as trace:
         network.python(network.client, PRIORITIES)
@@ -227,7 +229,7 @@ def test_the_tuple_behind_a_tag(network: Network, pwru: Callable[..., Trace]) ->
 
 
 @pytest.mark.three_kernels
-def test_a_link_layer_that_is_not_there_yet(network: Network, pwru: Callable[..., Trace]) -> None:
+def test_a_link_layer_that_is_not_there_yet(network: Network, pwru: Start) -> None:
     """What a filter says of it does not hold, which is no more than a part of the filter."""
     # Whether `ether host` holds is known where the header is.
     both, late = {"__ip_local_out", "dev_hard_start_xmit"}, {"dev_hard_start_xmit"}
@@ -260,7 +262,7 @@ TUNNELS = {
 
 @pytest.mark.three_kernels
 @pytest.mark.parametrize("kind", TUNNELS)
-def test_tunnel(network: Network, pwru: Callable[..., Trace], kind: str) -> None:
+def test_tunnel(network: Network, pwru: Start, kind: str) -> None:
     """What is in it: a ping and a UDP packet of 28 bytes from IP on. A ping by itself is in none."""
     ends = (
         (network.client, network.source, network.destination),

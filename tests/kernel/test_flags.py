@@ -6,14 +6,16 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .conftest import PATIENCE, Network, Trace, send_udp, sh
+from vmtest.network import Network, sh
+from vmtest.udp import send_udp
 
-Start = Callable[..., Trace]
+from .leftovers import PATIENCE
+from .tracing import Start
 
 pytestmark = pytest.mark.three_kernels
 

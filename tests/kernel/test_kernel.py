@@ -1,4 +1,4 @@
-"""pwru.kernel on the kernel that is booted here: what the files of one kernel say about another's is no proof."""
+"""pwru.kernel on the booted kernel; test_vmlinux.py beside it runs the tests of BTF on this kernel's."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ from pwru.kernel import features, ftrace, netns
 from pwru.kernel.btf import Btf, vmlinux_btf
 from pwru.kernel.functions import Targets, drop_blacklisted, drop_notrace, find_targets
 from pwru.kernel.kallsyms import Kallsyms, text_start
-from tests.kernel.conftest import Network, sh
-
-if Path("/sys/kernel/btf/vmlinux").exists():
-    # The same tests as on the machine that the unit tests run on, with this kernel's BTF and that of its modules.
-    from tests.unit.kernel.test_vmlinux import *  # noqa: F403
+from vmtest.network import Network, sh
 
 
 @pytest.fixture(scope="module")

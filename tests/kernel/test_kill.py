@@ -16,8 +16,12 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.kernel.conftest import BACKENDS, KERNEL, PATIENCE, Network
-from tests.kernel.test_stop import TRACEFS, narrow, nothing_left, probes, traces  # noqa: F401  (a fixture for each test)
+from vmtest.network import Network
+
+from .backends import BACKENDS, KERNEL, narrow
+from .leftovers import PATIENCE, TRACEFS, probes, traces
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 # To repeat a run that failed: python -m vmtest KERNEL -- SEED=N python3 -m pytest tests/kernel/test_kill.py
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))

@@ -13,7 +13,10 @@ from pwru.kernel.ftrace import nop_ends
 from pwru.kernel.functions import Target, Targets
 from pwru.live.backends import Sites
 from pwru.live.backends.kprobe import Backend, _dead_groups, _define_probes, _Probe, _remove
-from tests.kernel.test_stop import TRACEFS, nothing_left, probes  # noqa: F401  (one is a fixture, for each test here)
+
+from .leftovers import TRACEFS, probes
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 # Of a tracer that is dead: no process has this number.
 GROUP = f"pwru_{os.stat('/proc/self/ns/pid').st_ino}_0_0"

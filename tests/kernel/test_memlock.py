@@ -12,9 +12,13 @@ import pytest
 from pwru import libbpf
 from pwru.kernel import features
 from pwru.kernel.btf import vmlinux_btf
-from tests.kernel.conftest import Network, Trace
-from tests.kernel.test_errors import refused, working
-from tests.kernel.test_stop import narrow, nothing_left  # noqa: F401  (one is a fixture)
+from vmtest.network import Network
+
+from .backends import narrow
+from .refusals import refused, working
+from .tracing import Trace
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 CHARGED = features.charges_memlock(vmlinux_btf())
 WITHOUT_CAPABILITY = 'set -- setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource "$@"'

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pwru.kernel.facts import FOLDER, Memory
 from pwru.live.backends import Sites
+from vmtest.network import Network
 
-from .conftest import BACKENDS, Network, Trace, funcs
-
-Start = Callable[..., Trace]
+from .backends import without_functions
+from .tracing import Start, funcs
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def ping(start: Start, network: Network, *flags: str) -> tuple[list[str], str]:
     return funcs(trace), next(line for line in trace.err.splitlines() if line.startswith("Attached"))
 
 
-@pytest.mark.skipif(BACKENDS == ("tracepoint",), reason="no functions can be traced here")
+@without_functions
 def test_remembered_or_found_is_the_same(pwru: Start, network: Network) -> None:
     first = ping(pwru, network)
     written = file().stat().st_mtime_ns
@@ -56,7 +56,7 @@ def test_remembered_or_found_is_the_same(pwru: Start, network: Network) -> None:
     assert "kallsyms" not in remembering.__dict__, "it was found again"
 
 
-@pytest.mark.skipif(BACKENDS == ("tracepoint",), reason="no functions can be traced here")
+@without_functions
 @pytest.mark.one_kernel
 def test_it_was_really_remembered(pwru: Start, network: Network) -> None:
     """With a function less in it, that function is not attached to."""
@@ -70,7 +70,7 @@ def test_it_was_really_remembered(pwru: Start, network: Network) -> None:
     assert seen_then == [name for name in seen if name != "ip_rcv"]
 
 
-@pytest.mark.skipif(BACKENDS == ("tracepoint",), reason="no functions can be traced here")
+@without_functions
 @pytest.mark.parametrize("damage", ["a bit", "cut off", "writable by others", "nothing"])
 @pytest.mark.one_kernel
 def test_a_file_that_is_not_to_be_trusted(damage: str, pwru: Start, network: Network) -> None:

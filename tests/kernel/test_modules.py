@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pwru.kernel import modules
-from tests.kernel.conftest import BACKENDS, Network, Trace, fails, sh
-from tests.kernel.test_stop import nothing_left  # noqa: F401  (a fixture, for each test here, too)
+from vmtest.network import Network, sh
 
-Start = Callable[..., Trace]
+from .backends import BACKENDS, each_function_backend
+from .tracing import Start, Trace, fails
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 HAVE_BTF = not modules.without_btf(["virtio_blk"])
 needs_btf = pytest.mark.skipif(not HAVE_BTF, reason="this kernel has no BTF of its modules")
-each_function_backend = pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "tracepoint"])
 
 
 @contextmanager
@@ -167,24 +167,10 @@ def test_a_module_that_goes_for_good(network: Network, pwru: Start) -> None:
 
 @needs_btf
 def test_a_trace_in_a_network_namespace_hears_of_modules(network: Network, tmp_path: Path) -> None:
-    out, err = tmp_path / "out", tmp_path / "err"
-    with out.open("wb") as stdout, err.open("wb") as stderr:
-        process = subprocess.Popen(
-            # ip-netns(8) would hide tracefs
-            ["nsenter", f"--net=/run/netns/{network.client}", "pwru", "--all-kmods", "--filter-func=dummy_xmit|ip_rcv"],
-            stdout=stdout,
-            stderr=stderr,
-        )
-    trace = Trace(tmp_path, ())
-    trace.process = process
-    try:
-        trace.wait_for(lambda: "Listening" in trace.err)
-        with loaded("dummy"):
-            trace.wait_for(lambda: "Attached to 1 function of dummy.\n" in trace.err)
-            assert trace.stop() == 0
-    finally:
-        process.kill()
-        process.wait()
+    inside = "nsenter", f"--net=/run/netns/{network.client}"  # ip-netns(8) would hide tracefs
+    with Trace(tmp_path, ("--all-kmods", "--filter-func=dummy_xmit|ip_rcv"), inside) as trace, loaded("dummy"):
+        trace.wait_for(lambda: "Attached to 1 function of dummy.\n" in trace.err)
+        assert trace.stop() == 0
 
 
 # --- what cannot be had ---

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -18,10 +18,12 @@ from typing import Any
 
 import pytest
 
-from .conftest import PATIENCE, Network, Trace, connect, fails, sh
-from .test_backends import each_backend
+from vmtest.network import Network, sh
 
-Start = Callable[..., Trace]
+from .backends import each_backend
+from .leftovers import PATIENCE
+from .packets import connect
+from .tracing import Start, fails
 
 pytestmark = pytest.mark.three_kernels
 

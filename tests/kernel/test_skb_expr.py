@@ -5,8 +5,6 @@ The latter is tests/unit/filter/test_expression.py: the kernel's verifier and JI
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from tests.unit.filter.expression.test_expression import (  # noqa: F401  (fixtures and tests, collected here too)
@@ -18,17 +16,17 @@ from tests.unit.filter.expression.test_expression import (  # noqa: F401  (fixtu
     test_the_deepest_condition_in_the_kernel,
     test_values_in_the_kernel,
 )
+from vmtest.network import Network
 
-from .conftest import Network, Trace, connect, fails, netns_inode
-from .test_backends import each_backend, some
-
-Start = Callable[..., Trace]
+from .backends import each_backend, few_functions
+from .packets import connect, netns_inode
+from .tracing import Start, fails
 
 
 @pytest.mark.three_kernels
 @each_backend
 def test_length(network: Network, pwru: Start, backend: str) -> None:
-    with pwru(*some(backend), "--filter-skb-expr", "skb->len > 500 && skb->len < 700", "icmp") as trace:
+    with pwru(*few_functions(backend), "--filter-skb-expr", "skb->len > 500 && skb->len < 700", "icmp") as trace:
         for size in (56, 600, 1000):
             network.ping("-s", str(size))
         trace.wait_for(lambda: trace.out.count("(icmp)") >= 4)
@@ -43,7 +41,7 @@ def test_length(network: Network, pwru: Start, backend: str) -> None:
 @each_backend
 def test_mark(network: Network, pwru: Start, backend: str) -> None:
     """The mark ends where the packet leaves the namespace."""
-    with pwru(*some(backend), "--filter-skb-expr", "skb->mark & 0xff == 0x34") as trace:
+    with pwru(*few_functions(backend), "--filter-skb-expr", "skb->mark & 0xff == 0x34") as trace:
         for mark in (0x1233, 0x1234, 0x1235):
             network.ping("-m", str(mark))
         trace.wait_for_func(r" (__ip_local_out|tracepoint:net_dev_queue)\n")
@@ -55,7 +53,9 @@ def test_mark(network: Network, pwru: Start, backend: str) -> None:
 @each_backend
 def test_through_pointers(network: Network, pwru: Start, backend: str) -> None:
     """The device's name; a packet that has no device yet is none of them."""
-    with pwru(*some(backend), "--filter-skb-expr", "skb->dev->name[0] == 0x76 && skb->dev->name[1] == 0x31") as trace:
+    with pwru(
+        *few_functions(backend), "--filter-skb-expr", "skb->dev->name[0] == 0x76 && skb->dev->name[1] == 0x31"
+    ) as trace:
         network.ping()
         trace.wait_for_func(r" (ip_rcv|tracepoint:netif_receive_skb)\n")
         assert trace.stop() == 0
@@ -68,7 +68,7 @@ def test_constants_and_a_pcap_filter(network: Network, firewall: int, pwru: Star
     """Of two connections the one that is refused, and of that not the RST, before it has found the socket."""
     refused = firewall + 1
     expression = "skb->sk->__sk_common.skc_state == TCP_SYN_SENT"
-    with pwru(*some(backend), "--filter-skb-expr", expression, f"tcp port {refused}") as trace:
+    with pwru(*few_functions(backend), "--filter-skb-expr", expression, f"tcp port {refused}") as trace:
         for port in (firewall, refused):
             connect(network, network.destination, port)
         trace.wait_for_func(r" (__ip_local_out|tracepoint:net_dev_queue)\n")

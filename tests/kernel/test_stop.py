@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import json
 import os
 import re
 import select
@@ -13,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -21,79 +18,14 @@ from subprocess import DEVNULL, PIPE
 import pytest
 
 from pwru.kernel import facts as memory
-from tests.kernel.conftest import BACKENDS, PATIENCE, Network, Trace, sh
-from tests.unit.test_errors import interrupted
+from tests.unit.interrupt import interrupted
+from vmtest.network import Network, sh
 
-# For what must not be felt as waiting; ten times what it takes in an idle guest.
-PROMPT = 10.0
+from .backends import BACKENDS, NARROW, each_backend, narrow
+from .leftovers import COMMAND, PATIENCE, PROMPT, hits, ids, probes, wait_for
+from .tracing import Start, Trace
 
-TRACEFS = Path("/sys/kernel/tracing")
-COMMAND = "/usr/local/bin/pwru"
-# Few functions: quick to attach, and hit by a ping in both namespaces.
-NARROW = "--filter-func", "ip_rcv|icmp_rcv|__ip_local_out"
-NARROW_FOR = {"tracepoint": ("--filter-func", "net_dev_queue|netif_receive_skb|consume_skb")}
-_LIBBPF = ctypes.CDLL("libbpf.so.1")
-
-
-# --- what is in the kernel ---
-
-
-def ids(kind: str) -> list[int]:
-    """Of all BPF objects of this kind: `prog`, `map` or `link`."""
-    last, found = ctypes.c_uint32(0), []
-    while _LIBBPF[f"bpf_{kind}_get_next_id"](last, ctypes.byref(last)) == 0:
-        found.append(last.value)
-    return found
-
-
-def probes() -> list[str]:
-    """What tracers have in kprobe_events, as GROUP/EVENT and the place."""
-    lines = (TRACEFS / "kprobe_events").read_text().splitlines()
-    return [line.partition(":")[2] for line in lines if ":pwru_" in line]
-
-
-def processes() -> list[int]:
-    """Tracers and what they started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if COMMAND.encode() in words[:2]:
-            found.append(int(path.parent.name))
-    return sorted(found)
-
-
-def traces() -> dict[str, object]:
-    """Everything that a tracer has, or may leave behind."""
-    return {
-        "probes": probes(),
-        "programs": ids("prog"),
-        "links": ids("link"),
-        "maps": ids("map"),
-        "groups of events": [path.name for path in (TRACEFS / "events").glob("pwru_*")],
-        "processes": processes(),
-    }
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"after {seconds} s: {traces()}"
-        time.sleep(0.02)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    """After each test the kernel has what it had before it. Probes go one by one, after the tracer (kprobe.py)."""
-    wait_for(lambda: not any(traces().values()))  # of tests without this fixture; nobody else traces in a guest
-    before = traces()
-    yield
-    deadline = time.monotonic() + PATIENCE
-    while (after := traces()) != before and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert after == before
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -107,18 +39,12 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def narrow(backend: str) -> tuple[str, ...]:
-    return ("--backend", backend, *NARROW_FOR.get(backend, NARROW))
-
-
 # --- signals ---
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_signal_ends_with_the_totals(
-    backend: str, number: signal.Signals, network: Network, pwru: Callable[..., Trace]
-) -> None:
+@each_backend
+def test_a_signal_ends_with_the_totals(backend: str, number: signal.Signals, network: Network, pwru: Start) -> None:
     with pwru(*narrow(backend), "icmp") as trace:
         assert ids("prog")
         network.ping()
@@ -213,8 +139,8 @@ def test_killed_while_attaching() -> None:
     assert not ids("prog")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_while_tracing(backend: str, pwru: Callable[..., Trace]) -> None:
+@each_backend
+def test_killed_while_tracing(backend: str, pwru: Start) -> None:
     with pwru(*narrow(backend)) as trace:
         assert ids("prog")
         assert bool(probes()) == (backend == "kprobe")
@@ -223,8 +149,8 @@ def test_killed_while_tracing(backend: str, pwru: Callable[..., Trace]) -> None:
     wait_for(lambda: not probes() and not ids("prog") and not ids("link"))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_the_next_start_removes_what_a_killed_guardian_left(pwru: Callable[..., Trace], backend: str) -> None:
+@each_backend
+def test_the_next_start_removes_what_a_killed_guardian_left(pwru: Start, backend: str) -> None:
     with pwru(*narrow("kprobe")) as dead:
         (guardian,) = map(int, sh("pgrep", "-P", str(dead.process.pid)).stdout.split())
         os.kill(guardian, signal.SIGKILL)
@@ -245,7 +171,7 @@ def test_the_next_start_removes_what_a_killed_guardian_left(pwru: Callable[..., 
     ("first", "second"),
     [("kprobe", "kprobe"), *[("kprobe", "kprobe-multi"), ("kprobe-multi", "kprobe")] * ("kprobe-multi" in BACKENDS)],
 )
-def test_two_at_once(first: str, second: str, network: Network, pwru: Callable[..., Trace]) -> None:
+def test_two_at_once(first: str, second: str, network: Network, pwru: Start) -> None:
     """They see the same, whatever the other does: starting, tracing, ending with all that it had in the kernel."""
 
     def functions(trace: Trace, size: int) -> list[str]:
@@ -287,14 +213,8 @@ def test_two_at_once(first: str, second: str, network: Network, pwru: Callable[.
 # --- a network that changes ---
 
 
-def hits() -> int:
-    """What the program of the tracer that runs has counted so far."""
-    (element,) = json.loads(sh("bpftool", "--json", "map", "dump", "name", "counters").stdout)
-    return sum(int(of_cpu["value"]["hits"]) for of_cpu in element["formatted"]["values"])
-
-
 @pytest.mark.parametrize("backend", [BACKENDS[0], "tracepoint"])
-def test_namespaces_and_interfaces_come_and_go(backend: str, pwru: Callable[..., Trace]) -> None:
+def test_namespaces_and_interfaces_come_and_go(backend: str, pwru: Start) -> None:
     """Everything that packets do while their networks are made and deleted is accounted for, and no error."""
     with pwru("--backend", backend) as trace:
         for number in range(30):  # of each its own: a namespace's devices go some time after it

@@ -6,16 +6,17 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pwru.libbpf import possible_cpus
+from vmtest.network import Network, sh
+from vmtest.udp import send_udp
 
-from .conftest import BACKENDS, Network, Trace, funcs, in_order, netns_inode, send_udp, sh
-
-Start = Callable[..., Trace]
+from .backends import BACKENDS
+from .packets import netns_inode
+from .tracing import Start, funcs, in_order
 
 
 def test_the_way_of_a_ping(network: Network, pwru: Start) -> None:

@@ -15,9 +15,14 @@ from pwru.kernel.btf import Btf
 from pwru.live.backends import Probes, Refused, Sites, backend
 from pwru.live.backends.trampoline import split
 from pwru.record.event import Decoder, Parts
-from tests.kernel.conftest import BACKENDS, Network, Trace
-from tests.kernel.test_errors import OBJECT
-from tests.kernel.test_stop import ids, nothing_left  # noqa: F401  (one is a fixture)
+from vmtest.network import Network
+
+from .backends import BACKENDS
+from .leftovers import ids
+from .refusals import OBJECT
+from .tracing import Start
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 @contextmanager
@@ -55,7 +60,7 @@ def test_what_is_left_out_is_what_the_kernel_refuses(monkeypatch: pytest.MonkeyP
         assert probes.attached == len(found)
 
 
-def test_a_double_pointer(network: Network, pwru: Callable[..., Trace]) -> None:
+def test_a_double_pointer(network: Network, pwru: Start) -> None:
     """The verifier knows no such argument of fentry programs."""
     function = "__netif_receive_skb_core"
     try:
@@ -69,7 +74,7 @@ def test_a_double_pointer(network: Network, pwru: Callable[..., Trace]) -> None:
     assert [row["tuple"] for row in trace.rows()] == ["10.9.0.1:0->10.9.0.2:0(icmp)", "10.9.0.2:0->10.9.0.1:0(icmp)"]
 
 
-def test_the_prompt_is_back_before_the_trampolines_are_gone(network: Network, pwru: Callable[..., Trace]) -> None:
+def test_the_prompt_is_back_before_the_trampolines_are_gone(network: Network, pwru: Start) -> None:
     """Each takes the kernel long; meanwhile the programs do nothing, and nobody waits for the end of the output."""
     with pwru("--backend", "fentry", "--filter-func", "ip_.*", "icmp") as trace:
         many = len(ids("link"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import struct
+from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import cast
@@ -22,7 +23,6 @@ from pwru.sinks.json import Json
 from pwru.sinks.lines import Extras, Format
 from pwru.sinks.text import Text
 from pwru.sinks.time import CLOCKS
-from tests.unit.kernel.test_kallsyms import SAMPLE
 from tests.unit.records import decoder, record
 
 from .limits import bounded, cases
@@ -44,6 +44,7 @@ NAMES: tuple[bytes, ...] = (
 )
 
 FUNCTION = 0xFFFFFFFF81000000
+KALLSYMS = Path(__file__).parents[1] / "kernel/data/kallsyms"
 
 
 def symbolizer(tracepoints: bool) -> Symbolizer:
@@ -51,7 +52,7 @@ def symbolizer(tracepoints: bool) -> Symbolizer:
     sites = SimpleNamespace(
         tracepoints=[Tracepoint("kfree_skb", 0, 2, 1), Tracepoint("netif_rx", 0, None, None)],
         drop_reasons={2: "SKB_DROP_REASON_NOT_SPECIFIED"},
-        kallsyms=Kallsyms.read(str(SAMPLE)),
+        kallsyms=Kallsyms.read(str(KALLSYMS)),
         forget_symbols=lambda: None,
     )
     by_address = {} if tracepoints else {FUNCTION: target, 3: target._replace(name="kfree_skbmem", reason_arg=0)}

@@ -1,0 +1,1 @@
+../unit/kernel/test_vmlinux.py

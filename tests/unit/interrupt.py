@@ -1,0 +1,41 @@
+"""An interrupt of a Python command at a given moment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[2]
+
+# Python finds this as it starts. The signal is sent from inside, so that it arrives exactly where it is meant to.
+INTERRUPT = """\
+import os, signal, sys
+def look(frame, event, _):
+    at = f"{frame.f_globals.get('__name__')}:{frame.f_code.co_qualname}"
+    if event == "call" and at == os.environ["INTERRUPT_AT"]:
+        sys.setprofile(None)
+        open(os.path.join(os.path.dirname(__file__), "hit"), "w").close()
+        os.kill(os.getpid(), signal.SIGINT)
+sys.setprofile(look)
+"""
+
+
+def interrupted(at: str, folder: Path, *command: str) -> tuple[int, str]:
+    """Exit status and stderr of a Python command that gets SIGINT when the function `MODULE:NAME` is called.
+
+    `<module>` is the function that a module's import runs.
+    """
+    (folder / "sitecustomize.py").write_text(INTERRUPT)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", str(CHECKOUT))])
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": path, "INTERRUPT_AT": at},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (folder / "hit").exists(), f"{at} was not called: {done.stderr}"
+    return done.returncode, done.stderr
