@@ -31,6 +31,7 @@ from vmtest.udp import send_udp
 
 from .packets import connect
 from .tracing import Start, Trace, fails
+from .tunnels import LOCAL, REMOTE, tunnel
 
 
 @pytest.fixture(scope="module")
@@ -252,81 +253,55 @@ def test_a_link_layer_that_is_not_there_yet(network: Network, pwru: Start) -> No
 
 
 MAC = "02:00:00:00:00:07"
-TUNNELS = {
-    "vxlan": ("id", "7", "dstport", "4789"),
-    "geneve": ("id", "7"),
-    "gre": (),
-    "ipip": (),
-}
+PING_INSIDE, UDP_INSIDE, ALONE = "ping", "udp", "ping that is in no tunnel"
 
 
 @pytest.mark.three_kernels
-@pytest.mark.parametrize("kind", TUNNELS)
+@pytest.mark.parametrize("kind", ["vxlan", "geneve", "gre", "ipip"])
 def test_tunnel(network: Network, pwru: Start, kind: str) -> None:
-    """What is in it: a ping and a UDP packet of 28 bytes from IP on. A ping by itself is in none."""
-    ends = (
-        (network.client, network.source, network.destination),
-        (network.server, network.destination, network.source),
-    )
+    """Inside are a ping and a UDP packet of 28 bytes, counted from IP; another ping is in no tunnel."""
     has_mac = kind in ("vxlan", "geneve")
-    for number, (netns, local, remote) in enumerate(ends, 1):
-        link = ("address", MAC) if has_mac and number == 1 else ()
-        local_end = () if kind == "geneve" else ("local", local)
-        kind_of_link = ("type", kind, *TUNNELS[kind], *local_end, "remote", remote)
-        sh("ip", "-n", netns, "link", "add", "tun7", *link, *kind_of_link)
-        sh("ip", "-n", netns, "address", "add", f"10.7.0.{number}/24", "dev", "tun7")
-        sh("ip", "-n", netns, "link", "set", "tun7", "up")
-    ping, udp, alone = "ping", "udp", "ping that is in no tunnel"
+    everything = {UDP_INSIDE, PING_INSIDE, ALONE}
     wanted = {
-        ("l3", "udp dst port 8"): {udp, alone},
-        ("l3", "icmp"): {ping, alone},
-        ("l3", "len == 28"): {udp, alone},
-        ("l2", "udp dst port 8"): {udp, alone} if has_mac else {udp, ping, alone},
-        ("l2", f"ether src {MAC} and icmp"): {ping, alone} if has_mac else {udp, ping, alone},
-        ("l2", f"ether dst {MAC}"): {alone} if has_mac else {udp, ping, alone},
-        ("l2", "len == 42"): {udp, alone} if has_mac else {udp, ping, alone},
+        ("l3", "udp dst port 8"): {UDP_INSIDE, ALONE},
+        ("l3", "icmp"): {PING_INSIDE, ALONE},
+        ("l3", "len == 28"): {UDP_INSIDE, ALONE},
+        ("l2", "udp dst port 8"): {UDP_INSIDE, ALONE} if has_mac else everything,
+        ("l2", f"ether src {MAC} and icmp"): {PING_INSIDE, ALONE} if has_mac else everything,
+        ("l2", f"ether dst {MAC}"): {ALONE} if has_mac else everything,
+        ("l2", "len == 42"): {UDP_INSIDE, ALONE} if has_mac else everything,
     }
-    try:
-        network.ping("-w30", to="10.7.0.2")  # ARP is done then
-        with ExitStack() as stack:
-            flags = ("--filter-func=dev_hard_start_xmit", "--filter-ifname=v0", "--filter-netns=/run/netns/client")
-            traces = {
-                (layer, text): stack.enter_context(
-                    pwru(
-                        *flags,
-                        "--output-json",
-                        "--output-tunnel",
-                        f"--filter-tunnel-pcap-{layer}",
-                        text,
-                        f"ip and src host {network.source}",
-                    )
-                )
-                for layer, text in wanted
-            }
-            # Behind its end a tunnel leaves nothing that would count.
-            came = stack.enter_context(pwru("--filter-func=icmp_rcv", "icmp and host 10.7.0.2"))
-            network.ping(to="10.7.0.2")
-            code = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ('10.7.0.2', 8))"
-            network.python(network.client, code)
-            network.ping()
-            for trace in (*traces.values(), came):
-                assert trace.stop() == 0
-    finally:
-        for netns, *_ in ends:
-            sh("ip", "-n", netns, "link", "delete", "tun7")
-    forth, back = "10.7.0.1:0->10.7.0.2:0(icmp)", "10.7.0.2:0->10.7.0.1:0(icmp)"
-    assert [row["tuple"] for row in came.rows()] == [forth, back, back]  # nobody listens to UDP
-    found: dict[tuple[str, str], set[str]] = {}
-    for key, trace in traces.items():
-        found[key] = set()
-        for event in trace.objects():
-            inner, outer = event["tunnel_tuple"], event["tuple"]["proto"]
-            # The kernel asks for neighbours, inside and by IPv6, whenever it likes.
-            if inner and inner["saddr"] == "10.7.0.1":
-                found[key].add({1: ping, 17: udp}[inner["proto"]])
-            elif outer == 1:
-                found[key].add(alone)
-    assert found == wanted
+    flags = "--filter-func=dev_hard_start_xmit", "--filter-ifname=v0", "--filter-netns=/run/netns/client"
+    output = "--output-json", "--output-tunnel"
+    outer = f"ip and src host {network.source}"
+    with tunnel(network, kind, MAC if has_mac else None), ExitStack() as stack:
+        traces = {
+            (layer, text): stack.enter_context(pwru(*flags, *output, f"--filter-tunnel-pcap-{layer}", text, outer))
+            for layer, text in wanted
+        }
+        # After its end a tunnel leaves nothing that would count.
+        received = stack.enter_context(pwru("--filter-func=icmp_rcv", f"icmp and host {REMOTE}"))
+        network.ping(to=REMOTE)
+        code = f"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ({REMOTE!r}, 8))"
+        network.python(network.client, code)
+        network.ping()
+        for trace in (*traces.values(), received):
+            assert trace.stop() == 0
+    forth, back = f"{LOCAL}:0->{REMOTE}:0(icmp)", f"{REMOTE}:0->{LOCAL}:0(icmp)"
+    assert [row["tuple"] for row in received.rows()] == [forth, back, back]  # nobody listens to UDP
+    assert {key: kinds_of_packets(trace) for key, trace in traces.items()} == wanted
+
+
+def kinds_of_packets(trace: Trace) -> set[str]:
+    """What was seen of the traffic above; the kernel asks for neighbours, inside too, whenever it likes."""
+    kinds = set()
+    for event in trace.objects():
+        inner, outer = event["tunnel_tuple"], event["tuple"]["proto"]
+        if inner and inner["saddr"] == LOCAL:
+            kinds.add({1: PING_INSIDE, 17: UDP_INSIDE}[inner["proto"]])
+        elif outer == 1:
+            kinds.add(ALONE)
+    return kinds
 
 
 def test_tunnel_without_a_link_layer() -> None:

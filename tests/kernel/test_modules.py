@@ -13,6 +13,7 @@ from vmtest.network import Network, sh
 
 from .backends import BACKENDS, each_function_backend
 from .tracing import Start, Trace, fails
+from .tunnels import REMOTE, tunnel
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -70,28 +71,16 @@ def test_all_modules(network: Network, pwru: Start) -> None:
 @needs_btf
 def test_only_an_ambiguous_name_has_its_module(network: Network, pwru: Start) -> None:
     """gre hands a packet from its gre_rcv() to that of ip_gre."""
-    for netns, here, there, inside in (
-        (network.client, network.source, network.destination, "10.8.0.1/24"),
-        (network.server, network.destination, network.source, "10.8.0.2/24"),
+    functions = "gre_rcv|ip_local_deliver|ipgre_xmit"
+    with (
+        tunnel(network, "gre"),
+        pwru("--kmods", "gre,ip-gre", "--filter-func", functions) as both,
+        pwru("--kmods", "gre", "--filter-func", functions, "--output-json") as one,
     ):
-        sh("ip", "-n", netns, "link", "add", "tunnel", "type", "gre", "local", here, "remote", there)
-        sh("ip", "-n", netns, "address", "add", inside, "dev", "tunnel")
-        network.run(netns, "sysctl", "-w", "net.ipv6.conf.tunnel.disable_ipv6=1")  # it would talk
-        sh("ip", "-n", netns, "link", "set", "tunnel", "up")
-    try:
-        network.ping(to="10.8.0.2")
-        functions = "gre_rcv|ip_local_deliver|ipgre_xmit"
-        with (
-            pwru("--kmods", "gre,ip-gre", "--filter-func", functions) as both,
-            pwru("--kmods", "gre", "--filter-func", functions, "--output-json") as one,
-        ):
-            network.ping(to="10.8.0.2")
-            both.wait_for(lambda: pings(both, "ip_local_deliver") == 4)
-            one.wait_for(lambda: one.out.count("ip_local_deliver") == 4)
-            assert both.stop() == one.stop() == 0
-    finally:
-        for netns in (network.client, network.server):
-            sh("ip", "-n", netns, "link", "delete", "tunnel")
+        network.ping(to=REMOTE)
+        both.wait_for(lambda: pings(both, "ip_local_deliver") == 4)
+        one.wait_for(lambda: one.out.count("ip_local_deliver") == 4)
+        assert both.stop() == one.stop() == 0
     way = ["ipgre_xmit", "ip_local_deliver", "gre_rcv[gre]", "gre_rcv[ip_gre]", "ip_local_deliver"]
     assert [row["func"] for row in both.rows()] == way * 2
     assert [o["func"] for o in one.objects()] == ["ip_local_deliver", "gre_rcv", "ip_local_deliver"] * 2

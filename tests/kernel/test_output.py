@@ -10,7 +10,6 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from .backends import each_backend
 from .leftovers import PATIENCE
 from .packets import connect
 from .tracing import Start, fails
+from .tunnels import REMOTE, tunnel
 
 pytestmark = pytest.mark.three_kernels
 
@@ -60,31 +60,17 @@ def test_timestamps(network: Network, pwru: Start) -> None:
     assert all(day - 0.002 < at < later_day for at in days)
 
 
-@pytest.fixture
-def tunnel(network: Network) -> Iterator[None]:
-    """vxlan between the namespaces: 10.7.0.1 ↔ 10.7.0.2."""
-    for netns, remote, device, address in (
-        (network.client, network.destination, "v0", "10.7.0.1"),
-        (network.server, network.source, "v1", "10.7.0.2"),
-    ):
-        vxlan = ("type", "vxlan", "id", "7", "remote", remote, "dstport", "4789", "dev", device)
-        sh("ip", "-n", netns, "link", "add", "vx0", *vxlan)
-        sh("ip", "-n", netns, "address", "add", f"{address}/24", "dev", "vx0")
-        sh("ip", "-n", netns, "link", "set", "vx0", "up")
-    network.ping("-w30", to="10.7.0.2")
-    yield
-    for netns in (network.client, network.server):
-        sh("ip", "-n", netns, "link", "delete", "vx0")
-
-
-@pytest.mark.usefixtures("tunnel")
 def test_columns(network: Network, firewall: int, pwru: Start) -> None:
     """In text and JSON, of the same SYN, by itself and through a tunnel."""
     flags = ("--output-tcp-flags", "--output-tunnel", "--output-netns-names", "--output-skb-cb")
     arguments = ("--filter-func", "ip_output|ip_rcv|ip_local_deliver", f"tcp port {firewall} or udp port 4789 or icmp")
-    with pwru(*flags, *arguments) as text, pwru("--output-json", *flags, *arguments) as as_json:
+    with (
+        tunnel(network, "vxlan"),
+        pwru(*flags, *arguments) as text,
+        pwru("--output-json", *flags, *arguments) as as_json,
+    ):
         connect(network, network.destination, firewall)
-        connect(network, "10.7.0.2", firewall)
+        connect(network, REMOTE, firewall)
         network.ping("-R")
         for trace in (text, as_json):
             assert trace.stop() == 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from .leftovers import PATIENCE, wait_for
 
@@ -19,6 +20,7 @@ LINE = re.compile(
     r"(?P<skb>0x[0-9a-f]+) +(?P<cpu>\d+) +(?P<process>.+?:\d+) +(?P<netns>\d+) +(?P<mark>[0-9a-f]+) +(?P<iface>\S+) +"
     r"(?P<proto>0x[0-9a-f]{4}) (?P<mtu>\d+) +(?P<len>\d+) +(?P<tuple>\S+->\S+\))? +(?P<func>\S.*)"
 )
+PIPE_SIZE = 1 << 16
 TOTALS = re.compile(r"^(\d+) events? of \d+ packets?, (\d+) lost", re.MULTILINE)
 
 
@@ -100,6 +102,50 @@ class Trace:
         match = TOTALS.search(self.err)
         assert match, self.err
         return int(match[1]), int(match[2])
+
+
+class Piped(Trace):
+    """Its output is a pipe, of which it gets what was read so far."""
+
+    got = b""
+
+    @property
+    def out(self) -> str:
+        return self.got.decode()
+
+    @property
+    def pipe(self) -> IO[bytes]:
+        assert self.process.stdout
+        return self.process.stdout
+
+    def __enter__(self) -> Self:
+        with (self.folder / "err").open("wb") as err:
+            self.process = subprocess.Popen(["pwru", *self.arguments], stdout=subprocess.PIPE, stderr=err, bufsize=0)
+        self.wait_for(lambda: "Listening for events.." in self.err)
+        return self
+
+    def __exit__(self, *arguments: object) -> None:
+        super().__exit__(*arguments)
+        self.pipe.close()
+
+    def sleeps(self) -> bool:
+        """In epoll_wait(…, timeout=-1)."""
+        call = Path(f"/proc/{self.process.pid}/syscall").read_text().split()
+        return len(call) > 4 and int(call[4], 16) & 0xFFFFFFFF == 0xFFFFFFFF
+
+    def read_until(self, done: Callable[[], bool]) -> None:
+        while not done():
+            assert self._read(), "the end came too soon"
+
+    def read_to_the_end(self) -> None:
+        while self._read():
+            pass
+
+    def _read(self) -> int:
+        assert select.select([self.pipe], [], [], PATIENCE)[0], f"nothing came: {self.err}"
+        some = self.pipe.read(PIPE_SIZE)
+        self.got += some
+        return len(some)
 
 
 Start = Callable[..., Trace]

@@ -1,0 +1,151 @@
+"""Events that are not printed because of the reader or of the limit are counted; no other event waits to be printed."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from vmtest.udp import Udp
+
+from .accounting import once_each
+from .leftovers import PATIENCE, hits, wait_for
+from .tracing import Piped, Start
+
+
+@pytest.fixture
+def piped(tmp_path: Path) -> Callable[..., Piped]:
+    return lambda *arguments: Piped(tmp_path, arguments)
+
+
+def test_a_reader_that_pauses(piped: Callable[..., Piped], udp: Udp) -> None:
+    """The traffic does not wait, what is lost is counted, and what is printed are whole lines.
+
+    Whatever pwru gets to put into the pipe before it has to wait, the ring buffer takes 963 records then.
+    """
+    count = 1000
+    with piped("--ring-buffer-size=128K", *once_each()) as trace:
+        udp.send(count)
+        assert hits() == 3 * count
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(trace.read_to_the_end)
+            assert trace.stop() == 0
+            reading.result(PATIENCE)
+    events, lost = trace.totals()
+    assert len(trace.rows()) == events
+    assert events > 962
+    assert lost > 0
+    assert events + lost == 3 * count
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_ctrl_c_with_a_reader_that_has_stopped(strict: bool, piped: Callable[..., Piped], udp: Udp) -> None:
+    """It ends without the reader, and says what that one will miss; what is in the pipe are whole lines."""
+    count = 400
+    with piped("--output-json", *["--strict"] * strict, *once_each()) as trace:
+        udp.send(count)
+        assert trace.stop() == (3 if strict else 0)
+        trace.read_to_the_end()
+    objects = trace.objects()
+    assert len(objects) > 100
+    said = trace.account()
+    assert said["events"] == len(objects)
+    assert said["lost"] == {"ring_buffer_full": 0, "ring_buffer_busy": 0, "probe_missed": 0}
+    assert said["not_printed"] == 3 * count - len(objects) > 0
+
+
+def test_ctrl_c_with_a_reader_that_is_slow(piped: Callable[..., Piped], udp: Udp) -> None:
+    """It gets everything, because it goes on reading."""
+    count = 400
+    with piped(*once_each()) as trace:
+        udp.send(count)
+        trace.process.send_signal(signal.SIGINT)
+        trace.read_to_the_end()
+        assert trace.process.wait(PATIENCE) == 0
+    assert len(trace.rows()) == 3 * count
+    assert trace.totals() == (3 * count, 0)
+
+
+def test_what_comes_after_the_limit(pwru: Start, udp: Udp) -> None:
+    """It is not lost: who asked for so many lines got them."""
+    count, limit = 20, 7
+    with pwru("--strict", "--output-json", f"--output-limit-lines={limit}", *once_each()) as trace:
+        trace.process.send_signal(signal.SIGSTOP)
+        udp.send(count)
+        trace.process.send_signal(signal.SIGCONT)
+        assert trace.process.wait(PATIENCE) == 0
+    assert len(trace.objects()) == limit
+    said = trace.account()
+    assert (said["events"], said["not_printed"]) == (limit, 3 * count - limit)
+
+
+# --- one event, and no other ---
+
+
+def test_no_event_waits_for_the_next(piped: Callable[..., Piped], udp: Udp) -> None:
+    """However many come at once, and whatever the reader is doing when they come: nothing else comes to wake it.
+
+    The pauses are shorter and longer than the time that it waits for more before it sleeps; and it does sleep.
+    """
+    took = []
+    with piped("--filter-func", "udp_rcv") as trace:
+        printed = 1
+        for number in range(100):
+            burst = (1, 1, 2, 40)[number % 4]
+            printed += burst
+            if number % 20 == 0:
+                wait_for(trace.sleeps)
+            time.sleep(number % 20 / 1000)
+            began = time.monotonic()
+            udp.send(burst)
+            trace.read_until(lambda: trace.got.count(b"\n") >= printed)  # noqa: B023  (called at once)
+            took.append(time.monotonic() - began)
+        assert trace.stop() == 0
+        trace.read_to_the_end()
+    assert trace.totals() == (printed - 1, 0)
+    assert len(trace.rows()) == printed - 1
+    # Of the slowest an emulated machine may have been busy otherwise.
+    assert sorted(took)[len(took) // 2] < 0.1
+
+
+# --- columns that are not wanted ---
+
+
+@pytest.mark.one_kernel
+@pytest.mark.parametrize(
+    ("as_json", "wanted"),
+    [(False, [(True, True), (True, False), (False, True)]), (True, [(True, True), (False, False)])],
+)
+def test_columns_that_are_not_wanted(as_json: bool, wanted: list[tuple[bool, bool]], pwru: Start, udp: Udp) -> None:
+    """The others are what they are in a trace that has all, which sees the same packet."""
+    with contextlib.ExitStack() as stack:
+        traces = [
+            stack.enter_context(
+                pwru(
+                    f"--output-meta={meta}",
+                    f"--output-tuple={addresses}",
+                    f"--output-json={as_json}",
+                    "--output-limit-lines=3",
+                    *once_each(),
+                )
+            )
+            for meta, addresses in wanted
+        ]
+        udp.send(1)
+        for trace in traces:
+            assert trace.process.wait(PATIENCE) == 0
+    for trace, (meta, addresses) in zip(traces, wanted, strict=True):
+        without = ["netns", "mark", "iface", "proto", "mtu", "len"] * (not meta) + ["tuple"] * (not addresses)
+        if as_json:
+            everything = traces[0].objects()
+            assert trace.objects() == [{k: v for k, v in line.items() if k not in without} for line in everything]
+        else:
+            columns = (slice(0, 3), slice(3, 9 if meta else 3), slice(9, 10 if addresses else 9), slice(10, 11))
+            words = [line.split() for line in traces[0].out.splitlines()]
+            expected = [[word for column in columns for word in line[column]] for line in words]
+            assert [line.split() for line in trace.out.splitlines()] == expected

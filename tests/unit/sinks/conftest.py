@@ -1,0 +1,12 @@
+"""Fixtures of the tests of sinks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "trace.log"
