@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from pwru.kernel.functions import drop_blacklisted
+from pwru.kernel.functions import Targets, drop_blacklisted
 from pwru.live.backends import Sites
 from pwru.live.backends.trampoline import split
 from vmtest.network import Network
@@ -53,7 +53,7 @@ def excused(traces: dict[str, Trace]) -> set[str]:
     """The functions that not all backends can be on: what trampolines and kprobes do not take, and what was refused."""
     sites = Sites(FUNCTIONS)
     _, left_out = split(sites, sites.targets)
-    blacklisted = drop_blacklisted(sites._targets).skipped
+    blacklisted = drop_blacklisted(Targets(sites.targets, sites.left_out)).skipped
     refused = re.findall(r"^debug: not attached: (\S+):", "".join(trace.err for trace in traces.values()), re.MULTILINE)
     return {name for causes in (left_out, blacklisted) for names in causes.values() for name in names} | set(refused)
 

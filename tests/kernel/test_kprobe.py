@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pwru.kernel.ftrace import nop_ends
-from pwru.kernel.functions import Target, Targets
+from pwru.kernel.functions import Target
 from pwru.live.backends import Sites
 from pwru.live.backends.kprobe import Backend, _dead_groups, _define_probes, _Probe, _remove
 
@@ -78,12 +78,10 @@ def test_what_the_kernel_forbids_is_skipped_and_named(targets: list[Target], eve
     line, *_ = Path("/sys/kernel/debug/kprobes/blacklist").read_text().splitlines()
     span, name = line.split()
     forbidden = targets[0]._replace(name=name, address=int(span.partition("-")[0], 16))
-    sites = Sites()
-    vars(sites)["_targets"] = Targets([forbidden, *targets[1:]], {})
-    backend = Backend(sites, batch=2)
+    backend = Backend(Sites(), batch=2)
     vars(backend)["_tracefs"] = TRACEFS
     seen = []
-    defined = backend._define(f"{GROUP}/skb", sites.targets, lambda done, total: seen.append((done, total)))
+    defined = backend._define(f"{GROUP}/skb", [forbidden, *targets[1:]], lambda done, total: seen.append((done, total)))
     assert backend.skipped == [(name, "kprobes are not allowed in it")]
     assert list(defined.values()) == targets[1:]
     assert seen == [(2, 3), (3, 3)]

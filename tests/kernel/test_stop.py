@@ -98,7 +98,7 @@ def test_a_signal_while_attaching(number: signal.Signals) -> None:
 @pytest.mark.parametrize(
     ("at", "statuses"),
     [
-        ("pwru.commands.trace:_check_capabilities", (130, 254)),
+        ("pwru.kernel.features:missing_capabilities", (130, 254)),
         ("pwru.kernel.btf:vmlinux_btf", (0, 1)),
         ("pwru.commands.trace:Stop.__enter__", (130, 254)),
         ("pwru.filter.splice:splice", (0, 1)),
