@@ -1,7 +1,7 @@
-"""The BPF object for arm64 against the BTF of an arm64 kernel: what libbpf would do with it there.
+"""The BPF object for arm64 against the BTF of an arm64 kernel: the relocations that libbpf would do there.
 
-bpftool calculates each CO-RE relocation with libbpf's code and says, as libbpf, which have no match. What it calculates
-is not loaded: that, `make test-arm64` does.
+bpftool calculates each CO-RE relocation with libbpf's code and reports, as libbpf does, which have no match. Nothing is
+loaded here; `make test-arm64` does that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAID = re.compile(r"^libbpf: prog '(\S+)': relo #(\d+): (.*)$", re.MULTILINE)
 
 @pytest.fixture(scope="module")
 def btf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cut out of the kernel's image, which on arm64 is not compressed (linux/Documentation/arch/arm64/booting.rst)."""
+    """BTF cut out of the kernel's image, which arm64 does not compress (linux/Documentation/arch/arm64/booting.rst)."""
     [kernel] = find(["6.12-arm64"])
     image = (fetch.linux(kernel) / "vmlinuz").read_bytes()
     # struct btf_header in include/uapi/linux/btf.h: magic, version 1, no flags, its length; types begin at once
@@ -35,7 +35,7 @@ def btf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def relocations(btf: Path, to: Path) -> tuple[int, list[str]]:
-    """How many the object has, and those that do not resolve."""
+    """The number of relocations in the object, and those that do not resolve."""
     done = subprocess.run(
         ["bpftool", "-d", "gen", "min_core_btf", btf, to, OBJECT], check=False, capture_output=True, text=True
     )
@@ -46,7 +46,7 @@ def relocations(btf: Path, to: Path) -> tuple[int, list[str]]:
             wanted[program, number] = what
         elif what.startswith("no matching targets"):
             unresolved.append(wanted[program, number])
-    # what is asked for its existence, or under the name of another kernel (struct x___old), need not be there
+    # checks for existence, and names of other kernels (struct x___old), may fail to resolve
     return len(wanted), [what for what in unresolved if "_exists>" not in what and "___" not in what]
 
 
@@ -57,7 +57,7 @@ def test_all_relocations_resolve(btf: Path, tmp_path: Path) -> None:
 
 
 def test_what_does_not_resolve_is_seen(btf: Path, tmp_path: Path) -> None:
-    """A kernel whose `struct sk_buff` has another name."""
+    """On a kernel whose `struct sk_buff` has another name."""
     other = tmp_path / "btf"
     other.write_bytes(btf.read_bytes().replace(b"\0sk_buff\0", b"\0sk_xxxx\0"))
     _, unresolved = relocations(other, tmp_path / "min")

@@ -1,7 +1,7 @@
-"""Traffic whose hits are known, and the kernel's own figures about the programs that count them.
+"""Traces whose number of hits is known, and the kernel's own statistics of their programs.
 
-What is traced is passed once by every packet, and while it is received: nothing interrupts that to bring other packets,
-so no hit is missed.
+Each packet passes the traced functions once, while it is received. Nothing interrupts that to deliver other packets, so
+no hit is missed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .leftovers import ids
 
 
 def once_each(backend: str = BACKENDS[0]) -> tuple[str, ...]:
-    """Three hits a packet; what they match is not the ICMP errors, of which only some are sent."""
+    """Flags for three hits per packet. They do not match the ICMP errors, of which the kernel sends only some."""
     functions = (
         "net_dev_queue|netif_rx|netif_receive_skb" if backend == "tracepoint" else "ip_rcv|ip_local_deliver|udp_rcv"
     )
@@ -29,7 +29,7 @@ def once_each(backend: str = BACKENDS[0]) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def statistics() -> Iterator[None]:
-    """The kernel counts how often it runs each program."""
+    """Let the kernel count how often it runs each program."""
     file = Path("/proc/sys/kernel/bpf_stats_enabled")
     file.write_text("1")
     yield
@@ -38,7 +38,7 @@ def statistics() -> Iterator[None]:
 
 @dataclass
 class Programs:
-    """What the kernel says of the programs that have been loaded since this was made."""
+    """The kernel's statistics of the programs loaded since this object was created."""
 
     before: list[int] = field(default_factory=lambda: ids("prog"))
 
@@ -47,7 +47,7 @@ class Programs:
         return sum(int(program.get(key, 0)) for program in programs if program["id"] not in self.before)
 
     def missed(self) -> int:
-        """With what it counts for links and kprobes, of which there are none but those of the trace."""
+        """Includes the counts per link and per kprobe: all of them are the trace's."""
         links = json.loads(sh("bpftool", "-j", "link", "show").stdout)
         profile = Path("/sys/kernel/tracing/kprobe_profile").read_text().splitlines()
         return (

@@ -1,4 +1,4 @@
-"""Events that a ring buffer has no room for: every hit is a line or lost, to the last one, and a loss is reported."""
+"""Events that the ring buffer has no room for: every hit is a line or counted as lost, and a loss is reported."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ each_kind = pytest.mark.parametrize("backend", dict.fromkeys((BACKENDS[0], "kpro
 @each_kind
 @pytest.mark.parametrize(("size", "first", "then"), [("4096", 100, 500), ("50K", 700, 100)])
 def test_a_small_ring_buffer(*, backend: str, size: str, first: int, then: int, pwru: Start, udp: Udp) -> None:
-    """While nobody reads, it takes what fits; then all that comes is printed or lost."""
+    """It is filled while nobody reads; everything after that is printed or lost."""
     record = 144 if backend == "tracepoint" else 136
     fit = ((1 << 16 if size == "50K" else 4096) - 1) // record
-    # One hit a packet; by any function but tracepoints no other packet is seen, so every run is a match.
+    # One hit per packet. Except at tracepoints no other packets are seen, so every run is a match.
     arguments = (
         ("--filter-func", "netif_rx", f"udp dst port {PORT}")
         if backend == "tracepoint"
@@ -51,7 +51,7 @@ def test_four_senders_on_two_cpus(size: str | None, pwru: Start, udp: Udp) -> No
     senders, each = 4, 250
     with pwru(*[f"--ring-buffer-size={size}"] * bool(size), *once_each()) as trace:
         if size:
-            trace.process.send_signal(signal.SIGSTOP)  # so that it overflows for sure
+            trace.process.send_signal(signal.SIGSTOP)  # so that it is certain to overflow
             udp.flood(senders, each)
             trace.process.send_signal(signal.SIGCONT)
         udp.flood(senders, each)
@@ -65,7 +65,7 @@ def test_four_senders_on_two_cpus(size: str | None, pwru: Start, udp: Udp) -> No
         assert lost > 3 * senders * each - 31
     else:
         assert "was full" not in trace.err
-        # A breakpoint does not wait for ever for a CPU that writes an event, and an emulated one may be suspended then.
+        # A breakpoint waits only briefly for a CPU that is writing an event, and an emulated CPU may be suspended.
         assert BACKENDS[0] == "kprobe" or not lost
         assert len(seen) == 3 * senders
         assert lost or set(seen.values()) == {each}
@@ -73,9 +73,9 @@ def test_four_senders_on_two_cpus(size: str | None, pwru: Start, udp: Udp) -> No
 
 
 def test_strict_and_json(pwru: Start, udp: Udp) -> None:
-    """The account is that of the lines, and the status 3 only if something was lost.
+    """The account agrees with the lines, and the status is 3 only if something was lost.
 
-    With so many bytes of the packet records fill the ring to the last byte, which the kernel leaves free.
+    With this payload, records fill the ring to its last byte, which the kernel never uses.
     """
     count = 50
     for size, payload, fit in (("4096", 0, 30), ("4096", 104, 15), ("1M", 0, 3 * count)):

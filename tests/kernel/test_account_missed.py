@@ -1,4 +1,4 @@
-"""Hits that the kernel does not let the programs see: it counts them, and so does the account."""
+"""Hits for which the kernel does not run the program: the account includes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .backends import KERNEL, each_function_backend
 from .leftovers import PATIENCE
 from .tracing import Start
 
-# What a packet passes on its way out, from a process that sends it, and from the answer to one that came in.
+# Passed by a packet that a process sends, and by the reply to one that was received.
 BOTH_WAYS = "__ip_local_out|ip_output|skb_release_data|kfree_skbmem|consume_skb"
 BPF_MAP_CREATE, BPF_MAP_LOOKUP_BATCH = 0, 24
 BPF_MAP_TYPE_HASH = 1
@@ -34,7 +34,7 @@ def bpf(command: int, attr: bytes) -> int:
 
 @contextlib.contextmanager
 def receives_on_cpu_1(network: Network) -> Iterator[Callable[[Callable[[], object]], None]]:
-    """What it yields has CPU 0 send pings that CPU 1 receives and answers, interrupting what that is given to do."""
+    """Yield a function that does some work on CPU 1 while pings from CPU 0 interrupt it there."""
     steering = "/sys/class/net/v1/queues/rx-0/rps_cpus"
     with inside(network.client):
         pings = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
@@ -43,7 +43,7 @@ def receives_on_cpu_1(network: Network) -> Iterator[Callable[[Callable[[], objec
     def ping(end: Event) -> None:
         os.sched_setaffinity(0, {0})
         while not end.wait(0.001):
-            with contextlib.suppress(OSError):  # too many are on their way
+            with contextlib.suppress(OSError):  # too many are in flight
                 pings.sendto(request, (network.destination, 0))
 
     def interrupt(work: Callable[[], object]) -> None:
@@ -74,7 +74,7 @@ def send_to_myself(network: Network) -> None:
 
 
 def look_into_an_empty_map() -> None:
-    """All buckets in one go, and as long as that takes the kernel runs no program of a kprobe on this CPU.
+    """Look up all buckets in one system call; meanwhile the kernel runs no kprobe program on this CPU.
 
     Since v5.6: commit 057996380a42 ("bpf: Add batch ops to all htab bpf map").
     """
@@ -88,12 +88,13 @@ def look_into_an_empty_map() -> None:
 
 @each_function_backend
 def test_what_the_kernel_does_not_run_is_told(backend: str, network: Network, pwru: Start) -> None:
-    """As the kernel counts it: by program, by link, or by kprobe."""
+    """The kernel counts it per program, per link or per kprobe."""
     if KERNEL and (KERNEL.name == "5.10" or (KERNEL.name, backend) == ("6.1", "kprobe")):
         pytest.skip("this kernel does not count it")
-    # Those of kprobes are interrupted too seldom to wait for it; and only they, and kprobe-multi's, mind the other.
+    # Programs of kprobes are interrupted too rarely for the second kind of work; the first one affects only them and
+    # those of kprobe-multi.
     work = look_into_an_empty_map if backend == "kprobe" else lambda: send_to_myself(network)
-    nothing = " or ".join(f"src host 10.77.77.{n}" for n in range(200))  # takes the program a while
+    nothing = " or ".join(f"src host 10.77.77.{n}" for n in range(200))  # keeps the program running for a while
     programs = Programs()
     with (
         pwru("--strict", "--output-json", "--backend", backend, "--filter-func", BOTH_WAYS, nothing) as trace,

@@ -1,4 +1,4 @@
-"""Events that are not printed because of the reader or of the limit are counted; no other event waits to be printed."""
+"""Events that are not printed because of the reader or the line limit are counted; all others are printed at once."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def piped(tmp_path: Path) -> Callable[..., Piped]:
 
 
 def test_a_reader_that_pauses(piped: Callable[..., Piped], udp: Udp) -> None:
-    """The traffic does not wait, what is lost is counted, and what is printed are whole lines.
+    """Traffic is not delayed, losses are counted, and only whole lines are printed.
 
-    Whatever pwru gets to put into the pipe before it has to wait, the ring buffer takes 963 records then.
+    However much pwru writes to the pipe before it blocks, the ring buffer then holds 963 records.
     """
     count = 1000
     with piped("--ring-buffer-size=128K", *once_each()) as trace:
@@ -45,7 +45,7 @@ def test_a_reader_that_pauses(piped: Callable[..., Piped], udp: Udp) -> None:
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_ctrl_c_with_a_reader_that_has_stopped(strict: bool, piped: Callable[..., Piped], udp: Udp) -> None:
-    """It ends without the reader, and says what that one will miss; what is in the pipe are whole lines."""
+    """pwru ends without the reader and reports what it will miss; the pipe holds whole lines only."""
     count = 400
     with piped("--output-json", *["--strict"] * strict, *once_each()) as trace:
         udp.send(count)
@@ -60,7 +60,7 @@ def test_ctrl_c_with_a_reader_that_has_stopped(strict: bool, piped: Callable[...
 
 
 def test_ctrl_c_with_a_reader_that_is_slow(piped: Callable[..., Piped], udp: Udp) -> None:
-    """It gets everything, because it goes on reading."""
+    """It gets everything, because it keeps reading."""
     count = 400
     with piped(*once_each()) as trace:
         udp.send(count)
@@ -72,7 +72,7 @@ def test_ctrl_c_with_a_reader_that_is_slow(piped: Callable[..., Piped], udp: Udp
 
 
 def test_what_comes_after_the_limit(pwru: Start, udp: Udp) -> None:
-    """It is not lost: who asked for so many lines got them."""
+    """Later events are not lost: the user got as many lines as requested."""
     count, limit = 20, 7
     with pwru("--strict", "--output-json", f"--output-limit-lines={limit}", *once_each()) as trace:
         trace.process.send_signal(signal.SIGSTOP)
@@ -84,13 +84,13 @@ def test_what_comes_after_the_limit(pwru: Start, udp: Udp) -> None:
     assert (said["events"], said["not_printed"]) == (limit, 3 * count - limit)
 
 
-# --- one event, and no other ---
+# --- a single event ---
 
 
 def test_no_event_waits_for_the_next(piped: Callable[..., Piped], udp: Udp) -> None:
-    """However many come at once, and whatever the reader is doing when they come: nothing else comes to wake it.
+    """However many events arrive at once, and whatever pwru is doing then: nothing else will wake it.
 
-    The pauses are shorter and longer than the time that it waits for more before it sleeps; and it does sleep.
+    Some pauses are shorter than the time for which it polls before it sleeps, some are longer; and it does sleep.
     """
     took = []
     with piped("--filter-func", "udp_rcv") as trace:
@@ -109,11 +109,11 @@ def test_no_event_waits_for_the_next(piped: Callable[..., Piped], udp: Udp) -> N
         trace.read_to_the_end()
     assert trace.totals() == (printed - 1, 0)
     assert len(trace.rows()) == printed - 1
-    # Of the slowest an emulated machine may have been busy otherwise.
+    # The median, because an emulated machine may have been busy during the slowest.
     assert sorted(took)[len(took) // 2] < 0.1
 
 
-# --- columns that are not wanted ---
+# --- columns that are switched off ---
 
 
 @pytest.mark.one_kernel
@@ -122,7 +122,7 @@ def test_no_event_waits_for_the_next(piped: Callable[..., Piped], udp: Udp) -> N
     [(False, [(True, True), (True, False), (False, True)]), (True, [(True, True), (False, False)])],
 )
 def test_columns_that_are_not_wanted(as_json: bool, wanted: list[tuple[bool, bool]], pwru: Start, udp: Udp) -> None:
-    """The others are what they are in a trace that has all, which sees the same packet."""
+    """The other columns are the same as in a trace of the same packet that has all of them."""
     with contextlib.ExitStack() as stack:
         traces = [
             stack.enter_context(

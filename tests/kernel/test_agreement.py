@@ -1,6 +1,6 @@
 """Every backend of this kernel sees the same packets in the same functions, in the same order.
 
-They trace the same pings at the same time, so a packet has the same address for all of them.
+They trace the same pings at the same time, so that a packet has the same address in all traces.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .tracing import Start, Trace
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
-# Enough for a way from end to end, few enough for backends that attach to one at a time.
+# Enough for a path from end to end, few enough for backends that attach to one function at a time.
 FUNCTIONS = (
     r"ip_.*|__ip_local_out|icmp_.*|dev_hard_start_xmit|netif_rx.*|__netif_receive_skb.*|kfree_skb.*|sk_skb_reason_drop"
     r"|consume_skb|skb_release_data|raw_rcv"
@@ -42,7 +42,7 @@ def test_backends_agree(network: Network, pwru: Start) -> None:
             assert trace.totals()[1] == 0
     not_everywhere = excused(traces)
     ways = {size: {name: way(trace, size, not_everywhere) for name, trace in traces.items()} for size in SIZES}
-    # Where an interrupt comes while a program runs, what it hits is not seen: not by the one, that is, but by others.
+    # Hits of an interrupt that arrives while a program runs are missed by that backend, but not by others.
     agreed = [of[names[0]] for of in ways.values() if all(of[name] == of[names[0]] for name in names)]
     assert agreed, ways
     functions = {function for packet in agreed[0].values() for function in packet}
@@ -50,7 +50,7 @@ def test_backends_agree(network: Network, pwru: Start) -> None:
 
 
 def excused(traces: dict[str, Trace]) -> set[str]:
-    """The functions that not all backends can be on: what trampolines and kprobes do not take, and what was refused."""
+    """Functions that not every backend can trace: unsuitable for trampolines, blacklisted for kprobes, or refused."""
     sites = Sites(FUNCTIONS)
     _, left_out = split(sites, sites.targets)
     blacklisted = drop_blacklisted(Targets(sites.targets, sites.left_out)).skipped
@@ -59,7 +59,7 @@ def excused(traces: dict[str, Trace]) -> set[str]:
 
 
 def way(trace: Trace, size: int, without: set[str]) -> dict[str, list[str]]:
-    """Of each packet of the ping of this size, by its address: its functions, with a reason where there is one."""
+    """The functions of each packet of the ping of this size, by the packet's address, with drop reasons."""
     found: dict[str, list[str]] = {}
     for row in trace.rows():
         if size <= int(row["len"]) < size + 50 and row["func"].partition("(")[0] not in without:

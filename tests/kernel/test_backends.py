@@ -1,6 +1,6 @@
-"""Each backend of vmtest/kernels.py works on its kernels, and every other is refused with the reason.
+"""Each backend works on the kernels that vmtest/kernels.py lists for it, and is refused with a reason on the others.
 
-On a machine that is none of those kernels only tracepoints are traced.
+On a machine with none of these kernels only tracepoints are traced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .tracing import Start, fails, funcs, in_order
 
 
 def _not_here() -> str | None:
-    """Why the machine itself cannot show how its tracepoints are traced; None if it can."""
+    """Return why tracepoints cannot be traced on this machine, or None."""
     if os.geteuid() != 0:
         return "not run as root"
     if missing := [tool for tool in ("ip", "nft", "ping", "pwru") if not shutil.which(tool)]:
@@ -58,12 +58,12 @@ LACKS = {
 
 
 def names(way: list[str]) -> list[str]:
-    """Without a drop's reason and its place."""
+    """The functions without the reason and the location of a drop."""
     return [re.split(r"[( ]", func)[0] for func in way]
 
 
 def test_the_list_is_complete() -> None:
-    """What it does not have is refused, so there is no backend that is not tested."""
+    """Every backend is tested: the backends that the list lacks are refused."""
     assert KERNEL is None or set(LACKS) >= set(probes.BACKENDS) - set(KERNEL.backends)
     assert [name for name in probes.BACKENDS if name in BACKENDS] == list(BACKENDS)
 
@@ -75,7 +75,7 @@ def test_refused(backend: str) -> None:
 
 
 def test_the_best_is_taken(pwru: Start) -> None:
-    """And in one line for all that would have been better, what they lack."""
+    """One line says why the better backends could not be used."""
     with pwru("--filter-func", "ip_rcv|ip_local_deliver") as trace:
         assert trace.stop() == 0
     better = probes.BACKENDS[: probes.BACKENDS.index(BACKENDS[0])]
@@ -90,7 +90,7 @@ def test_the_best_is_taken(pwru: Start) -> None:
 
 @each_backend
 def test_a_ping_in_text_and_json(network: Network, pwru: Start, backend: str) -> None:
-    """Both at once, so that they see the very same hits; request and answer are each one skb from end to end."""
+    """Traced at the same time, so that both see the same hits. Request and reply are one skb each, end to end."""
     arguments = (*few_functions(backend), f"icmp and host {network.source}")
     way = (
         ["tracepoint:net_dev_queue", "tracepoint:net_dev_start_xmit", "tracepoint:netif_receive_skb"]
@@ -109,7 +109,7 @@ def test_a_ping_in_text_and_json(network: Network, pwru: Start, backend: str) ->
     assert (len(rows), 0) == text.totals()
     assert (len(objects), 0) == json.totals()
     keys = ["skb", "cpu", "process", "netns", "mark", "iface", "proto", "mtu", "len", "tuple", "func"]
-    # a tracepoint may know the place that it is about
+    # some tracepoints report a location
     assert {tuple(o) for o in objects} <= {tuple(keys), (*keys, "caller_func")}
 
     def as_row(o: dict[str, Any]) -> dict[str, str]:
@@ -130,7 +130,7 @@ def test_a_ping_in_text_and_json(network: Network, pwru: Start, backend: str) ->
 @each_backend
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
 def test_a_dropped_syn(network: Network, firewall: int, pwru: Start, backend: str, family: str) -> None:
-    """From the sender to the drop, reason included."""
+    """From the sender to the drop, with its reason."""
     address = network.destination if family == "ipv4" else network.destination6
     drops = "tracepoint:kfree_skb" if backend == "tracepoint" else drop_function()
     with pwru(*few_functions(backend), f"dst host {address} and tcp dst port {firewall}") as trace:
@@ -160,7 +160,7 @@ def test_a_dropped_syn(network: Network, firewall: int, pwru: Start, backend: st
 
 @each_backend
 def test_udp_by_ipv6(network: Network, pwru: Start, backend: str) -> None:
-    """One packet, to a port where nobody listens: one skb, one tuple, from one namespace to the other."""
+    """One packet to a closed port is one skb with one tuple, from one namespace to the other."""
     with pwru(*few_functions(backend), f"udp and dst host {network.destination6}") as trace:
         send_udp6(network)
         trace.wait_for_func(r" tracepoint:(kfree|consume)_skb" if backend == "tracepoint" else f" {drop_function()}")
@@ -207,9 +207,9 @@ def test_filter_func_is_whole_names(network: Network, pwru: Start, backend: str)
 
 @each_backend
 def test_every_hit_is_a_line_or_lost(network: Network, pwru: Start, backend: str) -> None:
-    """A reader that stands still while more hits come than the ring buffer holds: none is unaccounted for."""
-    # What every packet passes once: not the way of the ICMP errors, of which only some are sent, and not the look-up of
-    # the route, which the first packets do in other functions than the rest.
+    """Even if more events arrive than the ring buffer holds while pwru is stopped."""
+    # Passed once by every packet. Excludes ICMP errors, of which only some are sent, and the route lookup, in which the
+    # first packets pass other functions than the rest.
     each_once = (
         "net_dev_queue|net_dev_start_xmit|net_dev_xmit|netif_rx|netif_receive_skb|kfree_skb"
         if backend == "tracepoint"
@@ -235,6 +235,6 @@ def test_every_hit_is_a_line_or_lost(network: Network, pwru: Start, backend: str
         trace.stop()
     events, lost = trace.totals()
     assert len(trace.rows()) == events
-    assert events > 1800  # what fits the ring buffer is there, at 136 or 144 bytes each
+    assert events > 1800  # as many as fit in the ring buffer, at 136 or 144 bytes each
     assert lost > 0
     assert events + lost == per_packet * many

@@ -1,4 +1,4 @@
-"""`pwru --check`: what it says of this kernel is what the kernel then does."""
+"""`pwru --check` reports what this kernel then really does."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_without_privileges() -> None:
 
 
 def test_without_tracefs() -> None:
-    """Only single kprobes need it."""
+    """Only single kprobes need tracefs."""
     before = (
         "unshare",
         "--mount",

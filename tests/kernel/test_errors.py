@@ -1,6 +1,6 @@
-"""Bad input and bad places: one clear line that says what is wrong and what to do, status 1, nothing attached.
+"""Bad input and unsuitable systems: one clear line that says what is wrong and what to do, status 1, nothing attached.
 
-What can be wrong without a kernel is in tests/unit/test_errors.py; signals and ends are in test_stop.py.
+tests/unit/test_errors.py has the errors that need no kernel, test_stop.py has signals and how traces end.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.one_kernel, pytest.mark.usefixtures("nothing_left")]
 
 @pytest.fixture(scope="module", autouse=True)
 def _libbpf_has_tried_what_the_kernel_can() -> None:
-    """At its first load it loads programs of its own, to see what works."""
+    """The first load in a process also loads libbpf's programs that probe for kernel features."""
     newest_program()
 
 
@@ -40,7 +40,7 @@ def _libbpf_has_tried_what_the_kernel_can() -> None:
 
 @pytest.mark.parametrize("how", ["setpriv --bounding-set=-syslog --inh-caps=-all", "restricted"])
 def test_symbols_that_the_kernel_hides(tmp_path: Path, how: str) -> None:
-    """What needs no addresses works: drops are told, and where, as far as that can be."""
+    """What needs no symbols still works: drops are shown, with their location as an address."""
     restrict = Path("/proc/sys/kernel/kptr_restrict")
     before = restrict.read_text()
     restrict.write_text("2" if how == "restricted" else "1")
@@ -80,10 +80,10 @@ def test_a_missing_capability(without: str, named: list[str]) -> None:
 
 @pytest.mark.parametrize("backend", ["kprobe-multi", "kprobe", "fentry", "tracepoint"])
 def test_the_capabilities_that_are_enough(tmp_path: Path, backend: str) -> None:
-    """All the way to the account. /proc/kcore takes another one, so for kprobe the code is not to be read."""
+    """From start to account. kprobe cannot read the kernel's code: /proc/kcore requires CAP_SYS_RAWIO."""
     paranoid = Path("/proc/sys/kernel/perf_event_paranoid")
     before = paranoid.read_text()
-    paranoid.write_text("2")  # Debian's 3 takes CAP_SYS_ADMIN
+    paranoid.write_text("2")  # Debian's 3 requires CAP_SYS_ADMIN
     only = 'exec setpriv --bounding-set=-all,+bpf,+perfmon,+syslog --inh-caps=-all "$@"'
     func = "consume_skb" if backend == "tracepoint" else "__ip_local_out"
     arguments = "--backend", backend, "--filter-func", func, "--output-stack", "icmp"
@@ -99,7 +99,7 @@ def test_the_capabilities_that_are_enough(tmp_path: Path, backend: str) -> None:
 
 
 def test_capabilities_of_a_user_namespace() -> None:
-    """There everybody may be root, with all capabilities in /proc/self/status: they do not count for the kernel."""
+    """Anybody can be root there, with all capabilities in /proc/self/status; BPF ignores them."""
     line = refused("unshare", "--user", "--map-root-user", "pwru", *NARROW)
     assert "user namespace" in line
 
@@ -145,7 +145,7 @@ def test_capabilities_of_a_user_namespace() -> None:
     ids=lambda value: value if isinstance(value, str) else " ".join(value)[:40],
 )
 def test_what_was_typed_is_wrong(arguments: list[str], message: str, network: Network) -> None:
-    # Whether a backend can work at all is tried before its functions and the packet filter are looked at.
+    # Backends are probed before the functions and the packet filter are checked.
     early = arguments[0].startswith(("--filter-netns", "--filter-ifname"))
     line = refused("pwru", *arguments, loads=not early)
     assert re.fullmatch(f"pwru: {message}", line)
@@ -161,7 +161,7 @@ def test_no_btf() -> None:
 
 @pytest.mark.xfail(strict=True, reason="libbpf looks for the weak kfunc in the kernel's own BTF only, and gives up")
 def test_btf_from_a_file(tmp_path: Path, network: Network) -> None:
-    """Where the kernel has none to show, the file is the only BTF: for what is attached, and for CO-RE."""
+    """Without BTF of the kernel, the file is used for attaching and for CO-RE."""
     file = tmp_path / "btf"
     shutil.copy(VMLINUX, file)
     with working(tmp_path, "--kernel-btf", str(file), *NARROW, "icmp", before=NO_BTF) as trace:
@@ -178,7 +178,7 @@ def test_btf_from_an_elf_file(tmp_path: Path, network: Network) -> None:
 
 
 def _elf_with_btf(btf: bytes) -> bytes:
-    """Some ELF file whose .BTF section is this."""
+    """An ELF file with this .BTF section."""
     image = bytearray(OBJECT.read_bytes())
     image += bytes(-len(image) % 8)
     elf = _elf()
@@ -224,7 +224,7 @@ def test_no_object(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pcap_filter", [[], ["icmp"]], ids=["all", "filtered"])
 @pytest.mark.parametrize("damage", ["", "junk", "half", "without its end", "another"])
 def test_a_damaged_object(damage: str, pcap_filter: list[str], tmp_path: Path) -> None:
-    """Without a filter libbpf is the first that looks into it."""
+    """Without a filter, libbpf is the first to read it."""
     image = OBJECT.read_bytes()
     file = tmp_path / "object"
     file.write_bytes(
@@ -242,7 +242,7 @@ def test_a_damaged_object(damage: str, pcap_filter: list[str], tmp_path: Path) -
 
 
 def test_the_kernel_refuses_the_program(tmp_path: Path) -> None:
-    """Each program begins with an instruction that reads a register which holds nothing."""
+    """Each program begins with an instruction that reads an uninitialised register."""
     image = bytearray(OBJECT.read_bytes())
     elf = _elf()
     for symbol in elf.get_section_by_name(".symtab").iter_symbols():
@@ -269,7 +269,7 @@ def test_the_kernel_refuses_the_program(tmp_path: Path) -> None:
 
 @contextmanager
 def missing(library: str) -> Iterator[Path]:
-    """For as long as this lasts, the system lacks the library."""
+    """Hide the library from the dynamic linker."""
     (path,) = Path("/usr/lib").glob(f"*/{library}")
     away = path.with_name("away")
     path.rename(away)
@@ -317,7 +317,7 @@ def test_unwritable(flag: str, file: str, reason: str) -> None:
 
 
 def test_no_ready_file_for_a_trace_that_fails(tmp_path: Path) -> None:
-    """Whoever waits for it must not go on."""
+    """A script that waits for the file must not continue."""
     file = tmp_path / "ready"
     refused("pwru", "--filter-func", "nothing_like_it", "--ready-file", str(file), loads=True)
     assert not file.exists()
@@ -325,7 +325,7 @@ def test_no_ready_file_for_a_trace_that_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("traffic", ["one ping", "flood"])
 def test_head(traffic: str, network: Network, tmp_path: Path) -> None:
-    """Who reads has seen enough: that ends it, whether anything more comes or not, and is no error."""
+    """The trace ends with its reader, whether or not more events arrive, and that is not an error."""
     script = """
         pwru "$@" 2>err | { head -n 3; date +%s.%N >seen; }
         echo "${PIPESTATUS[0]} $(date +%s.%N)" >ended
@@ -362,7 +362,7 @@ def test_a_full_disk(network: Network) -> None:
 
 
 def test_standard_output_is_closed() -> None:
-    """Its number must not become that of something else, which the events would then be written to."""
+    """Descriptor 1 must not be reused for another file, to which events would then be written."""
     line = refused("sh", "-c", f"exec {shlex.join(['pwru', *NARROW])} >&-")
     assert "standard output" in line
 

@@ -1,4 +1,4 @@
-"""Output files: a trace that goes on from one to the next loses nothing."""
+"""Output files: a trace that continues in the next file loses nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILTER = ("udp and dst port 9999",)
 @pytest.mark.one_kernel
 @pytest.mark.parametrize("json", [False, True], ids=["text", "json"])
 def test_rotation(network: Network, pwru: Start, tmp_path: Path, json: bool) -> None:
-    """Each line is in one file, whole, and there are as many as the trace says."""
+    """Each line is complete in one of the files, and their number is that of the account."""
     path = tmp_path / "trace.log"
     flags = [f"--output-file={path}", "--output-file-max-size=1", "--output-file-compress", f"--output-json={json}"]
     with pwru(*flags, *FILTER) as trace:

@@ -1,7 +1,7 @@
-"""The packet filter in this kernel says what libpcap says: tests/unit/filter/test_verdicts.py with fewer pairs.
+"""The packet filter agrees with libpcap on this kernel: tests/unit/filter/packet/test_verdicts.py with fewer pairs.
 
-The kernel's verifier and JIT are what differs; where there is no bpf_rdonly_cast(), the other strategy is tested alone.
-Then the flags that stand for a part of the filter, with real packets.
+Kernels differ in verifier and JIT; without bpf_rdonly_cast() only the other strategy is tested. After that, the flags
+that are joined to the filter, with real packets.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def test_nothing_is_skipped_for_the_harness() -> None:
 
 PING, PONG = "10.9.0.1:0->10.9.0.2:0(icmp)", "10.9.0.2:0->10.9.0.1:0(icmp)"
 PING6, PONG6 = "[fd09::1]:0->[fd09::2]:0(icmp6)", "[fd09::2]:0->[fd09::1]:0(icmp6)"
-UDP = "10.9.0.1:7777->10.9.0.2:9999(udp)"  # is answered by ICMP
+UDP = "10.9.0.1:7777->10.9.0.2:9999(udp)"  # answered by ICMP
 TCP, RST = "10.9.0.1:PORT->10.9.0.2:9998(tcp)", "10.9.0.2:9998->10.9.0.1:PORT(tcp)"
 FLAGS: dict[tuple[str, ...], set[str]] = {
     (): {PING, PONG, PING6, PONG6, UDP, TCP, RST},
@@ -68,7 +68,7 @@ FLAGS: dict[tuple[str, ...], set[str]] = {
 
 @pytest.mark.three_kernels
 def test_flags_that_are_joined_to_the_filter(network: Network, pwru: Start) -> None:
-    """Each lets pass what it names, and nothing else of the same traffic."""
+    """Each passes the packets that it names, and no others of the same traffic."""
     with ExitStack() as stack:
         traces = {flags: stack.enter_context(pwru("--filter-func=ip_rcv|ipv6_rcv", *flags)) for flags in FLAGS}
         network.ping()
@@ -82,7 +82,7 @@ def test_flags_that_are_joined_to_the_filter(network: Network, pwru: Start) -> N
 
 @pytest.mark.three_kernels
 def test_by_process(network: Network, pwru: Start) -> None:
-    """Two processes send; of each filter only one is seen."""
+    """Two processes send; each filter shows only one of them."""
     with subprocess.Popen(
         ["ip", "netns", "exec", network.client, "python3", "-c", ONE_PACKET], stdin=PIPE, stdout=PIPE, text=True
     ) as sender:
@@ -115,7 +115,7 @@ socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"", ("10.9.0.2", 7777))
 
 @pytest.mark.three_kernels
 def test_drop_reasons(network: Network, firewall: int, pwru: Start) -> None:
-    """A firewall drops, and a socket is missing: each reason alone, both, and any. What arrives is in none of them."""
+    """A firewall drops, and a socket is missing: each reason alone, both, and any. None shows packets that arrive."""
     known = Sites().drop_reasons
     wanted = {"any": {"NETFILTER_DROP", "NO_SOCKET"} if known else {""}}
     if known:
@@ -155,7 +155,7 @@ for vid in (10, 11):
 
 @pytest.mark.three_kernels
 def test_vlan(network: Network, pwru: Start) -> None:
-    """A tag in the packet's bytes, and one that the skb has by itself until the hardware puts it there."""
+    """A tag in the packet's bytes, and one in the skb that the hardware inserts later."""
     for vid in (10, 11):
         link = ("link", "v0", "name", f"v0.{vid}", "type", "vlan", "id", f"{vid}")
         sh("ip", "-n", network.client, "link", "add", *link)
@@ -221,7 +221,7 @@ for protocol, priority in ((0x0800, 0), (0x0800, 2), (0x0800, 3), (0x1234, 2)):
 
 @pytest.mark.three_kernels
 def test_the_tuple_behind_a_tag(network: Network, pwru: Start) -> None:
-    """As it comes in the network header is at the tag, whose priority looks like a version of IP."""
+    """On receipt the network header is at the tag, whose priority may look like an IP version."""
     with pwru("--filter-func=skb_vlan_untag", "vlan 5") as trace:
         network.python(network.client, PRIORITIES)
         trace.wait_for(lambda: trace.out.count("\n") == 5)
@@ -231,8 +231,8 @@ def test_the_tuple_behind_a_tag(network: Network, pwru: Start) -> None:
 
 @pytest.mark.three_kernels
 def test_a_link_layer_that_is_not_there_yet(network: Network, pwru: Start) -> None:
-    """What a filter says of it does not hold, which is no more than a part of the filter."""
-    # Whether `ether host` holds is known where the header is.
+    """Conditions on it are false, but only these parts of the filter."""
+    # `ether host` can be decided only where the header exists.
     both, late = {"__ip_local_out", "dev_hard_start_xmit"}, {"dev_hard_start_xmit"}
     wanted = {
         "ether broadcast or icmp": both,
@@ -279,7 +279,7 @@ def test_tunnel(network: Network, pwru: Start, kind: str) -> None:
             (layer, text): stack.enter_context(pwru(*flags, *output, f"--filter-tunnel-pcap-{layer}", text, outer))
             for layer, text in wanted
         }
-        # After its end a tunnel leaves nothing that would count.
+        # At the end of the tunnel nothing is left of the outer headers that would match.
         received = stack.enter_context(pwru("--filter-func=icmp_rcv", f"icmp and host {REMOTE}"))
         network.ping(to=REMOTE)
         code = f"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ({REMOTE!r}, 8))"
@@ -293,7 +293,7 @@ def test_tunnel(network: Network, pwru: Start, kind: str) -> None:
 
 
 def kinds_of_packets(trace: Trace) -> set[str]:
-    """What was seen of the traffic above; the kernel asks for neighbours, inside too, whenever it likes."""
+    """Which of the packets above were seen; ignores the kernel's neighbour discovery, also inside the tunnel."""
     kinds = set()
     for event in trace.objects():
         inner, outer = event["tunnel_tuple"], event["tuple"]["proto"]
@@ -310,6 +310,6 @@ def test_tunnel_without_a_link_layer() -> None:
 
 
 def tuples(trace: Trace) -> set[str]:
-    """Of the traffic above: IPv6 sends some for its own ends."""
+    """The tuples of the traffic above, without what IPv6 sends by itself."""
     found = {re.sub(r"10\.9\.0\.1:\d+(?=.*\(tcp\))", "10.9.0.1:PORT", row["tuple"]) for row in trace.rows()}
     return {each for each in found if not each.endswith("(icmp6)") or each in (PING6, PONG6)}

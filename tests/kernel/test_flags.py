@@ -1,4 +1,4 @@
-"""Flags that no other test here is about: each would fail if its flag did nothing."""
+"""Flags without a test elsewhere: each test would fail if its flag did nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ESCAPE = "\x1b["
 
 
 def test_color(network: Network, pwru: Start) -> None:
-    """In a file only if asked for. --set-percpu-buf is taken, as scripts for the Go tool have it."""
+    """In a file only on request. --set-percpu-buf is accepted, because scripts for the Go tool pass it."""
     arguments = ("--set-percpu-buf", "4096", "--filter-func", "icmp_rcv", "--output-limit-lines=1", "icmp")
     with pwru("--color=always", *arguments) as always, pwru(*arguments) as auto:
         network.ping()
@@ -37,7 +37,7 @@ def test_color(network: Network, pwru: Start) -> None:
 
 @pytest.fixture
 def long_name() -> Iterator[str]:
-    """Of a network namespace in which only its loopback is."""
+    """The name of a network namespace that has only a loopback device."""
     name = "name-of-fourteen-and-more"
     sh("ip", "netns", "add", name)
     sh("ip", "-n", name, "link", "set", "lo", "up")
@@ -57,7 +57,7 @@ def test_names_are_cut(network: Network, pwru: Start, long_name: str) -> None:
 
 
 def test_all_kprobes(network: Network, pwru: Start) -> None:
-    """As without it, but what it excludes is refused."""
+    """Changes nothing, except that it cannot be combined with --filter-func."""
     with pwru("--all-kprobes", "icmp") as trace:
         network.ping()
         trace.wait_for_func(" icmp_rcv\n")
@@ -68,7 +68,7 @@ def test_all_kprobes(network: Network, pwru: Start) -> None:
 
 
 def test_old_files_are_removed(network: Network, pwru: Start, tmp_path: Path) -> None:
-    """By how many there are, and by their age."""
+    """By number and by age."""
     path = tmp_path / "trace.log"
     old = tmp_path / "trace-2020-01-01T00-00-00.000.log"
     flags = (f"--output-file={path}", "--output-file-max-size=1", "udp and dst port 9999")
@@ -89,7 +89,7 @@ def test_old_files_are_removed(network: Network, pwru: Start, tmp_path: Path) ->
     assert len(rotate("--output-file-max-backups=1")) == 1
 
 
-# Writes what pwru writes to kprobe_events, and how many probes there are in a write at most.
+# Run pwru, and print the largest number of probes in one write to kprobe_events.
 COUNTING = """
 import os, sys
 write, most = os.write, 0

@@ -1,4 +1,4 @@
-"""pwru.kernel on the booted kernel; test_vmlinux.py beside it runs the tests of BTF on this kernel's."""
+"""pwru.kernel on the booted kernel. test_vmlinux.py runs the unit tests of BTF on this kernel, too."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def available() -> list[str]:
 
 
 def test_targets(targets: Targets) -> None:
-    """Every skb function that ftrace knows and BTF describes is a target, whatever else is."""
+    """Every skb function that ftrace knows and BTF describes is a target."""
     names = {target.name for target in targets.found}
     assert {"ip_rcv", "__ip_local_out", "tcp_v4_rcv", "ip6_rcv_core", "__dev_queue_xmit"} <= names
-    # Of it only a renamed copy is in kernels built by newer compilers, and a double pointer is its argument.
+    # Kernels built by newer compilers have only a renamed copy; its argument is a double pointer.
     core = [target for target in targets.found if target.name.startswith("__netif_receive_skb_core")]
     assert [(target.skb_arg, target.double_pointer) for target in core] in ([], [(1, True)])
     assert sum(map(len, targets.skipped.values())) < len(targets.found) / 10
@@ -42,7 +42,7 @@ def test_targets(targets: Targets) -> None:
 
 
 def test_the_code_tells_what_the_list_of_ftrace_tells(targets: Targets) -> None:
-    """That nops at the entry are as good as available_filter_functions, which takes the kernel twenty times longer."""
+    """Nops at the entry are as reliable as available_filter_functions, which takes twenty times longer to read."""
     addresses = {target.address for target in drop_notrace(targets).found}
     listed = drop_notrace(targets, kcore="/dev/null")
     assert addresses == {target.address for target in listed.found}
@@ -74,7 +74,7 @@ def test_the_blacklist_is_read(targets: Targets) -> None:
 
 
 def test_symbols_of_a_module(network: Network) -> None:
-    """The network is made of veth devices: a module in these kernels."""
+    """The network consists of veth devices, which are a module in these kernels."""
     symbols = Kallsyms.read()
     assert "veth" in symbols.modules()
     (address,) = symbols.addresses("veth_xmit")
@@ -95,7 +95,7 @@ def test_functions_of_a_module(network: Network) -> None:
 
 
 def test_hidden_addresses() -> None:
-    """With kptr_restrict at 2 nobody is shown them."""
+    """With kptr_restrict set to 2 they are hidden from everybody."""
     sysctl = Path("/proc/sys/kernel/kptr_restrict")
     before = sysctl.read_text()
     sysctl.write_text("2")
@@ -107,7 +107,7 @@ def test_hidden_addresses() -> None:
 
 
 def test_what_the_kernel_has() -> None:
-    """Presence, as seen in BTF, against what the kernel was built with."""
+    """Features detected by BTF agree with the kernel's symbols."""
     btf = vmlinux_btf()
     assert features.tracefs() == Path("/sys/kernel/tracing")
     assert features.missing_capabilities() == []
@@ -148,7 +148,7 @@ def test_namespace_by_name_and_inode(network: Network) -> None:
 
 
 def test_namespace_by_a_process_in_it() -> None:
-    """It has no name, only a process keeps it. Modules of tunnels that are loaded add interfaces of their own to it."""
+    """The namespace has no name and exists only through a process. Loaded tunnel modules add interfaces to it."""
     script = "ip link add here type veth peer there; echo; exec sleep 100"
     with subprocess.Popen(["unshare", "--net", "sh", "-c", script], stdout=subprocess.PIPE) as process:
         try:

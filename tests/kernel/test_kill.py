@@ -1,4 +1,4 @@
-"""Killed with SIGKILL at any moment of attach, trace and detach, a tracer leaves nothing in the kernel for long."""
+"""Killed with SIGKILL at any moment of attach, trace and detach, a tracer soon leaves nothing in the kernel."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from .leftovers import PATIENCE, TRACEFS, probes, traces
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
-# To repeat a run that failed: python -m vmtest KERNEL -- SEED=N python3 -m pytest tests/kernel/test_kill.py
+# To repeat a failed run: python -m vmtest KERNEL -- SEED=N python3 -m pytest tests/kernel/test_kill.py
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))
 KILLS = 100
-KERNELS = ("6.1", "6.12")  # the best backend of the one is kprobe, of the other kprobe-multi
+KERNELS = ("6.1", "6.12")  # with kprobe and kprobe-multi as their best backends
 ROUND = 20
 AT_ONCE = 2
-PROBES = 1000  # what a tracer of all functions has at least
+PROBES = 1000  # the minimum when all functions are traced
 
 
 class Victim(NamedTuple):
-    """A tracer, and when it is killed: at `moment`, from 0 to 1, of a phase of its life."""
+    """A tracer that is killed at `moment`, from 0 to 1, of a phase of its life."""
 
     arguments: tuple[str, ...]
     phase: str
@@ -41,7 +41,7 @@ class Victim(NamedTuple):
     with_guardian: bool
 
     def run(self, took: dict[str, float]) -> None:
-        """Starts it and kills it; `took`: how long a phase takes, in seconds."""
+        """Start the tracer and kill it. `took`: the duration of each phase, in seconds."""
         process = subprocess.Popen(["pwru", *self.arguments], stdout=DEVNULL, stderr=PIPE, text=True)
         try:
             if self.phase == "define":
@@ -56,7 +56,7 @@ class Victim(NamedTuple):
             time.sleep(self.moment * took[self.phase])
         finally:
             for pid in [*children(process.pid), process.pid] if self.with_guardian else [process.pid]:
-                with contextlib.suppress(ProcessLookupError):  # it was quicker, and is still to be waited for
+                with contextlib.suppress(ProcessLookupError):  # it has ended already
                     os.kill(pid, signal.SIGKILL)
             process.communicate()
 
@@ -79,7 +79,7 @@ def until_listening(process: subprocess.Popen[str]) -> None:
 
 
 def life(*arguments: str) -> dict[str, float]:
-    """Of a tracer that nobody kills: how long each phase takes, in seconds."""
+    """The duration of each phase of a tracer that is not killed, in seconds."""
     began = time.monotonic()
     process = subprocess.Popen(["pwru", *arguments], stdout=DEVNULL, stderr=PIPE, text=True)
     until_listening(process)
@@ -91,7 +91,7 @@ def life(*arguments: str) -> dict[str, float]:
 
 
 def in_kernel() -> dict[str, object]:
-    """What tracers have in the kernel and what of it is enabled, by the kernel's own lists."""
+    """Everything that tracers have in the kernel, and which of it is enabled, by the kernel's own lists."""
     return {
         **traces(),
         "kprobes": sorted(Path("/sys/kernel/debug/kprobes/list").read_text().splitlines()),
@@ -101,7 +101,7 @@ def in_kernel() -> dict[str, object]:
 
 @pytest.fixture
 def noise(network: Network) -> Iterator[None]:
-    """Packets all the time, so that what is enabled is hit."""
+    """Send packets all the time, so that enabled probes are hit."""
     command = ["ip", "netns", "exec", network.client, "ping", "-q", "-i0.05", network.destination]
     process = subprocess.Popen(command, stdout=DEVNULL)
     yield
@@ -109,7 +109,7 @@ def noise(network: Network) -> Iterator[None]:
     process.wait()
 
 
-# Trampolines take the kernel a tenth of a second each to remove, whoever asks for it: a few are enough.
+# The kernel needs a tenth of a second to remove each trampoline: a few are enough.
 SHARES = {
     "kprobe-multi": KILLS // 2,
     "kprobe": KILLS // 2 if "kprobe-multi" in BACKENDS else KILLS,
@@ -145,7 +145,7 @@ def test_killed_at_random_moments(backend: str, *, all_functions: bool) -> None:
             for _ in pool.map(lambda victim: victim.run(took), some):
                 pass
         if any(victim.with_guardian for victim in some):
-            life(*narrow("kprobe"))  # a start cleans up after those of which nobody is left
+            life(*narrow("kprobe"))  # cleans up after tracers that were killed with their guardians
         deadline = time.monotonic() + PATIENCE
         while (after := in_kernel()) != before and time.monotonic() < deadline:
             time.sleep(0.1)

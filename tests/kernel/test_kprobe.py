@@ -1,4 +1,4 @@
-"""Single kprobes: where they are put, and what becomes of a batch of which the kernel refuses one."""
+"""Single kprobes: where they are placed, and what happens if the kernel refuses one of a batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .leftovers import TRACEFS, probes
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
-# Of a tracer that is dead: no process has this number.
+# The group of a dead tracer: no process has this PID.
 GROUP = f"pwru_{os.stat('/proc/self/ns/pid').st_ino}_0_0"
 
 
@@ -65,7 +65,7 @@ def test_of_a_batch_only_what_is_refused_is_missing(targets: list[Target], event
 
 @pytest.mark.parametrize("group", ["pwru_my_own", "pwru_1_0_0"])
 def test_what_others_have_named_alike_is_not_touched(targets: list[Target], events: int, group: str) -> None:
-    """The second is of another PID namespace, where its tracer may be alive."""
+    """The second belongs to another PID namespace, where its tracer may be alive."""
     try:
         os.write(events, f"p:{group}/skb ip_rcv\n".encode())
         assert _dead_groups(TRACEFS) == []
@@ -74,7 +74,7 @@ def test_what_others_have_named_alike_is_not_touched(targets: list[Target], even
 
 
 def test_what_the_kernel_forbids_is_skipped_and_named(targets: list[Target], events: int) -> None:
-    """No function with an skb is forbidden in these kernels: one of the others is given out for it."""
+    """No function with an skb is blacklisted in these kernels, so another one stands in for it."""
     line, *_ = Path("/sys/kernel/debug/kprobes/blacklist").read_text().splitlines()
     span, name = line.split()
     forbidden = targets[0]._replace(name=name, address=int(span.partition("-")[0], 16))

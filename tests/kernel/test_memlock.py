@@ -1,4 +1,4 @@
-"""RLIMIT_MEMLOCK: raised as far as needed where the kernel counts BPF memory against it, untouched elsewhere."""
+"""RLIMIT_MEMLOCK is raised as far as needed if the kernel charges BPF memory to it, and untouched otherwise."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 CHARGED = features.charges_memlock(vmlinux_btf())
 WITHOUT_CAPABILITY = 'set -- setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource "$@"'
 KB, MB = 1 << 10, 1 << 20
-charged = pytest.mark.skipif(not CHARGED, reason="this kernel counts BPF memory elsewhere")
+charged = pytest.mark.skipif(not CHARGED, reason="this kernel charges BPF memory to cgroups")
 
 
 def under(soft_kb: int | str, hard_kb: int | str, *more: str) -> str:
-    """Shell that sets these limits, the soft one of which may never be above the hard one."""
+    """Shell commands that set these limits. The soft limit may never exceed the hard one."""
     return "\n".join(("ulimit -Hl unlimited", f"ulimit -Sl {soft_kb}", f"ulimit -Hl {hard_kb}", *more))
 
 
 def limits(trace: Trace) -> tuple[int, int]:
-    """Soft and hard, in bytes; -1: unlimited."""
+    """The soft and the hard limit in bytes; -1: unlimited."""
     text = Path(f"/proc/{trace.process.pid}/limits").read_text()
     (found,) = re.findall(r"^Max locked memory +(\S+) +(\S+) +bytes", text, re.MULTILINE)
     soft, hard = (-1 if value == "unlimited" else int(value) for value in found)
@@ -44,7 +44,7 @@ def traces(trace: Trace, network: Network) -> None:
     trace.wait_for_func("icmp")
 
 
-@pytest.mark.skipif(CHARGED, reason="this kernel counts BPF memory against the limit")
+@pytest.mark.skipif(CHARGED, reason="this kernel charges BPF memory to the limit")
 def test_untouched_where_it_does_not_count(network: Network, tmp_path: Path) -> None:
     with working(tmp_path, *narrow("tracepoint"), "icmp", before=under(64, 100)) as trace:
         assert limits(trace) == (64 * KB, 100 * KB)
@@ -57,7 +57,7 @@ def test_within_the_hard_limit_nothing_is_needed(backend: str, network: Network,
     before = under(64, "unlimited", WITHOUT_CAPABILITY)
     with working(tmp_path, *narrow(backend), "icmp", before=before) as trace:
         soft, hard = limits(trace)
-        assert 8 * MB < soft < 32 * MB  # twice what it takes, if there are leftovers of other tests
+        assert 8 * MB < soft < 32 * MB  # twice as much as needed, if other tests left something
         assert hard == -1
         traces(trace, network)
 

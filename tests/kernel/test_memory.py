@@ -1,4 +1,4 @@
-"""The second start on a kernel: what it remembers is what it would find, and what it does is the same."""
+"""A later start on a kernel: its cached facts are what it would find, and it traces the same."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def file() -> Path:
 
 
 def ping(start: Start, network: Network, *flags: str) -> tuple[list[str], str]:
-    """The functions that one ping was seen in, and how many were attached to."""
+    """The functions in which a ping was seen, and the line that says how many were attached."""
     with start("--filter-func=(ip|icmp)_.*", *flags, "icmp") as trace:
         network.ping()
         trace.wait_for_func(r"\bicmp_rcv\b")
@@ -59,7 +59,7 @@ def test_remembered_or_found_is_the_same(pwru: Start, network: Network) -> None:
 @without_functions
 @pytest.mark.one_kernel
 def test_it_was_really_remembered(pwru: Start, network: Network) -> None:
-    """With a function less in it, that function is not attached to."""
+    """A function that is removed from the cache is not attached to."""
     seen, _ = ping(pwru, network)
     assert "icmp_rcv" in seen
     memory = Memory()
@@ -92,7 +92,7 @@ def test_a_file_that_is_not_to_be_trusted(damage: str, pwru: Start, network: Net
 
 @pytest.mark.one_kernel
 def test_another_kernels_btf_is_not_remembered(pwru: Start, tmp_path: Path) -> None:
-    """What --kernel-btf says holds for that run."""
+    """The file given by --kernel-btf is used for that run only."""
     copy = tmp_path / "btf"
     copy.write_bytes(Path("/sys/kernel/btf/vmlinux").read_bytes())
     with pwru(f"--kernel-btf={copy}") as trace:

@@ -1,4 +1,4 @@
-"""Functions of modules: named, all, and of those that come and go while a trace runs."""
+"""Functions of modules: of named ones, of all, and of modules that come and go during a trace."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ needs_btf = pytest.mark.skipif(not HAVE_BTF, reason="this kernel has no BTF of i
 
 @contextmanager
 def loaded(*names: str) -> Iterator[None]:
-    """The modules are there, and have gone afterwards, with all devices that they made."""
+    """Load the modules, and unload them afterwards with all of their devices."""
     sh("modprobe", "--all", *names)
     yield
     sh("modprobe", "--remove", *reversed(names))
 
 
 def dummy_traffic() -> None:
-    """A packet that a dummy device, made for it, gets to send."""
+    """Send a packet through a dummy device that exists only for it."""
     sh("ip", "link", "add", "d0", "type", "dummy")
     sh("ip", "address", "add", "10.7.0.1/24", "dev", "d0")
     sh("ip", "link", "set", "d0", "up", "arp", "off")
@@ -56,7 +56,7 @@ def test_a_named_module(network: Network, pwru: Start, backend: str) -> None:
 
 @needs_btf
 def test_all_modules(network: Network, pwru: Start) -> None:
-    """Besides all functions of vmlinux; fewer where each is a probe of its own, and takes its time."""
+    """Together with all functions of vmlinux; with fewer if each needs a probe of its own, which is slow."""
     fewer = [] if "kprobe-multi" in BACKENDS else ["--filter-func=ip_rcv|(veth|dummy)_.*"]
     with loaded("dummy"), pwru("--all-kmods", *fewer, "icmp") as trace:
         network.ping()
@@ -70,7 +70,7 @@ def test_all_modules(network: Network, pwru: Start) -> None:
 
 @needs_btf
 def test_only_an_ambiguous_name_has_its_module(network: Network, pwru: Start) -> None:
-    """gre hands a packet from its gre_rcv() to that of ip_gre."""
+    """The gre_rcv() of gre passes packets on to the gre_rcv() of ip_gre."""
     functions = "gre_rcv|ip_local_deliver|ipgre_xmit"
     with (
         tunnel(network, "gre"),
@@ -87,7 +87,7 @@ def test_only_an_ambiguous_name_has_its_module(network: Network, pwru: Start) ->
 
 
 def test_the_place_of_a_drop_in_a_module(network: Network, pwru: Start) -> None:
-    """No tunnel wants the packet; that the second module came after the first place was named makes no difference."""
+    """No tunnel takes the packet. The second module may be loaded after the first drop was printed."""
 
     def send() -> None:
         network.python(
@@ -96,7 +96,7 @@ def test_the_place_of_a_drop_in_a_module(network: Network, pwru: Start) -> None:
             f"s.sendto(bytes(40), ('{network.destination}', 0))",
         )
 
-    sh("modprobe", "--remove", "ip_gre", check=False)  # other tests have had it loaded
+    sh("modprobe", "--remove", "ip_gre", check=False)  # other tests may have loaded it
     drops = "--backend=tracepoint", "--filter-func=kfree_skb"
     with loaded("gre"), pwru(*drops, f"ip proto 47 and dst host {network.destination}") as trace:
         send()
@@ -110,7 +110,7 @@ def test_the_place_of_a_drop_in_a_module(network: Network, pwru: Start) -> None:
 @needs_btf
 @each_function_backend
 def test_a_module_that_comes_and_goes(network: Network, pwru: Start, backend: str) -> None:
-    """It is picked up, also when it comes back; single probes let it go, links do not (kprobe-multi since v6.3)."""
+    """It is picked up each time. Single probes let it be unloaded, links do not (kprobe-multi since v6.3)."""
     functions = "dummy_xmit|veth_xmit|icmp_rcv"
     with pwru("--backend", backend, "--all-kmods", "--filter-func", functions, "icmp") as trace:
         assert "Attached to 2 functions" in trace.err
@@ -135,7 +135,7 @@ def test_a_module_that_comes_and_goes(network: Network, pwru: Start, backend: st
 
 @needs_btf
 def test_a_module_that_goes_for_good(network: Network, pwru: Start) -> None:
-    """It was there when its probes were defined with all others."""
+    """It was loaded when its probes were defined, together with all others."""
     with pwru("--backend=kprobe", "--all-kmods", "--filter-func=veth_xmit|ip_rcv") as without:
         with loaded("dummy"):
             without.wait_for(lambda: without.err.count("\n") >= 2)
@@ -147,10 +147,10 @@ def test_a_module_that_goes_for_good(network: Network, pwru: Start) -> None:
                 network.ping()
                 trace.wait_for(lambda: pings(trace, "ip_rcv") == 2)
                 assert trace.stop() == 0
-            sh("modprobe", "dummy")  # for what removes it
+            sh("modprobe", "dummy")  # because loaded() removes it
         assert without.stop() == 0
     assert trace.totals() == (3, 0)
-    # That of a module without a function that was asked for is no news.
+    # No message about a module without matching functions.
     assert len(without.err.splitlines()) == 3
 
 
@@ -162,11 +162,11 @@ def test_a_trace_in_a_network_namespace_hears_of_modules(network: Network, tmp_p
         assert trace.stop() == 0
 
 
-# --- what cannot be had ---
+# --- errors ---
 
 
 def built_in() -> str:
-    """A module that is part of this kernel."""
+    """The name of a module that is built into this kernel."""
     (path,) = Path("/lib/modules").glob("*/modules.builtin")
     return Path(path.read_text().split()[0]).stem.replace("-", "_")
 

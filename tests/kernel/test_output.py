@@ -1,4 +1,4 @@
-"""What the flags add to a line, on a real packet: each would fail if its flag did nothing."""
+"""What flags add to a line, with real packets: each test would fail if its flag did nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WAY = "ip_rcv|ip_local_deliver|icmp_rcv"
 
 
 def test_timestamps(network: Network, pwru: Start) -> None:
-    """Of the same events in all modes, traced at the same time; a tracer takes its time a little after another."""
+    """All modes trace the same events, each taking its timestamps a little later than the one before."""
     modes = ("current", "relative", "absolute")
     with ExitStack() as stack:
         traces = {
@@ -61,7 +61,7 @@ def test_timestamps(network: Network, pwru: Start) -> None:
 
 
 def test_columns(network: Network, firewall: int, pwru: Start) -> None:
-    """In text and JSON, of the same SYN, by itself and through a tunnel."""
+    """Text and JSON of the same SYN, with and without a tunnel."""
     flags = ("--output-tcp-flags", "--output-tunnel", "--output-netns-names", "--output-skb-cb")
     arguments = ("--filter-func", "ip_output|ip_rcv|ip_local_deliver", f"tcp port {firewall} or udp port 4789 or icmp")
     with (
@@ -92,7 +92,7 @@ def test_columns(network: Network, firewall: int, pwru: Start) -> None:
         assert f" {event['netns_name']} " in line
         assert bool(event["tunnel_tuple"]) == bool(re.search(r" ip_\w+ 10\.7\.0\.1:", line))
         assert ("SYN" in line) == ("SYN" in (event["tuple"]["flags"], (event["tunnel_tuple"] or {}).get("flags")))
-    # Where IP options are, the kernel keeps there.
+    # The kernel keeps the position of IP options in cb.
     received = [event for event in as_json.objects() if event["func"] == "ip_local_deliver"]
     with_options = [event["cb"] for event in received if event["tuple"]["proto"] == 1]
     assert with_options
@@ -100,7 +100,7 @@ def test_columns(network: Network, firewall: int, pwru: Start) -> None:
 
 
 def _details(network: Network, pwru: Start, backend: str, *flags: str) -> dict[str, dict[str, Any]]:
-    """The first event of each function, or tracepoint, for a ping whose mark is 0x77; each row has all details."""
+    """The first event of each function or tracepoint for a ping with mark 0x77."""
     functions = "net_dev_queue|netif_receive_skb|consume_skb" if backend == "tracepoint" else f"{WAY}|__ip_local_out"
     start = ("--backend", backend, "--filter-func", functions, "--output-json", *flags, "icmp")
     with pwru(*start) as trace:
@@ -114,7 +114,7 @@ def _details(network: Network, pwru: Start, backend: str, *flags: str) -> dict[s
     return events
 
 
-# Of what has all of it: kernels call these functions from the same ones.
+# The callers of these functions on all kernels, some of which inline more than others.
 _CALLERS = {
     "__ip_local_out": r"ip_(local_out|send_skb|push_pending_frames)",
     "ip_rcv": r"__netif_receive_skb_(one_core|core|list_core)|ip_rcv_core|__netif_receive_skb",
@@ -133,7 +133,7 @@ DETAILS = (
 
 @each_backend
 def test_details(network: Network, pwru: Start, backend: str) -> None:
-    """The caller, the stack, fields, dumps and bytes of the packet, right with every backend."""
+    """Caller, stack, fields, dumps and payload are right with every backend."""
     events = _details(network, pwru, backend, *DETAILS)
     for name, event in events.items():
         stack = event["stack"]
@@ -159,7 +159,7 @@ def test_details(network: Network, pwru: Start, backend: str) -> None:
         "skb->dev->name[1]": ord("1"),
         "skb->pkt_type": 0,
     }
-    # The dump says what the columns say.
+    # The dump agrees with the columns.
     dump = sent["sk_buff"]
     assert dump.startswith("(struct sk_buff){\n")
     assert dump.endswith("\n}")
@@ -167,7 +167,7 @@ def test_details(network: Network, pwru: Start, backend: str) -> None:
     assert re.search(r"\.mark = \(__u32\)119,$", dump, re.MULTILINE), dump
     assert "mark = " not in received["sk_buff"]
     assert re.search(r"\.dataref = \(atomic_t\)\{\n +\.counter = \(int\)\d+,", received["skb_shared_info"]), received
-    # From the Ethernet header on where there is one; the ping's data are the numbers of their places.
+    # From the Ethernet header on, if it exists; each byte of a ping's data is its own offset.
     data = base64.b64decode(received["payload"])
     assert received["payload_has_mac"]
     assert (received["payload_len"], len(data)) == (98, 90)
@@ -181,7 +181,7 @@ def test_details(network: Network, pwru: Start, backend: str) -> None:
 
 
 def test_details_in_text(network: Network, pwru: Start) -> None:
-    """Columns, then the blocks below the row. A field that is wrong is told before anything is traced."""
+    """Columns, then the blocks below the row. A wrong field is reported before anything is traced."""
     flags = DETAILS[:-1]
     with pwru("--filter-func", "icmp_rcv", "--output-limit-lines=1", "--output-payload", *flags, "icmp") as trace:
         network.ping()
@@ -216,9 +216,9 @@ for _ in range(400):
 
 
 def test_what_waits_in_a_tree(network: Network, pwru: Start) -> None:
-    """TCP keeps what may have to be sent again in a tree, whose nodes have other skbs where their device was.
+    """TCP keeps unacknowledged skbs in an rbtree, whose pointers overlay the device.
 
-    They have no socket and no headers there either, so no filter would match.
+    These skbs have no socket and no headers either, so no filter would match.
     """
     rules = "table ip loss { chain in { type filter hook input priority 0; tcp dport 7001 meta length > 500 "
     rules += "numgen inc mod 3 0 drop; }; }"
@@ -241,7 +241,7 @@ def test_what_waits_in_a_tree(network: Network, pwru: Start) -> None:
 
 
 def test_terminal(network: Network, firewall: int, tmp_path: Path) -> None:
-    """Of 80 columns: the first line of a packet is bold, its drop red, and rows are broken where they fit."""
+    """On 80 columns rows are wrapped to fit; the first line of a packet is bold, and its drop is red."""
     ready = tmp_path / "ready"
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("=4H", 24, 80, 0, 0))

@@ -1,6 +1,6 @@
-"""--filter-skb-expr: with every backend only the packets for which it holds, and its code in this kernel.
+"""--filter-skb-expr: every backend shows only matching packets, and the code is right on this kernel.
 
-The latter is tests/unit/filter/test_expression.py: the kernel's verifier and JIT are what differs.
+The latter is tests/unit/filter/expression/test_expression.py; kernels differ in verifier and JIT.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def test_length(network: Network, pwru: Start, backend: str) -> None:
 @pytest.mark.three_kernels
 @each_backend
 def test_mark(network: Network, pwru: Start, backend: str) -> None:
-    """The mark ends where the packet leaves the namespace."""
+    """The kernel clears the mark when the packet leaves the namespace."""
     with pwru(*few_functions(backend), "--filter-skb-expr", "skb->mark & 0xff == 0x34") as trace:
         for mark in (0x1233, 0x1234, 0x1235):
             network.ping("-m", str(mark))
@@ -52,7 +52,7 @@ def test_mark(network: Network, pwru: Start, backend: str) -> None:
 @pytest.mark.three_kernels
 @each_backend
 def test_through_pointers(network: Network, pwru: Start, backend: str) -> None:
-    """The device's name; a packet that has no device yet is none of them."""
+    """The device's name; a packet without a device does not match."""
     with pwru(
         *few_functions(backend), "--filter-skb-expr", "skb->dev->name[0] == 0x76 && skb->dev->name[1] == 0x31"
     ) as trace:
@@ -65,7 +65,7 @@ def test_through_pointers(network: Network, pwru: Start, backend: str) -> None:
 @pytest.mark.three_kernels
 @each_backend
 def test_constants_and_a_pcap_filter(network: Network, firewall: int, pwru: Start, backend: str) -> None:
-    """Of two connections the one that is refused, and of that not the RST, before it has found the socket."""
+    """Only the refused one of two connections matches; its RST does not, until its socket is looked up."""
     refused = firewall + 1
     expression = "skb->sk->__sk_common.skc_state == TCP_SYN_SENT"
     with pwru(*few_functions(backend), "--filter-skb-expr", expression, f"tcp port {refused}") as trace:

@@ -1,4 +1,4 @@
-"""However a trace ends, it ends soon, says what it has to say, and leaves nothing in the kernel."""
+"""However a trace ends, it ends soon, prints its account, and leaves nothing in the kernel."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    """pwru as a shell starts it: in a process group of its own, which is what the terminal's Ctrl-C goes to."""
+    """Start pwru as a shell does: in a process group of its own, which receives the terminal's Ctrl-C."""
     return subprocess.Popen(
         ["pwru", *arguments],
         stdout=DEVNULL,
@@ -48,7 +48,7 @@ def test_a_signal_ends_with_the_totals(backend: str, number: signal.Signals, net
     with pwru(*narrow(backend), "icmp") as trace:
         assert ids("prog")
         network.ping()
-        trace.wait_for_func(r"->10\.9\.0\.1:0\(icmp\)")  # the answer
+        trace.wait_for_func(r"->10\.9\.0\.1:0\(icmp\)")  # the reply
         began = time.monotonic()
         assert trace.stop(number) == 0
         assert time.monotonic() - began < PROMPT
@@ -59,7 +59,7 @@ def test_a_signal_ends_with_the_totals(backend: str, number: signal.Signals, net
 
 
 def test_a_second_signal_leaves_at_once(network: Network) -> None:
-    """The first cannot be obeyed: there is something to be said, and nobody reads the pipe that it goes to."""
+    """The first one cannot end it: pwru blocks while it writes to a pipe that nobody reads."""
     reader, writer = os.pipe()
     noise = subprocess.Popen(["ip", "netns", "exec", "client", "ping", "-q", "-f", network.destination], stdout=DEVNULL)
     process = subprocess.Popen(["pwru", *NARROW, "icmp"], stdout=writer, stderr=writer, process_group=0)
@@ -93,7 +93,7 @@ def test_a_signal_while_attaching(number: signal.Signals) -> None:
     assert all(re.fullmatch(r"Attaching: \d+ of \d+", line) for line in progress)
 
 
-# Before the handlers stand, an interrupt is an exception like any other; from then on it is a wish, seen to later.
+# Before the handlers are installed, an interrupt is an exception; from then on it is a request, handled later.
 @pytest.mark.one_kernel
 @pytest.mark.parametrize(
     ("at", "statuses"),
@@ -110,7 +110,7 @@ def test_a_signal_while_attaching(number: signal.Signals) -> None:
     ],
 )
 def test_an_interrupt_at_any_moment(at: str, statuses: tuple[int, ...], network: Network, tmp_path: Path) -> None:
-    shutil.rmtree(memory.FOLDER, ignore_errors=True)  # so that everything is looked for
+    shutil.rmtree(memory.FOLDER, ignore_errors=True)  # so that nothing comes from the cache
     noise = subprocess.Popen(
         ["ip", "netns", "exec", network.client, "ping", "-q", "-i0.1", network.destination], stdout=DEVNULL
     )
@@ -172,14 +172,14 @@ def test_the_next_start_removes_what_a_killed_guardian_left(pwru: Start, backend
     [("kprobe", "kprobe"), *[("kprobe", "kprobe-multi"), ("kprobe-multi", "kprobe")] * ("kprobe-multi" in BACKENDS)],
 )
 def test_two_at_once(first: str, second: str, network: Network, pwru: Start) -> None:
-    """They see the same, whatever the other does: starting, tracing, ending with all that it had in the kernel."""
+    """Both see the same, whether the other one is starting, tracing or removing what it had in the kernel."""
 
     def functions(trace: Trace, size: int) -> list[str]:
-        """Where the pings of this size were seen; of an event that is being written there is no whole line."""
+        """The functions that saw the pings of this size; an incomplete last line is ignored."""
         lines = [line for line in trace.out.splitlines(keepends=True) if line.endswith("\n")]
         return [line.split()[-1] for line in lines if re.search(rf" {size + 28} +10\.9\.0\.", line)]
 
-    # Request and answer, each sent and received; icmp_rcv sees them without the IP header.
+    # Request and reply, each sent and received; icmp_rcv sees them without the IP header.
     way = ["__ip_local_out", "ip_rcv"] * 2
     sent = 0
     with pwru(*narrow(first), "icmp") as one, ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
@@ -215,9 +215,9 @@ def test_two_at_once(first: str, second: str, network: Network, pwru: Start) -> 
 
 @pytest.mark.parametrize("backend", [BACKENDS[0], "tracepoint"])
 def test_namespaces_and_interfaces_come_and_go(backend: str, pwru: Start) -> None:
-    """Everything that packets do while their networks are made and deleted is accounted for, and no error."""
+    """All hits are accounted for while networks are created and deleted, and nothing fails."""
     with pwru("--backend", backend) as trace:
-        for number in range(30):  # of each its own: a namespace's devices go some time after it
+        for number in range(30):  # with unique names: the devices of a namespace are removed some time after it
             netns, here, there, net = f"n{number}", f"a{number}", f"b{number}", f"10.99.{number}"
             sh("ip", "netns", "add", netns)
             sh("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", netns)

@@ -1,4 +1,4 @@
-"""The main job: real packets between two namespaces, and what pwru says about them."""
+"""The main job: real packets between two namespaces, and how pwru shows them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .tracing import Start, funcs, in_order
 
 
 def test_the_way_of_a_ping(network: Network, pwru: Start) -> None:
-    """With nothing but a filter: all functions, by the best backend; a request from where it is made to its end."""
+    """With only a filter, the best backend traces all functions: a request from its creation to its end."""
     with pwru(f"icmp and src host {network.source}") as trace:
         network.ping()
         trace.wait_for_func(r"icmp_rcv\n(?s:.*) kfree_skbmem\n")
@@ -55,7 +55,7 @@ def test_icmp6(network: Network, pwru: Start) -> None:
 
 
 def test_ipv6_extension_headers_are_passed_over(network: Network, pwru: Start) -> None:
-    """The ports of a UDP packet behind hop-by-hop and destination options (RFC 8200)."""
+    """Shows the ports of a UDP packet after hop-by-hop and destination options (RFC 8200)."""
     code = (
         "import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.bind(('::', 7777))\n"
         "pad = bytes((0, 0, 1, 4, 0, 0, 0, 0))\n"
@@ -99,7 +99,7 @@ def test_filter_netns(network: Network, pwru: Start, by: str) -> None:
         network.ping()
         trace.wait_for(lambda: len(trace.out.splitlines()) >= 3)
         trace.stop()
-    # The request comes in, the answer goes out; the client's half of both is not there.
+    # The request is received, the reply is sent; the client's half of both is missing.
     assert funcs(trace) == ["ip_rcv", "__ip_local_out"]
     assert {row["netns"] for row in trace.rows()} == {str(inode)}
 
@@ -110,7 +110,7 @@ def test_filter_ifname(network: Network, pwru: Start) -> None:
         "--filter-netns", netns, "--filter-ifname", "v0", "--filter-func", "ip_rcv|ip_finish_output", "icmp"
     ) as t:
         network.ping()
-        # Another device with the same index, in the other namespace, and the same namespace's loopback.
+        # The other namespace has a device with the same index; this ping passes the same namespace's loopback.
         network.run(network.client, "ping", "-n", "-c1", "-W5", network.source)
         t.wait_for_func(r" ip_finish_output\n(?s:.*) ip_rcv\n")
         t.stop()
@@ -158,13 +158,13 @@ def test_ready_file(pwru: Start, tmp_path: Path) -> None:
 
 
 def test_the_examples_of_help(pwru: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What they name is there on every kernel."""
+    """The names in them exist on every kernel."""
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"^  pwru (.*)", sh("pwru", "--help").stdout, re.MULTILINE)
     assert len(examples) == 5
     for example in examples:
         words = shlex.split(example.replace("$$", str(os.getpid())))
-        # Attaching to everything takes long on some kernels, and is tested above.
+        # Attaching to all functions is slow on some kernels, and is tested above.
         narrow = {"--filter-func", "--filter-drop-reason"} & set(words)
         with pwru(*words, *[] if narrow else ["--filter-func=ip_rcv"]) as trace:
             assert trace.stop() == 0

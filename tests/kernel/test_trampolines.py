@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 
 @contextmanager
 def attached(probes: Probes) -> Iterator[Callable[[], list[str]]]:
-    """The backend at work; gives a function that tells where packets were seen so far."""
+    """Attach the backend; yield a function that returns where packets were seen since its last call."""
     image = OBJECT.read_bytes()
     with tracer._load(Options(), image, tracer.filters(Options(), probes.sites), probes) as bpf:
         try:
@@ -46,12 +46,12 @@ def attached(probes: Probes) -> Iterator[Callable[[], list[str]]]:
 
 @pytest.mark.skipif("fentry-multi" not in BACKENDS, reason="this kernel has no fentry-multi links")
 def test_what_is_left_out_is_what_the_kernel_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given everything, it refuses just that, without a word about which: the same is found by bisection."""
+    """Given all functions, the kernel refuses exactly these. It does not say which, so pwru finds them by bisection."""
     sites = Sites()
     found, left_out = split(sites, sites.targets)
     expected = {name for names in left_out.values() for name in names}
     assert len(expected) > 10
-    # One of each pair with the same id and name is attached to whichever function the kernel finds.
+    # Of two functions with the same id and name, the kernel attaches to whichever it finds first.
     everything = [target for target in sites.targets if not target.ambiguous]
     monkeypatch.setattr("pwru.live.backends.fentry_multi.split", lambda *_: (everything, {}))
     probes = backend("fentry-multi")(sites)
@@ -61,7 +61,7 @@ def test_what_is_left_out_is_what_the_kernel_refuses(monkeypatch: pytest.MonkeyP
 
 
 def test_a_double_pointer(network: Network, pwru: Start) -> None:
-    """The verifier knows no such argument of fentry programs."""
+    """The verifier does not support such arguments of fentry programs."""
     function = "__netif_receive_skb_core"
     try:
         sites = Sites(function)
@@ -75,7 +75,7 @@ def test_a_double_pointer(network: Network, pwru: Start) -> None:
 
 
 def test_the_prompt_is_back_before_the_trampolines_are_gone(network: Network, pwru: Start) -> None:
-    """Each takes the kernel long; meanwhile the programs do nothing, and nobody waits for the end of the output."""
+    """Removing them is slow. Meanwhile the programs do nothing, and the output has ended."""
     with pwru("--backend", "fentry", "--filter-func", "ip_.*", "icmp") as trace:
         many = len(ids("link"))
         assert many > 40

@@ -30,7 +30,7 @@ class Trace:
 
     folder: Path
     arguments: tuple[str, ...]
-    # What the command is run by, if not by itself.
+    # The command that runs it, if any.
     launcher: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] = field(init=False)
 
@@ -105,7 +105,7 @@ class Trace:
 
 
 class Piped(Trace):
-    """Its output is a pipe, of which it gets what was read so far."""
+    """A trace whose output is a pipe; `out` is what was read from it so far."""
 
     got = b""
 
@@ -129,7 +129,7 @@ class Piped(Trace):
         self.pipe.close()
 
     def sleeps(self) -> bool:
-        """In epoll_wait(…, timeout=-1)."""
+        """Return whether it is in epoll_wait(…, timeout=-1)."""
         call = Path(f"/proc/{self.process.pid}/syscall").read_text().split()
         return len(call) > 4 and int(call[4], 16) & 0xFFFFFFFF == 0xFFFFFFFF
 

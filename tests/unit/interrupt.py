@@ -1,4 +1,4 @@
-"""An interrupt of a Python command at a given moment."""
+"""Interrupt a Python command at a given moment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
 
-# Python finds this as it starts. The signal is sent from inside, so that it arrives exactly where it is meant to.
+# Python imports it when it starts. It sends the signal from inside, so that it arrives exactly at the given call.
 INTERRUPT = """\
 import os, signal, sys
 def look(frame, event, _):
@@ -22,9 +22,9 @@ sys.setprofile(look)
 
 
 def interrupted(at: str, folder: Path, *command: str) -> tuple[int, str]:
-    """Exit status and stderr of a Python command that gets SIGINT when the function `MODULE:NAME` is called.
+    """Run a Python command that gets SIGINT when it calls `MODULE:NAME`. Return its exit status and stderr.
 
-    `<module>` is the function that a module's import runs.
+    `<module>` is the function that runs when a module is imported.
     """
     (folder / "sitecustomize.py").write_text(INTERRUPT)
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", str(CHECKOUT))])

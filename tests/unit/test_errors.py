@@ -1,6 +1,6 @@
-"""What goes wrong before the kernel is asked: one clear line, no traceback, nothing that hurts the machine.
+"""Errors that need no kernel: one clear line, no traceback, nothing that harms the machine.
 
-What a wrong command line says is in test_cli.py, what libpcap refuses in filter/test_pcap.py.
+cli/test_cli.py has wrong command lines, filter/packet/test_pcap.py has filters that libpcap refuses.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DATA = Path(__file__).parent / "kernel/data"
     "at", ["argparse:<module>", "pwru.cli:main", "pwru.commands.trace:<module>", "pwru.commands.trace:trace"]
 )
 def test_interrupt_while_starting(at: str, tmp_path: Path) -> None:
-    """It is somebody who thought better of it: quiet, and a status that shells know as Ctrl-C."""
+    """It ends quietly, with the status that shells know as Ctrl-C."""
     status, err = interrupted(at, tmp_path, sys.executable, "-m", "pwru")
     assert (status % 256, err) in ((130, ""), (-signal.SIGINT % 256, ""))
 
@@ -47,7 +47,7 @@ def test_interrupt_while_starting(at: str, tmp_path: Path) -> None:
 def test_an_error_is_one_line_whatever_is_in_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It quotes what was typed, and what the kernel calls things; a terminal must not obey that."""
+    """Errors quote user input and names from the kernel; a terminal must not interpret them."""
 
     def fail(*_: object) -> None:
         raise PwruError("there is no interface eth0\nor \x1b[31mred\udcff, ge\u00df")
@@ -81,11 +81,11 @@ def test_nobody_reads_what_it_says_about_itself(flag: str) -> None:
 
 
 def test_thousands_of_terms() -> None:
-    """libpcap's optimizer takes memory by the square of the length, more than a machine has that has other work."""
+    """The memory of libpcap's optimizer grows with the square of the length, beyond what a machine can spare."""
     expression = " or ".join(f"host 10.{n >> 8}.{n & 255}.1 and tcp port {n}" for n in range(1, 2001))
     code = (
         "import sys, resource; from pwru.filter.packet.pcap import compile_filter; from pwru.errors import PwruError\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n"  # the machine of this test has other work, too
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n"  # protects the machine of this test
         "try: compile_filter(sys.stdin.read())\n"
         "except PwruError as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
@@ -100,7 +100,7 @@ def test_thousands_of_terms() -> None:
 
 
 def test_a_namespace_beyond_all_inodes() -> None:
-    """Inodes of namespaces have 32 bits (struct ns_common), and so has what the BPF program compares them with."""
+    """Inodes of namespaces have 32 bits (struct ns_common), as have the numbers that the BPF program compares."""
     assert netns.resolve_netns(f"inode:{2**32 - 1}") == 2**32 - 1
     for number in (2**32, 10**30):
         with pytest.raises(PwruError, match=f"network namespace inode:{number}: "):
@@ -117,7 +117,7 @@ def image() -> bytes:
 
 @pytest.mark.parametrize("damage", ["", "junk", "cut", "header only", "without its end", "another"])
 def test_a_damaged_object(damage: str, image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found out where the filter is put into it; without a filter it is libbpf that refuses it: tests/kernel."""
+    """Detected when the filter is spliced in. Without a filter libbpf refuses the object: see tests/kernel."""
     path = tmp_path / "pwru.bpf.o"
     path.write_bytes(
         {
@@ -138,7 +138,7 @@ def test_a_damaged_object(damage: str, image: bytes, tmp_path: Path, monkeypatch
 
 
 def test_damaged_btf_is_named_however_late_it_is_found_out(tmp_path: Path) -> None:
-    """Its header is in order, so only who looks for something notices."""
+    """Its header is intact, so the damage shows only when types are looked up."""
     with (DATA / "sample.elf").open("rb") as file:
         elf: Any = ELFFile(file)
         data = bytearray(elf.get_section_by_name(".BTF").data())

@@ -1,4 +1,4 @@
-"""The limit of memory under which all of these tests run."""
+"""The memory limit of all fuzz tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .limits import MEMORY
 
 @pytest.fixture(scope="module", autouse=True)
 def limited_memory() -> Iterator[None]:
-    """What needs more than MEMORY gets a MemoryError, which is no PwruError."""
+    """Code that needs more than MEMORY gets a MemoryError, which is not a PwruError."""
     found = re.search(r"VmSize:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     before = resource.getrlimit(resource.RLIMIT_AS)

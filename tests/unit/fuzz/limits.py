@@ -1,4 +1,4 @@
-"""How many cases a test tries, and what one of them may take."""
+"""The number of cases per test, and the time and memory that a case may take."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, settings
 from pwru.errors import PwruError, printable
 
 CASES = int(os.environ.get("PWRU_FUZZ_CASES", "2000"))
-SECONDS = 10.0  # of CPU time: other work on the machine does not count
-MEMORY = 1 << 30  # more than what the process has at first
+SECONDS = 10.0  # of CPU time, so that other work on the machine does not count
+MEMORY = 1 << 30  # on top of what the process has at first
 
 cases = settings(
     max_examples=CASES,
@@ -25,7 +25,7 @@ cases = settings(
 
 
 class Hang(Exception):
-    """It took longer than anybody would wait."""
+    """A case took longer than anybody would wait."""
 
 
 def _hang(_number: int, _frame: FrameType | None) -> None:
@@ -34,7 +34,7 @@ def _hang(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Ends what is inside after SECONDS; errors of our own class are fine, if they are one line of text."""
+    """End the block after SECONDS. PwruError is allowed inside if it is one line of text."""
     signal.signal(signal.SIGVTALRM, _hang)
     signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
     try:

@@ -1,4 +1,4 @@
-"""Bytes of a ring buffer to lines: whole records, with anything in them, are a line each that is safe to print."""
+"""Bytes of a ring buffer to lines: each whole record, whatever its content, is one line that is safe to print."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ SYMBOLIZERS = [symbolizer(tracepoints) for tracepoints in (False, True)]
 
 
 def body(rng: Random, parts: Parts) -> bytearray:
-    """Of a record, with a few values that may be too much somewhere."""
+    """The body of a record, with a few extreme values."""
     size = decoder(parts).layout["record_size"]
     if parts == Parts() and rng.random() < 0.5:
         data = bytearray(record()[8:])
@@ -77,7 +77,7 @@ def body(rng: Random, parts: Parts) -> bytearray:
 
 
 def ring(rng: Random, parts: Parts) -> tuple[bytes, int]:
-    """What is in the ring buffer, and how many records are complete at its beginning."""
+    """The content of a ring buffer, and the number of complete records at its beginning."""
     size = decoder(parts).layout["record_size"]
     kinds = [rng.random() < 0.95 for _ in range(rng.choice((0, 1, 2, 5, 20)))]
     data = b""

@@ -21,7 +21,7 @@ def open_file(path: Path, max_bytes: int = 1 << 20, **backups: Any) -> File:
 
 
 def names(path: Path) -> list[str]:
-    """All files beside it, in the order of their names: backups by time."""
+    """All files in its folder, sorted by name: backups by time."""
     return sorted(entry.name for entry in path.parent.iterdir())
 
 

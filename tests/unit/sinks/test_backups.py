@@ -1,4 +1,4 @@
-"""Backups of the output file: kept, removed and compressed as was asked for."""
+"""Backups of the output file are kept, removed and compressed as requested."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pwru.sinks import stream as module
 
 from .files import BACKUP, HEADER, TIMES, backups, make_backups, open_file
 
-# --- which are kept ---
+# --- limits ---
 
 
 def test_all_are_kept_unless_told_otherwise(path: Path) -> None:
@@ -30,7 +30,7 @@ def test_all_are_kept_unless_told_otherwise(path: Path) -> None:
 
 
 def test_backups_are_limited_in_number(path: Path) -> None:
-    """At the start and then; one and the same by its time, compressed or not, is one."""
+    """At the start and later. Compressed and uncompressed files of the same time are one backup."""
     make_backups(path, *(f"{when}.log" for when in TIMES), f"{TIMES[2]}.log.gz")
     open_file(path, max_count=2).close()
     assert [b.name for b in backups(path)] == [
@@ -123,7 +123,7 @@ def test_backups_are_compressed(path: Path) -> None:
 
 @pytest.fixture
 def slow_gzip(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Compression that goes on only when the event is set."""
+    """Block compression until the event is set."""
     go_on = threading.Event()
 
     class Slow(gzip.GzipFile):
@@ -180,7 +180,7 @@ file.close()
 
 
 def test_an_end_in_the_middle_of_compression(path: Path) -> None:
-    """What is not finished is no .gz, nor one backup of several; the next run does it again, or removes it."""
+    """An unfinished file is not a .gz and does not count as a backup; the next run compresses again, or removes it."""
     (plain,) = make_backups(path, f"{TIMES[1]}.log")
     make_backups(path, f"{TIMES[0]}.log.gz")
     text = plain.read_text()
@@ -215,7 +215,7 @@ def test_compressed_but_not_yet_removed(path: Path) -> None:
 def test_no_room_for_what_is_compressed(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The trace goes on, and the backup stays as it is."""
+    """The trace continues, and the backup stays as it is."""
 
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")

@@ -20,7 +20,7 @@ def test_a_full_file_is_renamed(path: Path) -> None:
     before = time.time()
     file = open_file(path, 20)
     for number in range(5):
-        file.write(f"line {number}\n")  # two of them and the header take 19 bytes
+        file.write(f"line {number}\n")  # the header and two lines take 19 bytes
     file.close()
     first, second = backups(path)
     assert first.read_text() == HEADER + "line 0\nline 1\n"
@@ -53,7 +53,7 @@ def test_what_was_there_before_counts(path: Path) -> None:
 
 
 def test_no_line_is_split_or_lost(path: Path) -> None:
-    """Written by the hundred, which a file has no room for, and with lines longer than a file."""
+    """Lines are written by the hundred, which a file has no room for, and some are longer than a file."""
     lines = [f"{number} {'x' * (number % 50)}{'y' * 100 * (number % 97 == 0)}\n" for number in range(1000)]
     file = open_file(path, 100)
     for start in range(0, 1000, 100):
@@ -87,7 +87,7 @@ def test_without_a_header(path: Path) -> None:
 
 
 def test_backups_of_the_same_moment_do_not_replace_each_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "time_ns", lambda: 1_582_934_399_999_000_000)  # what stands still may also go back
+    monkeypatch.setattr(time, "time_ns", lambda: 1_582_934_399_999_000_000)  # a stopped clock may also go back
     (path.parent / "trace-2020-02-29T00-00-00.000.log.gz").touch()
     file = open_file(path, 5)
     for number in range(3):
@@ -107,7 +107,7 @@ def test_names_are_in_the_order_of_time_though_clocks_go_back(path: Path, monkey
     for number in range(4):
         monkeypatch.setattr(time, "time_ns", lambda back=number: (1_582_934_399 - back) * 10**9)
         file.write(f"{number}\n")
-        for backup in backups(path):  # else it would be in the way of the next
+        for backup in backups(path):  # else it would collide with the next
             seen.append(backup.name)
             backup.unlink()
     file.close()
@@ -149,7 +149,7 @@ def test_standard_output_by_its_name(path: Path) -> None:
 
 
 def test_a_file_that_was_moved_away(path: Path) -> None:
-    """By logrotate, say. What is there now, or nothing, is not renamed in its place."""
+    """By logrotate, say. Whatever has its name now is not renamed."""
     file = open_file(path, 10)
     file.write("one\n")
     path.rename(path.with_name("moved"))

@@ -1,4 +1,4 @@
-"""Where lines go: a file, a device or a reader gets whole lines, or there is an error."""
+"""Output to a file, a device or a pipe: lines are written, or it is an error."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_full_disk(write: Callable[[Writer], None]) -> None:
 
 
 def test_a_reader_that_has_gone() -> None:
-    """Not an error of ours: the command ends quietly."""
+    """BrokenPipeError, upon which the command ends quietly."""
     reader, fd = os.pipe()
     os.close(reader)
     out = writer(Options())
