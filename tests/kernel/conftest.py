@@ -52,8 +52,8 @@ def no_complaint_of_the_kernel() -> Iterator[None]:
         except BrokenPipeError:
             continue
     os.close(fd)
-    found = complaints("".join(log))
-    assert not found, f"the kernel complained: {found[0]}"
+    warnings = complaints("".join(log))
+    assert not warnings, f"the kernel complained: {warnings[0]}"
 
 
 @pytest.fixture

@@ -60,8 +60,8 @@ def excused(traces: dict[str, Trace]) -> set[str]:
 
 def way(trace: Trace, size: int, without: set[str]) -> dict[str, list[str]]:
     """The functions of each packet of the ping of this size, by the packet's address, with drop reasons."""
-    found: dict[str, list[str]] = {}
+    functions: dict[str, list[str]] = {}
     for row in trace.rows():
         if size <= int(row["len"]) < size + 50 and row["func"].partition("(")[0] not in without:
-            found.setdefault(row["skb"], []).append(row["func"])
-    return found
+            functions.setdefault(row["skb"], []).append(row["func"])
+    return functions

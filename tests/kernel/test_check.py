@@ -28,24 +28,24 @@ def check(*arguments: str, before: tuple[str, ...] = ()) -> subprocess.Completed
 def report() -> dict[str, Any]:
     done = check("--json")
     assert done.returncode == 0
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_backend_works_or_is_refused_for_that_reason(backend: str, report: dict[str, Any], pwru: Start) -> None:
-    found = report["backends"][backend]
-    if found["works"]:
+    entry = report["backends"][backend]
+    if entry["works"]:
         only = () if backend == "tracepoint" else ("--filter-func=ip_rcv",)
         with pwru(f"--backend={backend}", *only) as trace:
             assert trace.stop() == 0
     else:
-        assert f"{backend}: {found['detail']}" in fails(f"--backend={backend}")
+        assert f"{backend}: {entry['detail']}" in fails(f"--backend={backend}")
 
 
 def test_the_first_that_works_is_taken(report: dict[str, Any], pwru: Start) -> None:
-    taken = [name for name, found in report["backends"].items() if "taken unless" in found["detail"]]
-    assert taken == [next(name for name, found in report["backends"].items() if found["works"])]
+    taken = [name for name, entry in report["backends"].items() if "taken unless" in entry["detail"]]
+    assert taken == [next(name for name, entry in report["backends"].items() if entry["works"])]
     with pwru("--filter-func=ip_rcv") as trace:
         trace.stop()
     assert f"({taken[0]})" in trace.err
@@ -64,8 +64,8 @@ def test_the_machine(report: dict[str, Any]) -> None:
 def test_text_says_the_same_and_fits_the_terminal(report: dict[str, Any]) -> None:
     done = check()
     for section in ("backends", "flags", "machine"):
-        for name, found in report[section].items():
-            word = {True: "yes", False: "no", None: "-"}[found["works"]]
+        for name, entry in report[section].items():
+            word = {True: "yes", False: "no", None: "-"}[entry["works"]]
             assert re.search(rf"^  {re.escape(name)} +{word}\b|^  {re.escape(name)} +-", done.stdout, re.MULTILINE)
     assert max(map(len, done.stdout.splitlines())) <= 80
 
@@ -74,9 +74,9 @@ def test_without_privileges() -> None:
     done = check("--json", before=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"))
     assert done.returncode == 1
     report = json.loads(done.stdout)
-    for found in report["backends"].values():
-        assert not found["works"]
-        assert "CAP_BPF" in found["detail"]
+    for entry in report["backends"].values():
+        assert not entry["works"]
+        assert "CAP_BPF" in entry["detail"]
     assert not report["machine"]["symbols"]["works"]
 
 

@@ -201,11 +201,11 @@ def test_vlan(network: Network, pwru: Start) -> None:
         "10.8.0.10": ("bytes", 10),
         "10.8.0.11": ("bytes", 11),
     }
-    found = {
+    seen = {
         text: {sources[re.split("[:-]", row["tuple"] or "")[0]] for row in trace.rows()}
         for text, trace in traces.items()
     }
-    assert found == wanted
+    assert seen == wanted
 
 
 PRIORITIES = """
@@ -311,5 +311,5 @@ def test_tunnel_without_a_link_layer() -> None:
 
 def tuples(trace: Trace) -> set[str]:
     """The tuples of the traffic above, without what IPv6 sends by itself."""
-    found = {re.sub(r"10\.9\.0\.1:\d+(?=.*\(tcp\))", "10.9.0.1:PORT", row["tuple"]) for row in trace.rows()}
-    return {each for each in found if not each.endswith("(icmp6)") or each in (PING6, PONG6)}
+    seen = {re.sub(r"10\.9\.0\.1:\d+(?=.*\(tcp\))", "10.9.0.1:PORT", row["tuple"]) for row in trace.rows()}
+    return {each for each in seen if not each.endswith("(icmp6)") or each in (PING6, PONG6)}

@@ -78,9 +78,9 @@ def test_symbols_of_a_module(network: Network) -> None:
     symbols = Kallsyms.read()
     assert "veth" in symbols.modules()
     (address,) = symbols.addresses("veth_xmit")
-    found = symbols.lookup(address + 8)
-    assert found
-    assert (found.name, found.module, found.offset) == ("veth_xmit", "veth", 8)
+    symbol = symbols.lookup(address + 8)
+    assert symbol
+    assert (symbol.name, symbol.module, symbol.offset) == ("veth_xmit", "veth", 8)
 
 
 def test_functions_of_a_module(network: Network) -> None:

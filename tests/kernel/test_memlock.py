@@ -34,8 +34,8 @@ def under(soft_kb: int | str, hard_kb: int | str, *more: str) -> str:
 def limits(trace: Trace) -> tuple[int, int]:
     """The soft and the hard limit in bytes; -1: unlimited."""
     text = Path(f"/proc/{trace.process.pid}/limits").read_text()
-    (found,) = re.findall(r"^Max locked memory +(\S+) +(\S+) +bytes", text, re.MULTILINE)
-    soft, hard = (-1 if value == "unlimited" else int(value) for value in found)
+    (values,) = re.findall(r"^Max locked memory +(\S+) +(\S+) +bytes", text, re.MULTILINE)
+    soft, hard = (-1 if value == "unlimited" else int(value) for value in values)
     return soft, hard
 
 

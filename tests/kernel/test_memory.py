@@ -48,10 +48,10 @@ def test_remembered_or_found_is_the_same(pwru: Start, network: Network) -> None:
     written = file().stat().st_mtime_ns
     assert ping(pwru, network) == first
     assert file().stat().st_mtime_ns == written, "it was found again"
-    found = Sites()
+    fresh = Sites()
     remembering = Sites(memory=Memory())
-    assert remembering.targets == found.targets
-    assert remembering.left_out == found.left_out
+    assert remembering.targets == fresh.targets
+    assert remembering.left_out == fresh.left_out
     assert "btf" not in remembering.__dict__, "it was found again"
     assert "kallsyms" not in remembering.__dict__, "it was found again"
 

@@ -48,7 +48,7 @@ def attached(probes: Probes) -> Iterator[Callable[[], list[str]]]:
 def test_what_is_left_out_is_what_the_kernel_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given all functions, the kernel refuses exactly these. It does not say which, so pwru finds them by bisection."""
     sites = Sites()
-    found, left_out = split(sites, sites.targets)
+    suitable, left_out = split(sites, sites.targets)
     expected = {name for names in left_out.values() for name in names}
     assert len(expected) > 10
     # Of two functions with the same id and name, the kernel attaches to whichever it finds first.
@@ -57,7 +57,7 @@ def test_what_is_left_out_is_what_the_kernel_refuses(monkeypatch: pytest.MonkeyP
     probes = backend("fentry-multi")(sites)
     with attached(probes):
         assert {name for name, _ in probes.skipped} == expected - {t.name for t in sites.targets if t.ambiguous}
-        assert probes.attached == len(found)
+        assert probes.attached == len(suitable)
 
 
 def test_a_double_pointer(network: Network, pwru: Start) -> None:
