@@ -53,10 +53,10 @@ def test_ctrl_c_with_a_reader_that_has_stopped(strict: bool, piped: Callable[...
         trace.read_to_the_end()
     objects = trace.objects()
     assert len(objects) > 100
-    said = trace.account()
-    assert said["events"] == len(objects)
-    assert said["lost"] == {"ring_buffer_full": 0, "ring_buffer_busy": 0, "probe_missed": 0}
-    assert said["not_printed"] == 3 * count - len(objects) > 0
+    account = trace.account()
+    assert account["events"] == len(objects)
+    assert account["lost"] == {"ring_buffer_full": 0, "ring_buffer_busy": 0, "probe_missed": 0}
+    assert account["not_printed"] == 3 * count - len(objects) > 0
 
 
 def test_ctrl_c_with_a_reader_that_is_slow(piped: Callable[..., Piped], udp: Udp) -> None:
@@ -80,8 +80,8 @@ def test_what_comes_after_the_limit(pwru: Start, udp: Udp) -> None:
         trace.process.send_signal(signal.SIGCONT)
         assert trace.process.wait(PATIENCE) == 0
     assert len(trace.objects()) == limit
-    said = trace.account()
-    assert (said["events"], said["not_printed"]) == (limit, 3 * count - limit)
+    account = trace.account()
+    assert (account["events"], account["not_printed"]) == (limit, 3 * count - limit)
 
 
 # --- a single event ---
@@ -92,7 +92,7 @@ def test_no_event_waits_for_the_next(piped: Callable[..., Piped], udp: Udp) -> N
 
     Some pauses are shorter than the time for which it polls before it sleeps, some are longer; and it does sleep.
     """
-    took = []
+    delays = []
     with piped("--filter-func", "udp_rcv") as trace:
         printed = 1
         for number in range(100):
@@ -104,13 +104,13 @@ def test_no_event_waits_for_the_next(piped: Callable[..., Piped], udp: Udp) -> N
             began = time.monotonic()
             udp.send(burst)
             trace.read_until(lambda: trace.got.count(b"\n") >= printed)  # noqa: B023  (called at once)
-            took.append(time.monotonic() - began)
+            delays.append(time.monotonic() - began)
         assert trace.stop() == 0
         trace.read_to_the_end()
     assert trace.totals() == (printed - 1, 0)
     assert len(trace.rows()) == printed - 1
     # The median, because an emulated machine may have been busy during the slowest.
-    assert sorted(took)[len(took) // 2] < 0.1
+    assert sorted(delays)[len(delays) // 2] < 0.1
 
 
 # --- columns that are switched off ---

@@ -43,7 +43,7 @@ def test_backends_agree(network: Network, pwru: Start) -> None:
     not_everywhere = excused(traces)
     ways = {size: {name: way(trace, size, not_everywhere) for name, trace in traces.items()} for size in SIZES}
     # Hits of an interrupt that arrives while a program runs are missed by that backend, but not by others.
-    agreed = [of[names[0]] for of in ways.values() if all(of[name] == of[names[0]] for name in names)]
+    agreed = [seen[names[0]] for seen in ways.values() if all(seen[name] == seen[names[0]] for name in names)]
     assert agreed, ways
     functions = {function for packet in agreed[0].values() for function in packet}
     assert {"ip_output", "ip_rcv", "icmp_rcv", "icmp_echo"} <= functions

@@ -225,9 +225,9 @@ def test_every_hit_is_a_line_or_lost(network: Network, pwru: Start, backend: str
         trace.stop()
     events, lost = trace.totals()
     assert (len(trace.rows()), lost) == (events, 0)
-    per_packet, rest = divmod(events, few)
+    per_packet, remainder = divmod(events, few)
     assert per_packet >= 4
-    assert rest == 0
+    assert remainder == 0
     with pwru("--ring-buffer-size=256K", *arguments) as trace:
         trace.process.send_signal(signal.SIGSTOP)
         send_udp(network, many)

@@ -70,12 +70,12 @@ def children(pid: int) -> list[int]:
 
 def until_listening(process: subprocess.Popen[str]) -> None:
     assert process.stderr
-    said = []
+    lines = []
     for line in process.stderr:
         if line == "Listening for events..\n":
             return
-        said.append(line)
-    raise AssertionError(f"it ended: {said}")
+        lines.append(line)
+    raise AssertionError(f"it ended: {lines}")
 
 
 def life(*arguments: str) -> dict[str, float]:
@@ -140,13 +140,13 @@ def test_killed_at_random_moments(backend: str, *, all_functions: bool) -> None:
         for _ in range(kills)
     ]
     for first in range(0, kills, ROUND):
-        some = victims[first : first + ROUND]
+        batch = victims[first : first + ROUND]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for _ in pool.map(lambda victim: victim.run(took), some):
+            for _ in pool.map(lambda victim: victim.run(took), batch):
                 pass
-        if any(victim.with_guardian for victim in some):
+        if any(victim.with_guardian for victim in batch):
             life(*narrow("kprobe"))  # cleans up after tracers that were killed with their guardians
         deadline = time.monotonic() + PATIENCE
         while (after := in_kernel()) != before and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert after == before, some
+        assert after == before, batch

@@ -186,14 +186,14 @@ def test_details_in_text(network: Network, pwru: Start) -> None:
     with pwru("--filter-func", "icmp_rcv", "--output-limit-lines=1", "--output-payload", *flags, "icmp") as trace:
         network.ping()
         trace.wait_until_it_ends()
-    header, row, *rest = trace.out.splitlines()
+    header, row, *below = trace.out.splitlines()
     assert header.endswith(" TUPLE FUNC CALLER")
     assert re.search(r"\(icmp\) icmp_rcv \w+ mark=0 mtu=1500 name\[1\]=49 pkt_type=0$", row), row
-    blocks = [rest.index(line) for line in ("(struct sk_buff){", "(struct skb_shared_info){")]
-    blocks.append(rest.index("98 of 98 bytes, from the MAC header on:"))
+    blocks = [below.index(line) for line in ("(struct sk_buff){", "(struct skb_shared_info){")]
+    blocks.append(below.index("98 of 98 bytes, from the MAC header on:"))
     assert blocks == sorted(blocks)
-    assert re.match(r"ip_(protocol_deliver_rcu|local_deliver_finish)\+0x", rest[0])
-    assert rest[-1] == "\t0x0060:  3637                                     67"
+    assert re.match(r"ip_(protocol_deliver_rcu|local_deliver_finish)\+0x", below[0])
+    assert below[-1] == "\t0x0060:  3637                                     67"
     line = fails("--output-skb-metadata", "skb->len,skb->mrak", "--filter-func", "no_such_function")
     assert line == "pwru: --output-skb-metadata: column 6: struct sk_buff has no member 'mrak'; near it: mark"
 
