@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import pytest
 
-from pwru import libbpf
-from pwru.commands import trace as tracer
+from pwru.commands.messages import Phases
 from pwru.commands.options import Options
+from pwru.commands.trace import Stop, attach_with, filters
 from pwru.errors import PwruError
-from pwru.kernel.btf import Btf
-from pwru.live.backends import Probes, Refused, Sites, backend
+from pwru.live.backends import Refused, Sites, backend
 from pwru.live.backends.trampoline import split
-from pwru.record.event import Decoder, Parts
 from vmtest.network import Network
 
 from .backends import BACKENDS
@@ -23,25 +18,6 @@ from .refusals import OBJECT
 from .tracing import Start
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
-
-
-@contextmanager
-def attached(probes: Probes) -> Iterator[Callable[[], list[str]]]:
-    """Attach the backend; yield a function that returns where packets were seen since its last call."""
-    image = OBJECT.read_bytes()
-    with tracer._load(Options(), image, tracer.filters(Options(), probes.sites), probes) as bpf:
-        try:
-            probes.attach(bpf, lambda done, total: None)
-            decoder, events = Decoder(Btf(bpf.btf()), Parts()), bpf.map("events")
-            ring = libbpf.RingBuffer(events.fd, events.max_entries)
-
-            def seen() -> list[str]:
-                records = decoder.records(ring.read(1 << 20))
-                return [probes.by_address[decoder.where(where).addr].name for _, _, where, _ in records]
-
-            yield seen
-        finally:
-            probes.detach()
 
 
 @pytest.mark.skipif("fentry-multi" not in BACKENDS, reason="this kernel has no fentry-multi links")
@@ -55,9 +31,13 @@ def test_what_is_left_out_is_what_the_kernel_refuses(monkeypatch: pytest.MonkeyP
     everything = [target for target in sites.targets if not target.ambiguous]
     monkeypatch.setattr("pwru.live.backends.fentry_multi.split", lambda *_: (everything, {}))
     probes = backend("fentry-multi")(sites)
-    with attached(probes):
-        assert {name for name, _ in probes.skipped} == expected - {t.name for t in sites.targets if t.ambiguous}
-        assert probes.attached == len(suitable)
+    options, image = Options(), OBJECT.read_bytes()
+    with Stop() as stop:
+        bpf = attach_with(probes, options, image, filters(options, sites), stop, Phases(enabled=False))
+    with bpf:
+        probes.detach()
+    assert {name for name, _ in probes.skipped} == expected - {t.name for t in sites.targets if t.ambiguous}
+    assert probes.attached == len(suitable)
 
 
 def test_a_double_pointer(network: Network, pwru: Start) -> None:
