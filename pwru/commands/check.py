@@ -46,7 +46,7 @@ def check(options: Options) -> bool:
 def _btf(options: Options) -> Btf | PwruError:
     try:
         btf = vmlinux_btf(options.kernel_btf)
-        btf.count  # noqa: B018  (reads all of it: damage shows here)
+        btf.validate()
     except PwruError as error:
         return error
     return btf

@@ -32,7 +32,6 @@ class Target(NamedTuple):
     skb_arg: int
     reason_arg: int
     double_pointer: bool
-    nargs: int
     btf_id: int
     module: str | None
     ambiguous: bool
@@ -83,7 +82,7 @@ def find_targets(
     by_name: dict[str, Function] = {}
     different = set()
     for function in functions:
-        if by_name.setdefault(function.name, function)[2:5] != function[2:5]:  # skb_arg, double_pointer, reason_arg
+        if by_name.setdefault(function.name, function)[2:] != function[2:]:  # skb_arg, double_pointer, reason_arg
             different.add(function.name)
     symbols = kallsyms.find(by_name, module)
     missing = set(by_name)
@@ -96,9 +95,9 @@ def find_targets(
         elif function.name in different:
             skipped.setdefault("several functions have this name, the skb in different places", []).append(symbol)
         else:
-            _, btf_id, skb_arg, double_pointer, reason_arg, nargs, _ = function
+            _, btf_id, skb_arg, double_pointer, reason_arg = function
             found += [
-                Target(symbol, at, skb_arg, reason_arg, double_pointer, nargs, btf_id, module, len(addresses) > 1)
+                Target(symbol, at, skb_arg, reason_arg, double_pointer, btf_id, module, len(addresses) > 1)
                 for at in addresses
             ]
     if missing:

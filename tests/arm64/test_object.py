@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pwru.kernel.btf import Btf
+from pwru.kernel.btf import functions, read_btf
 from vmtest import fetch
 from vmtest.kernels import find
 
@@ -65,5 +65,5 @@ def test_what_does_not_resolve_is_seen(btf: Path, tmp_path: Path) -> None:
 
 
 def test_its_functions_are_found(btf: Path) -> None:
-    names = {function.name for function in Btf.from_file(btf).functions("sk_buff")}
+    names = {function.name for function in functions(read_btf(btf), "sk_buff")}
     assert {"ip_rcv", "__ip_local_out", "tcp_v4_rcv"} <= names

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pwru
 from bench.trace import Tool, Trace
-from pwru.kernel.btf import CONST, PTR, Btf, vmlinux_btf
+from pwru.kernel.btf import CONST, PTR, Btf, functions, vmlinux_btf
 from tests.conformance.flags import FLAGS
 from tests.conformance.traffic import PCAP_FILTER, network, send_all
 
@@ -32,15 +32,15 @@ def unknown(tool: Tool, flags: tuple[str, ...]) -> list[str]:
 def signatures(btf: Btf) -> dict[str, tuple[int, bool, bool]]:
     """Of each function with an skb: the first argument that is one, whether that is const, and whether it is a `**`."""
     found = {}
-    for function in btf.functions():
-        prototype = btf._record(btf._record(function.btf_id)[2])
+    for function in functions(btf, "sk_buff"):
+        prototype = btf.record(btf.record(function.btf_id)[2])
         pointer = btf.type(prototype[2 + 2 * function.skb_arg])
         found[function.name] = (function.skb_arg, is_const(btf, pointer.target), function.double_pointer)
     return found
 
 
 def is_const(btf: Btf, type_id: int) -> bool:
-    return btf._kind(type_id) == CONST or (btf._kind(type_id) == PTR and is_const(btf, btf.type(type_id).target))
+    return btf.kind(type_id) == CONST or (btf.kind(type_id) == PTR and is_const(btf, btf.type(type_id).target))
 
 
 def trace(theirs: tuple[str, ...], ours: tuple[str, ...]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 
 from pwru.errors import PwruError
 from pwru.kernel import features, ftrace, netns
-from pwru.kernel.btf import Btf, vmlinux_btf
+from pwru.kernel.btf import functions, read_btf, vmlinux_btf
 from pwru.kernel.functions import Targets, drop_blacklisted, drop_notrace, find_targets
 from pwru.kernel.kallsyms import Kallsyms, text_start
 from vmtest.network import Network, sh
@@ -19,7 +19,7 @@ from vmtest.network import Network, sh
 
 @pytest.fixture(scope="module")
 def targets() -> Targets:
-    return find_targets(vmlinux_btf().functions(), Kallsyms.read())
+    return find_targets(functions(vmlinux_btf(), "sk_buff"), Kallsyms.read())
 
 
 def available() -> list[str]:
@@ -36,9 +36,9 @@ def test_targets(targets: Targets) -> None:
     core = [target for target in targets.found if target.name.startswith("__netif_receive_skb_core")]
     assert [(target.skb_arg, target.double_pointer) for target in core] in ([], [(1, True)])
     assert sum(map(len, targets.skipped.values())) < len(targets.found) / 10
-    functions = [function.name for function in vmlinux_btf().functions() if function.skb_arg <= 5]
+    carriers = [function.name for function in functions(vmlinux_btf(), "sk_buff") if function.skb_arg <= 5]
     described = names | {name.split(".")[0] for name in names}
-    assert set(functions) & set(available()) <= described
+    assert set(carriers) & set(available()) <= described
 
 
 def test_the_code_tells_what_the_list_of_ftrace_tells(targets: Targets) -> None:
@@ -87,8 +87,8 @@ def test_functions_of_a_module(network: Network) -> None:
     path = Path("/sys/kernel/btf/veth")
     if not path.exists():
         pytest.skip("this kernel has no BTF of its modules")
-    functions = Btf.from_file(path, vmlinux_btf()).functions()
-    targets = drop_notrace(find_targets(functions, Kallsyms.read(), module="veth"))
+    own = functions(read_btf(path, vmlinux_btf()), "sk_buff")
+    targets = drop_notrace(find_targets(own, Kallsyms.read(), module="veth"))
     (xmit,) = [target for target in targets.found if target.name == "veth_xmit"]
     assert (xmit.skb_arg, xmit.module) == (1, "veth")
     assert f"{xmit.name} [veth]" in available()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pwru.kernel.btf import Btf
+from pwru.kernel.btf import Btf, read_btf
 from pwru.record import event
 
 OBJECT = Path(event.__file__).parents[1] / "pwru.bpf.o"
@@ -25,7 +25,7 @@ def decoder(parts: event.Parts = event.Parts()) -> event.Decoder:  # noqa: B008 
 
 @cache
 def _btf() -> Btf:
-    return Btf.from_file(str(OBJECT))
+    return read_btf(OBJECT)
 
 
 def task(pid: int = 214, comm: bytes = b"ping", cpu: int = 1) -> bytes:

@@ -22,7 +22,7 @@ from pwru.errors import PwruError
 from pwru.filter.packet import skb as packet
 from pwru.filter.packet.pcap import Compiler
 from pwru.kernel import netns
-from pwru.kernel.btf import vmlinux_btf
+from pwru.kernel.btf import functions, vmlinux_btf
 from pwru.live.backends import Sites
 from tests.unit.filter import harness
 from tests.unit.interrupt import CHECKOUT, interrupted
@@ -146,4 +146,4 @@ def test_damaged_btf_is_named_however_late_it_is_found_out(tmp_path: Path) -> No
     path = tmp_path / "damaged"
     path.write_bytes(data)
     with pytest.raises(PwruError, match=re.escape(str(path))):
-        vmlinux_btf(str(path)).functions()
+        functions(vmlinux_btf(str(path)), "sk_buff")

@@ -122,6 +122,7 @@ class Sites:
 
     def _of_vmlinux(self) -> Targets:
         """Whatever --filter-func says: they depend on the kernel only, and their addresses on where it is this time."""
+        from pwru.kernel.btf import functions
         from pwru.kernel.functions import Target, Targets, drop_notrace, find_targets
         from pwru.kernel.kallsyms import text_start
 
@@ -129,7 +130,7 @@ class Sites:
         if memory and start and (known := memory.recall(_FUNCTIONS)):
             found, skipped = known
             return Targets([Target(*fields) for fields in found], skipped).moved(start)
-        everything = find_targets(self.btf.functions("sk_buff"), self.kallsyms)
+        everything = find_targets(functions(self.btf, "sk_buff"), self.kallsyms)
         traceable = drop_notrace(everything)
         if memory and start and traceable is not everything:
             memory.learn(_FUNCTIONS, traceable.moved(-start))
@@ -137,22 +138,23 @@ class Sites:
 
     def _of_modules(self, modules: Sequence[str]) -> Targets:
         """Those of one that has gone meanwhile are not there."""
+        from pwru.kernel.btf import functions
         from pwru.kernel.functions import drop_notrace, find_targets, union
 
         parts = []
         for module in modules:
             with suppress(PwruError):
-                functions = self.module_btf(module).functions("sk_buff")
-                if functions:
-                    parts.append(find_targets(functions, self.kallsyms, module=module))
+                own = functions(self.module_btf(module), "sk_buff")
+                if own:
+                    parts.append(find_targets(own, self.kallsyms, module=module))
         return drop_notrace(union(parts)) if parts else union([])
 
     def module_btf(self, module: str) -> Btf:
         """The BTF that Target.btf_id is of. Raises PwruError if there is none (any more)."""
-        from pwru.kernel.btf import Btf
+        from pwru.kernel.btf import read_btf
         from pwru.kernel.modules import btf_path
 
-        return Btf.from_file(btf_path(module), self.btf)
+        return read_btf(btf_path(module), self.btf)
 
     def of_new_modules(self, modules: Sequence[str]) -> list[Target]:
         """Functions of modules that have been loaded since the start; there may be none.
@@ -167,7 +169,9 @@ class Sites:
     @cached_property
     def tracepoints(self) -> list[Tracepoint]:
         """Tracepoints with an skb; --filter-func names them as they are printed, or without `tracepoint:`."""
-        found = self.btf.tracepoints("sk_buff")
+        from pwru.kernel.btf import tracepoints
+
+        found = tracepoints(self.btf, "sk_buff")
         if self._filter_func is None:
             return found
         from pwru.kernel.functions import matching

@@ -21,6 +21,8 @@ def split(sites: Sites, targets: list[Target]) -> tuple[list[Target], dict[str, 
 
     The kernel is given a function's id in BTF and looks up its name there to find where it is.
     """
+    from pwru.kernel.btf import no_trampoline
+
     btfs: dict[str | None, Btf | None] = {None: sites.btf}
     modules = [target for target in targets if target.module is not None]
     hidden = sites.kallsyms.find({target.name for target in modules}) if modules else {}
@@ -44,7 +46,7 @@ def split(sites: Sites, targets: list[Target]) -> tuple[list[Target], dict[str, 
             # fentry/fexit/fmod_ret/lsm to modules").
             cause = "there is a function of this name in vmlinux"
         else:
-            cause = btf.no_trampoline(target.btf_id)
+            cause = no_trampoline(btf, target.btf_id)
         if cause:
             left_out.setdefault(cause, []).append(target.name)
         else:

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from pwru.errors import PwruError
 from pwru.kernel import btf
-from pwru.kernel.btf import VMLINUX, Btf
-from tests.unit.kernel.btf.test_btf import DATA, Sample, rich
+from pwru.kernel.btf import VMLINUX, Btf, functions, no_trampoline, read_btf, tracepoints
+from pwru.kernel.btf.load import elf_section
 from tests.unit.kernel.btf_writer import KINDS
+from tests.unit.kernel.samples import DATA, Sample, rich
 from tests.unit.records import OBJECT
 
 from .limits import CASES, bounded, cases
@@ -35,7 +36,7 @@ def originals() -> list[tuple[bytes, Btf | None]]:
     private = module.struct("private", 16, ("skb", base.pskb, 0), ("reason", base.reason, 64))
     module.func("xmit", base.pskb, module.ref("PTR", private))
     module.func("const", module.ref("PTR", module.ref("CONST", base.skb)), base.reason)
-    compiled = [btf._elf_section(path) for path in (OBJECT, DATA / "sample.elf")]
+    compiled = [elf_section(path) for path in (OBJECT, DATA / "sample.elf")]
     return [(rich(), None), (module.data(), Btf(base.data())), *((data, None) for data in compiled)]
 
 
@@ -101,8 +102,8 @@ def ask(found: Btf, rng: Random) -> None:
 
     count = answer(lambda: found.count) or 1
     assert isinstance(count, int)
-    answer(found.functions)
-    answer(found.tracepoints)
+    answer(functions, found, "sk_buff")
+    answer(tracepoints, found, "sk_buff")
     answer(found.enumerators)
     for name in ("sk_buff", "skb_drop_reason", "outer", "event", "SKB_CONSUMED", "", "ip_rcv"):
         answer(found.struct, name)
@@ -114,7 +115,7 @@ def ask(found: Btf, rng: Random) -> None:
         if kind in (btf.STRUCT, btf.UNION):
             answer(lambda: found.layout(found.type(type_id).id))  # noqa: B023
         elif kind == btf.FUNC:
-            answer(found.no_trampoline, type_id)
+            answer(no_trampoline, found, type_id)
 
 
 @cases
@@ -149,4 +150,4 @@ def test_damaged_elf(seed: int) -> None:
         file.write(data)
         file.flush()
         with bounded():
-            ask(Btf.from_file(file.name), rng)
+            ask(read_btf(file.name), rng)

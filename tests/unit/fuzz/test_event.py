@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import struct
-from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import cast
@@ -23,6 +22,7 @@ from pwru.sinks.json import Json
 from pwru.sinks.lines import Extras, Format
 from pwru.sinks.text import Text
 from pwru.sinks.time import CLOCKS
+from tests.unit.kernel.samples import KALLSYMS
 from tests.unit.records import decoder, record
 
 from .limits import bounded, cases
@@ -44,11 +44,10 @@ NAMES: tuple[bytes, ...] = (
 )
 
 FUNCTION = 0xFFFFFFFF81000000
-KALLSYMS = Path(__file__).parents[1] / "kernel/data/kallsyms"
 
 
 def symbolizer(tracepoints: bool) -> Symbolizer:
-    target = Target("kfree_skb_reason", FUNCTION, 1, 2, False, 2, 7, None, False)
+    target = Target("kfree_skb_reason", FUNCTION, 1, 2, False, 7, None, False)
     sites = SimpleNamespace(
         tracepoints=[Tracepoint("kfree_skb", 0, 2, 1), Tracepoint("netif_rx", 0, None, None)],
         drop_reasons={2: "SKB_DROP_REASON_NOT_SPECIFIED"},

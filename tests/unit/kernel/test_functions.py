@@ -22,20 +22,19 @@ from pwru.kernel.functions import (
     union,
 )
 from pwru.kernel.kallsyms import Kallsyms
-
-SAMPLE = Path(__file__).with_name("data") / "kallsyms"
+from tests.unit.kernel.samples import KALLSYMS
 
 
 @pytest.fixture
 def symbols() -> Kallsyms:
-    return Kallsyms.read(str(SAMPLE))
+    return Kallsyms.read(str(KALLSYMS))
 
 
 def function(name: str, skb_arg: int = 1, *, double: bool = False, reason: int = 0, btf_id: int = 7) -> Function:
-    return Function(name, btf_id, skb_arg, double, reason, 3, False)
+    return Function(name, btf_id, skb_arg, double, reason)
 
 
-IP_RCV = Target("ip_rcv", 0xFFFFFFFF9FE3E110, 1, 0, False, 3, 7, None, False)
+IP_RCV = Target("ip_rcv", 0xFFFFFFFF9FE3E110, 1, 0, False, 7, None, False)
 
 
 def test_targets(symbols: Kallsyms) -> None:
@@ -46,8 +45,8 @@ def test_targets(symbols: Kallsyms) -> None:
     ]
     assert find_targets(functions, symbols) == Targets(
         [
-            Target("kfree_skb_reason", 0xFFFFFFFF9FD8AB30, 1, 2, False, 3, 9, None, False),
-            Target("ip_rcv_core", 0xFFFFFFFF9FE3D5B0, 2, 0, True, 3, 7, None, False),
+            Target("kfree_skb_reason", 0xFFFFFFFF9FD8AB30, 1, 2, False, 9, None, False),
+            Target("ip_rcv_core", 0xFFFFFFFF9FE3D5B0, 2, 0, True, 7, None, False),
             IP_RCV,
         ],
         {},
@@ -84,7 +83,7 @@ def test_a_renamed_function_has_the_name_of_its_symbol(symbols: Kallsyms) -> Non
 
 def test_functions_of_a_module(symbols: Kallsyms) -> None:
     found = find_targets([function("veth_xmit"), function("ip_rcv")], symbols, module="veth")
-    assert found.found == [Target("veth_xmit", 0xFFFFFFFFC0567A50, 1, 0, False, 3, 7, "veth", False)]
+    assert found.found == [Target("veth_xmit", 0xFFFFFFFFC0567A50, 1, 0, False, 7, "veth", False)]
 
 
 # --- --filter-func ---
@@ -184,7 +183,7 @@ def core(path: Path, code: dict[int, bytes], base: int = 0xFFFFFFFF81000000) -> 
 def targets(*names: str) -> Targets:
     start = 0xFFFFFFFF81000000
     return Targets(
-        [Target(name, start + 16 * n, 1, 0, False, 1, n, None, False) for n, name in enumerate(names)], {"x": ["y"]}
+        [Target(name, start + 16 * n, 1, 0, False, n, None, False) for n, name in enumerate(names)], {"x": ["y"]}
     )
 
 

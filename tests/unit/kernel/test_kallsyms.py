@@ -9,8 +9,7 @@ import pytest
 from pwru.errors import PwruError
 from pwru.kernel import kallsyms
 from pwru.kernel.kallsyms import Kallsyms, Symbol, source_name, text_start
-
-SAMPLE = Path(__file__).with_name("data") / "kallsyms"
+from tests.unit.kernel.samples import KALLSYMS
 
 
 def read(tmp_path: Path, text: str) -> Kallsyms:
@@ -21,7 +20,7 @@ def read(tmp_path: Path, text: str) -> Kallsyms:
 
 @pytest.fixture
 def symbols() -> Kallsyms:
-    return Kallsyms.read(str(SAMPLE))
+    return Kallsyms.read(str(KALLSYMS))
 
 
 def test_find(symbols: Kallsyms) -> None:
@@ -139,14 +138,14 @@ def test_reading_stops_at_the_end_of_the_text(tmp_path: Path, monkeypatch: pytes
     """Wherever the reads cut the lines."""
     for size in (1, 7, 64, 4096):
         monkeypatch.setattr(kallsyms, "_CHUNK", size)
-        symbols = Kallsyms.read(str(SAMPLE))
+        symbols = Kallsyms.read(str(KALLSYMS))
         assert symbols._kernel.endswith(b" T _etext\n")
         assert symbols._file.tell() - len(symbols._kernel) < size
         assert symbols.find(["veth_xmit"], "veth") == {"veth_xmit": [0xFFFFFFFFC0567A50]}
 
 
 def test_hidden_addresses(tmp_path: Path) -> None:
-    lines = SAMPLE.read_text().splitlines()
+    lines = KALLSYMS.read_text().splitlines()
     with pytest.raises(PwruError, match=r"CAP_SYSLOG.*kptr_restrict"):
         read(tmp_path, "".join(f"{'0' * 16}{line[16:]}\n" for line in lines))
 
@@ -185,7 +184,7 @@ def test_this_machine() -> None:
 
 
 def test_where_the_code_begins(symbols: Kallsyms, tmp_path: Path) -> None:
-    assert text_start(str(SAMPLE)) == symbols.find(["_text"])["_text"][0]
+    assert text_start(str(KALLSYMS)) == symbols.find(["_text"])["_text"][0]
     path = tmp_path / "kallsyms"
     path.write_text("0000000000000000 A fixed_percpu_data\n0000000000000000 T _text\n0000000000000000 T _etext\n")
     with pytest.raises(PwruError, match="hides the addresses"):

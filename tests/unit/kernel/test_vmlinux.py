@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pwru.kernel import btf
-from pwru.kernel.btf import Btf, Function, Tracepoint, vmlinux_btf
+from pwru.kernel.btf import Btf, Function, Tracepoint, read_btf, vmlinux_btf
 
 BPFTOOL = shutil.which("bpftool") or shutil.which("bpftool", path="/usr/sbin:/sbin")
 VMLINUX = Path(btf.VMLINUX)
@@ -67,10 +67,8 @@ class Oracle:
             skbs = [(n, self.pointers(p)) for n, p in enumerate(parameters, 1) if self.pointers(p) in (1, 2)]
             if skbs:
                 reason = next((n for n, p in enumerate(parameters, 1) if self.is_reason(p)), 0)
-                variadic = parameters[-1] == 0
                 position, pointers = skbs[0]
-                nargs = len(parameters) - variadic
-                found.append(Function(entry["name"], entry["id"], position, pointers == 2, reason, nargs, variadic))
+                found.append(Function(entry["name"], entry["id"], position, pointers == 2, reason))
         return found
 
     def tracepoints(self) -> list[Tracepoint]:
@@ -120,13 +118,13 @@ def oracle() -> Oracle:
 
 
 def test_functions(vmlinux: Btf, oracle: Oracle) -> None:
-    functions = vmlinux.functions()
+    functions = btf.functions(vmlinux, "sk_buff")
     assert functions == oracle.functions()
     assert len(functions) > 1000
 
 
 def test_tracepoints(vmlinux: Btf, oracle: Oracle) -> None:
-    tracepoints = vmlinux.tracepoints()
+    tracepoints = btf.tracepoints(vmlinux, "sk_buff")
     assert tracepoints == oracle.tracepoints()
     assert {"kfree_skb", "net_dev_queue", "netif_receive_skb"} <= {tracepoint.name for tracepoint in tracepoints}
 
@@ -174,4 +172,4 @@ def test_modules(vmlinux: Btf) -> None:
     if not modules:
         pytest.skip("no module with BTF is loaded")
     for path in modules:
-        assert Btf.from_file(path, vmlinux).functions() == Oracle(path).functions(), path
+        assert btf.functions(read_btf(path, vmlinux), "sk_buff") == Oracle(path).functions(), path

@@ -14,19 +14,19 @@ from pwru.kernel.kallsyms import Kallsyms
 from pwru.live.backends import Probes, Sites
 from pwru.live.names import Symbolizer
 from pwru.record.event import Function, Where
-from tests.unit.kernel.test_kallsyms import SAMPLE
+from tests.unit.kernel.samples import KALLSYMS
 
 IP_RCV = 0xFFFFFFFF9FE3E110
 
 
-@pytest.mark.parametrize("by_address", [{}, {1: Target("f", 1, 1, 0, False, 1, 7, None, False)}])
+@pytest.mark.parametrize("by_address", [{}, {1: Target("f", 1, 1, 0, False, 7, None, False)}])
 @pytest.mark.parametrize(
     ("addr", "name"), [(IP_RCV, "ip_rcv+0x0"), (0xFFFFFFFFFFFFFFFF, "0xffffffffffffffff"), (0, "")]
 )
 def test_an_address_where_no_probe_is(by_address: dict[int, Target], addr: int, name: str) -> None:
     """It is printed as what it is: nothing ends because of it."""
     tracepoints = [Tracepoint("kfree_skb", 0, None, None)]
-    kallsyms = Kallsyms.read(str(SAMPLE))
+    kallsyms = Kallsyms.read(str(KALLSYMS))
     sites = SimpleNamespace(tracepoints=tracepoints, drop_reasons={}, kallsyms=kallsyms, forget_symbols=lambda: None)
     symbolizer = Symbolizer(cast(Probes, SimpleNamespace(sites=sites, by_address=by_address)))
     expected = name or ("0x0" if by_address else "tracepoint:kfree_skb")
@@ -46,7 +46,7 @@ def test_an_address_where_no_probe_is(by_address: dict[int, Target], addr: int, 
     ],
 )
 def test_what_drops(name: str, has_reason: bool, reason: int, printed: str, drops: bool) -> None:
-    target = Target(name, 1, 1, 0, False, 1, 7, None, False)._replace(reason_arg=2 * has_reason)
+    target = Target(name, 1, 1, 0, False, 7, None, False)._replace(reason_arg=2 * has_reason)
     reasons = {0: "SKB_NOT_DROPPED_YET", 1: "SKB_CONSUMED", 6: "NETFILTER_DROP"}
     sites = SimpleNamespace(tracepoints=[], drop_reasons=reasons)
     symbolizer = Symbolizer(cast(Probes, SimpleNamespace(sites=sites, by_address={1: target})))

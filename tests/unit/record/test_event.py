@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pwru.errors import PwruError
-from pwru.kernel.btf import Btf
+from pwru.kernel.btf import read_btf
 from pwru.record.event import Meta, Packet, Parts, Task, Tuple, Where, pack
 from tests.unit.records import NO_IP, OBJECT, addresses, cb, decoder, meta, ns, record, task, where
 
@@ -111,7 +111,7 @@ def test_packet_without_ip() -> None:
 
 
 def test_config_is_packed_by_name() -> None:
-    btf = Btf.from_file(str(OBJECT))
+    btf = read_btf(OBJECT)
     names = (
         "netns",
         "ifindex",

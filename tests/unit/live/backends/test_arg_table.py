@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import struct
 
-from pwru.kernel.btf import Btf
+from pwru.kernel.btf import read_btf
 from pwru.kernel.functions import Target
 from pwru.live.backends.arg_table import position, table
 from tests.unit.records import OBJECT
@@ -21,7 +21,7 @@ def find(data: bytes, address: int) -> int:
 
 
 def test_layout_is_that_of_the_object() -> None:
-    layout = Btf.from_file(OBJECT).struct("positions")
+    layout = read_btf(OBJECT).struct("positions")
     assert layout is not None
     assert layout.size == len(table({}))
     slot, again = layout.member("slot"), layout.member("again")
@@ -50,7 +50,7 @@ def test_addresses_that_the_first_table_cannot_tell_apart_are_in_the_second() ->
 
 
 def test_position() -> None:
-    first = Target("f", 0, 1, 0, False, 2, 7, None, False)
+    first = Target("f", 0, 1, 0, False, 7, None, False)
     assert position(first) == 0
     assert position(first._replace(skb_arg=3)) == 2
     assert position(first._replace(skb_arg=3, double_pointer=True)) == 10

@@ -15,7 +15,7 @@ TEMPLATE = struct.pack(
     *(0x18, 1, 0, fentry._CONSTANT & 0xFFFFFFFF, 0, 0, 0, fentry._CONSTANT >> 32),
     *(0x18, 2, 0, fentry._ADDRESS & 0xFFFFFFFF, 0, 0, 0, fentry._ADDRESS >> 32),
 )
-TARGET = Target("f", 0xFFFFFFFF9FE3E110, 1, 0, False, 3, 7, None, False)
+TARGET = Target("f", 0xFFFFFFFF9FE3E110, 1, 0, False, 7, None, False)
 
 
 def constants(target: Target) -> tuple[int, int]:

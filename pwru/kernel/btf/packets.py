@@ -1,0 +1,188 @@
+"""Functions and tracepoints that carry a packet, by the BTF of their arguments."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import compress, repeat
+from typing import NamedTuple
+
+from pwru.kernel.btf.records import (
+    ENUM,
+    ENUM64,
+    FUNC,
+    FUNC_PROTO,
+    FWD,
+    INT,
+    MODIFIERS,
+    PTR,
+    STRUCT,
+    TYPEDEF,
+    UNION,
+    vlen_of,
+)
+from pwru.kernel.btf.types import Btf
+
+# MAX_BPF_FUNC_ARGS, and the bytes that two registers hold.
+_TRAMPOLINE_ARGS = 12
+_TRAMPOLINE_STRUCT = 16
+# Answers that are kept: those about the kernel, which are asked for again by each of its modules, and the module's own.
+_KEPT = 4
+
+
+class Function(NamedTuple):
+    """A function with a pointer to the struct among its parameters; the first such parameter counts.
+
+    Positions are 1-based. `double_pointer`: the parameter is `struct sk_buff **`. `reason_arg` is the parameter of type
+    `enum skb_drop_reason`, or 0.
+    """
+
+    name: str
+    btf_id: int
+    skb_arg: int
+    double_pointer: bool
+    reason_arg: int
+
+
+class Tracepoint(NamedTuple):
+    """A BTF tracepoint with a pointer to the struct among its arguments.
+
+    Indexes are 0-based, as in the context of a raw_tp program. `reason_arg` is the `enum skb_drop_reason`,
+    `location_arg` the first `void *`: the `location` of kfree_skb and consume_skb, where the packet was freed.
+    """
+
+    name: str
+    skb_arg: int
+    reason_arg: int | None
+    location_arg: int | None
+
+
+class _Pointers(NamedTuple):
+    """Ids of the types that are the struct, a pointer to it, or a `**`, whatever qualifiers and typedefs are around."""
+
+    plain: set[int]
+    single: set[int]
+    double: set[int]
+
+
+# The skb_arg, double_pointer and reason_arg of a Function.
+_Arguments = tuple[int, bool, int]
+
+
+def functions(btf: Btf, struct_name: str, reason_name: str = "skb_drop_reason") -> list[Function]:
+    """Return every function with a parameter `struct sk_buff *` or `**`, whatever qualifiers and typedefs it has.
+
+    They are in the order of their ids; of split BTF only its own.
+    """
+    prototypes = _prototypes_with(btf, struct_name, reason_name)
+    offsets = btf.of_kinds(FUNC)
+    types = btf.column(2, offsets)
+    wanted = list(map(prototypes.__contains__, types))
+    carriers = sorted(compress(offsets, wanted))
+    return [
+        Function(btf.string(name), btf.id_at(offset), *prototypes[prototype])
+        for offset, name, prototype in zip(carriers, btf.column(0, carriers), btf.column(2, carriers), strict=True)
+    ]
+
+
+def tracepoints(btf: Btf, struct_name: str, reason_name: str = "skb_drop_reason") -> list[Tracepoint]:
+    """Return every tracepoint with such an argument, by name.
+
+    In `typedef void (*btf_trace_NAME)(void *data, ...)` the arguments of the tracepoint come after the first one:
+    commit e8c423fb31fa ("bpf: Add typecast to raw_tracepoints to help BTF generation"), in v5.5.
+    """
+    prototypes = _prototypes_with(btf, struct_name, reason_name)
+    by_name: dict[str, Tracepoint] = {}
+    for offset in btf.prefixed(b"btf_trace_", TYPEDEF):
+        start, _, type_id = btf.record_at(offset)[:3]
+        pointer = btf.strip(type_id)
+        if btf.kind(pointer) != PTR:
+            continue
+        prototype = btf.strip(btf.record(pointer)[2])
+        skb_arg, _, reason_arg = prototypes.get(prototype, (0, False, 0))
+        if skb_arg > 1:
+            name = btf.string(start).removeprefix("btf_trace_")
+            reason = reason_arg - 2 if reason_arg > 1 else None
+            by_name.setdefault(name, Tracepoint(name, skb_arg - 2, reason, _location_arg(btf, prototype)))
+    return [by_name[name] for name in sorted(by_name)]
+
+
+def no_trampoline(btf: Btf, btf_id: int) -> str | None:
+    """Return why no BPF trampoline (fentry) can be made for a function with such a prototype; None if one can.
+
+    As btf_distill_func_proto() in kernel/bpf/btf.c decides.
+    """
+    prototype = btf.record(btf.record(btf_id)[2])
+    nargs = vlen_of(prototype[1])
+    if nargs > _TRAMPOLINE_ARGS:
+        return f"it has more than {_TRAMPOLINE_ARGS} arguments"
+    if _struct_size(btf, prototype[2]):
+        return "it returns a struct"
+    arguments = [prototype[4 + 2 * index] for index in range(nargs)]
+    if arguments and not arguments[-1]:
+        return "it is variadic"
+    if any(_struct_size(btf, argument) > _TRAMPOLINE_STRUCT for argument in arguments):
+        return "it takes a large struct by value"
+    return None
+
+
+def _struct_size(btf: Btf, type_id: int) -> int:
+    """Return the bytes of a struct or union; 0 for any other type."""
+    if btf.kind(type_id) not in (PTR, INT):
+        type_id = btf.strip(type_id)
+    return btf.record(type_id)[2] if btf.kind(type_id) in (STRUCT, UNION) else 0
+
+
+def _location_arg(btf: Btf, prototype: int) -> int | None:
+    """Return the first `void *` after `void *data` in a tracepoint's prototype, counted from there; none has a name."""
+    record = btf.record(prototype)
+    for position in range(1, vlen_of(record[1])):
+        type_id = btf.strip(record[4 + 2 * position])
+        if btf.kind(type_id) == PTR and not btf.strip(btf.record(type_id)[2]):
+            return position - 1
+    return None
+
+
+@lru_cache(_KEPT)
+def _prototypes_with(btf: Btf, struct_name: str, reason_name: str) -> dict[int, _Arguments]:
+    """Return the prototypes by id, the base's included, that have a pointer to the struct among their parameters."""
+    prototypes = dict(_prototypes_with(btf.base, struct_name, reason_name)) if btf.base else {}
+    _, single, double = _pointers_to(btf, struct_name)
+    wanted = single | double
+    reasons = set(btf.named(reason_name, ENUM, ENUM64))
+    for nargs, offsets in btf.by_vlen(FUNC_PROTO):
+        # From the last parameter to the first, so that the first one is what remains.
+        skb_args: dict[int, int] = {}
+        reason_args: dict[int, int] = {}
+        for position in range(nargs, 0, -1):
+            types = btf.column(2 + 2 * position, offsets)  # a parameter is a name and a type
+            skb_args.update(zip(compress(offsets, map(wanted.__contains__, types)), repeat(position)))
+            if not reasons.isdisjoint(types):
+                reason_args.update(zip(compress(offsets, map(reasons.__contains__, types)), repeat(position)))
+        for offset, position in skb_args.items():
+            is_double = btf.record_at(offset)[2 + 2 * position] in double
+            prototypes[btf.id_at(offset)] = position, is_double, reason_args.get(offset, 0)
+    return prototypes
+
+
+@lru_cache(_KEPT)
+def _pointers_to(btf: Btf, struct_name: str) -> _Pointers:
+    """Return the struct's ids and those of what points to it, the base's included."""
+    base = _pointers_to(btf.base, struct_name) if btf.base else _Pointers(set(), set(), set())
+    modifiers = btf.of_kinds(*MODIFIERS)
+    modified = btf.column(2, modifiers)
+    pointers = btf.of_kinds(PTR)
+    pointees = btf.column(2, pointers)
+
+    def ids(offsets: list[int], targets: tuple[int, ...], wanted: set[int]) -> set[int]:
+        return set(map(btf.id_at, compress(offsets, map(wanted.__contains__, targets))))
+
+    def closure(types: set[int]) -> set[int]:
+        while not (more := ids(modifiers, modified, types)) <= types:
+            types |= more
+        return types
+
+    # A forward declaration stands for the struct in a unit that does not know more of it.
+    plain = closure(base.plain | set(btf.named(struct_name, STRUCT, FWD)))
+    single = closure(base.single | ids(pointers, pointees, plain))
+    double = closure(base.double | ids(pointers, pointees, single))
+    return _Pointers(plain, single, double)
