@@ -36,20 +36,26 @@ _WORDS = {
 
 _MAGIC = 0xEB9F
 _HEADER = struct.Struct("=HBBIIIII")
+# What longer headers have after it: the offset and length of a table with two sizes for each kind, so that a reader can
+# step over kinds that it does not know: commit 222edc843c15 ("btf: Add BTF kind layout encoding to UAPI"), in v7.1.
+_LAYOUT = struct.Struct("=II")
+_LAYOUT_ENTRY = 4  # a byte: size after struct btf_type; a byte: size of each entry; two bytes: flags
 
 
 class BtfError(PwruError):
     """The data are not BTF, or damaged."""
 
 
+# Kind has 7 bits and vlen 24 since commit f7a6b9eaff3e ("bpf: Extend BTF UAPI vlen, kinds to use unused bits").
+# Before, they had 5 and 16, and the other bits were 0.
 def kind_of(info: int) -> int:
     """Return the kind in the info word of a record."""
-    return info >> 24 & 0x1F
+    return info >> 24 & 0x7F
 
 
 def vlen_of(info: int) -> int:
     """Return the number of entries in the info word of a record."""
-    return info & 0xFFFF
+    return info & 0xFFFFFF
 
 
 class Records:
@@ -62,9 +68,11 @@ class Records:
         """`source` is where the data are from, for the messages."""
         self.base = base
         self._source = source and f"{source}: "
-        types, strings = self._sections(data)
+        types, strings, layout = self._sections(data)
         self._words = types.cast("I")
         self._strings = bytes(strings)
+        # As in libbpf, a module without a table has its kernel's.
+        self._layout: memoryview = base._layout if base and not layout else layout
         if self._strings[-1:] != b"\0" and (self._strings or not base):
             raise self.damaged("its strings do not end with a zero")
         if not base and self._strings[0]:
@@ -75,8 +83,8 @@ class Records:
         self._ids: dict[tuple[str, tuple[int, ...]], list[int]] = {}
         self._names: dict[str, set[int]] = {}
 
-    def _sections(self, data: bytes) -> tuple[memoryview, memoryview]:
-        """Return the types and the strings."""
+    def _sections(self, data: bytes) -> list[memoryview]:
+        """Return the types, the strings and the layout table, which may be empty."""
         if len(data) < _HEADER.size:
             raise self._error("BTF is too short for its header")
         magic, version, _, header, type_off, type_len, str_off, str_len = _HEADER.unpack_from(data)
@@ -86,11 +94,13 @@ class Records:
             raise self._error(f"not BTF: it begins with 0x{magic:04x} instead of 0x{_MAGIC:04x}")
         if version != 1:
             raise self._error(f"unsupported BTF version {version}")
-        types, strings = header + type_off, header + str_off
-        if header < _HEADER.size or max(types + type_len, strings + str_len) > len(data) or type_len % 4:
+        sections = [(type_off, type_len), (str_off, str_len), (0, 0)]
+        if _HEADER.size + _LAYOUT.size <= header <= len(data):
+            sections[2] = _LAYOUT.unpack_from(data, _HEADER.size)
+        end = header + max(map(sum, sections))
+        if header < _HEADER.size or end > len(data) or type_len % 4 or sections[2][1] % _LAYOUT_ENTRY:
             raise self._error("BTF is cut off or damaged: its sections do not fit into it")
-        view = memoryview(data)
-        return view[types : types + type_len], view[strings : strings + str_len]
+        return [memoryview(data)[header + start : header + start + size] for start, size in sections]
 
     @property
     def count(self) -> int:
@@ -242,10 +252,15 @@ class Records:
     def _stride(self, info: int) -> int:
         """Return how many words a record with this info word takes."""
         kind = kind_of(info)
-        if kind not in _WORDS:
+        if kind in _WORDS:
+            words, words_each = _WORDS[kind]
+            return words + words_each * vlen_of(info)
+        if not 0 < kind < len(self._layout) // _LAYOUT_ENTRY:
             raise self._error(f"BTF has a type of unknown kind {kind}, or is damaged")
-        words, words_each = _WORDS[kind]
-        return words + words_each * vlen_of(info)
+        size, size_each = self._layout[_LAYOUT_ENTRY * kind :][:2]
+        if size % 4 or size_each % 4:
+            raise self.damaged(f"types of kind {kind} do not consist of whole words")
+        return 3 + (size + size_each * vlen_of(info)) // 4
 
     # --- errors ---
 

@@ -24,7 +24,7 @@ from pwru.kernel.btf.records import (
     vlen_of,
 )
 
-_MAX_MEMBERS = 1 << 16  # of one struct with its anonymous members
+_MAX_MEMBERS = 1 << 16  # of one struct with its anonymous members: more than any has
 _INT_SIGNED = 1
 
 

@@ -25,6 +25,7 @@ from tests.unit.records import OBJECT
 from .limits import CASES, bounded, cases
 
 HEADER = struct.Struct("=HBBIIIII")
+LONG_HEADER = 32
 NUMBERS = (0, 1, 2, 5, 23, 24, 31, 0x7F, 0xFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 
 
@@ -36,8 +37,14 @@ def originals() -> list[tuple[bytes, Btf | None]]:
     private = module.struct("private", 16, ("skb", base.pskb, 0), ("reason", base.reason, 64))
     module.func("xmit", base.pskb, module.ref("PTR", private))
     module.func("const", module.ref("PTR", module.ref("CONST", base.skb)), base.reason)
+    new = Sample()
+    new.func("ip_rcv", new.pskb)
+    new.add(20, "unknown", 0, 1, 2, 3, vlen=2)
+    new.add(21, "", 0, 1, 2, 3, 4, vlen=1)
+    new.func("last", new.pskb, new.reason)
+    new.add_layout((4, 4), (0, 16))
     compiled = [elf_section(path) for path in (OBJECT, DATA / "sample.elf")]
-    return [(rich(), None), (module.data(), Btf(base.data())), *((data, None) for data in compiled)]
+    return [(rich(), None), (new.data(), None), (module.data(), Btf(base.data())), *((data, None) for data in compiled)]
 
 
 def damaged(rng: Random, original: bytes) -> bytes:
@@ -45,19 +52,19 @@ def damaged(rng: Random, original: bytes) -> bytes:
     for _ in range(rng.choice((1, 1, 1, 2, 3, 10))):
         if len(data) < HEADER.size:
             break
-        *_, type_off, type_len, str_off, _ = HEADER.unpack_from(data)
-        types, strings = HEADER.size + type_off, HEADER.size + str_off
-        match rng.randrange(10):
+        *_, size, type_off, type_len, str_off, _ = HEADER.unpack_from(data)
+        types, strings = size + type_off, size + str_off
+        match rng.randrange(11):
             case 0:  # any byte
                 data[rng.randrange(len(data))] = rng.randrange(256)
             case 1:  # any bit
                 data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
             case 2:  # the end
                 del data[rng.randrange(len(data)) :]
-            case 3:  # the header
-                struct.pack_into("=I", data, rng.choice((4, 8, 12, 16, 20)), rng.choice(NUMBERS))
-            case 4:  # where its sections are
-                at = rng.choice((8, 12, 16, 20))
+            case 3 if len(data) >= LONG_HEADER:  # the header
+                struct.pack_into("=I", data, rng.randrange(4, size_of_header(size), 4), rng.choice(NUMBERS))
+            case 4 if len(data) >= LONG_HEADER:  # where its sections are
+                at = rng.randrange(8, size_of_header(size), 4)
                 (old,) = struct.unpack_from("=I", data, at)
                 struct.pack_into("=I", data, at, old + rng.choice((-4, -1, 1, 4, 12)) & 0xFFFFFFFF)
             case 5:  # names
@@ -70,8 +77,8 @@ def damaged(rng: Random, original: bytes) -> bytes:
             case 7:  # a count or a kind
                 at = word_at(rng, data, types, type_len)
                 info = (
-                    rng.choice(list(KINDS.values())) << 24
-                    | rng.choice((0, 1, 2, 100, 0xFFFF))
+                    rng.choice((*KINDS.values(), 0, 20, 21, 22, 127)) << 24
+                    | rng.choice((0, 1, 2, 100, 0xFFFF, 0xFFFFFF))
                     | rng.getrandbits(1) << 31
                 )
                 struct.pack_into("=I", data, at, info)
@@ -82,7 +89,13 @@ def damaged(rng: Random, original: bytes) -> bytes:
                 start, length = rng.randrange(len(data)), rng.choice((4, 12, 100))
                 at = rng.randrange(len(data))
                 data[at : at + length] = data[start : start + length]
+            case 10 if types + type_len < strings <= len(data):  # sizes in the layout table
+                data[rng.randrange(types + type_len, strings)] = rng.choice((0, 1, 4, 12, 252, 255))
     return bytes(data)
+
+
+def size_of_header(size: int) -> int:
+    return LONG_HEADER if size >= LONG_HEADER else HEADER.size
 
 
 def word_at(rng: Random, data: bytearray, start: int, length: int) -> int:

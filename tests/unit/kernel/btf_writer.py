@@ -9,6 +9,12 @@ _NAMES = (
     *("FUNC_PROTO", "VAR", "DATASEC", "FLOAT", "DECL_TAG", "TYPE_TAG", "ENUM64"),
 )
 KINDS = {name: number for number, name in enumerate(_NAMES, 1)}
+# Bytes that a record has after struct btf_type, and bytes of each of its vlen entries.
+_SIZES = {
+    "INT": (4, 0), "ARRAY": (12, 0), "STRUCT": (0, 12), "UNION": (0, 12), "ENUM": (0, 8), "FUNC_PROTO": (0, 8),
+    "VAR": (4, 0), "DATASEC": (0, 12), "DECL_TAG": (4, 0), "ENUM64": (0, 12),
+}  # fmt: skip
+LAYOUT = [(0, 0), *(_SIZES.get(name, (0, 0)) for name in _NAMES)]
 
 
 class Writer:
@@ -18,6 +24,7 @@ class Writer:
         self.base = base
         self.types = b""
         self.strings = b"" if base else b"\0"
+        self.layout: bytes | None = None  # for a header with a layout table
         self.next_id: int = base.next_id if base else 1
         self._first_string: int = base._first_string + len(base.strings) if base else 0
 
@@ -30,8 +37,8 @@ class Writer:
         self.strings += text.encode() + b"\0"
         return self._first_string + len(self.strings) - len(text.encode()) - 1
 
-    def add(self, kind: str, name: str, size_or_type: int, *words: int, vlen: int = 0, flag: bool = False) -> int:
-        info = flag << 31 | KINDS[kind] << 24 | vlen
+    def add(self, kind: str | int, name: str, size_or_type: int, *words: int, vlen: int = 0, flag: bool = False) -> int:
+        info = flag << 31 | (KINDS[kind] if isinstance(kind, str) else kind) << 24 | vlen
         record = (self.string(name), info, size_or_type, *words)
         self.types += struct.pack(f"={len(record)}I", *(word & 0xFFFFFFFF for word in record))
         self.next_id += 1
@@ -78,7 +85,13 @@ class Writer:
         return self.add("FUNC", name, proto, vlen=linkage)
 
     def data(self) -> bytes:
-        header = struct.pack(
-            "=HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(self.types), len(self.types), len(self.strings)
-        )  # fmt: skip
-        return header + self.types + self.strings
+        types, strings, layout = len(self.types), len(self.strings), len(self.layout or b"")
+        sections = [0, types, types + layout, strings]
+        if self.layout is not None:
+            sections += [types, layout]
+        header = struct.pack(f"=HBBI{len(sections)}I", 0xEB9F, 1, 0, 8 + 4 * len(sections), *sections)
+        return header + self.types + (self.layout or b"") + self.strings
+
+    def add_layout(self, *unknown: tuple[int, int]) -> None:
+        """Add a table that has the kinds from ENUM64 on, too: for each its bytes, and those of each entry."""
+        self.layout = b"".join(struct.pack("=BBH", *sizes, 0) for sizes in (*LAYOUT, *unknown))
