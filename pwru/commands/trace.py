@@ -20,7 +20,7 @@ from pwru.errors import PwruError
 from pwru.kernel import drop_reasons as drops
 from pwru.kernel import features, netns
 from pwru.kernel.btf import VMLINUX, Btf
-from pwru.kernel.facts import Memory
+from pwru.kernel.facts import Facts
 from pwru.kernel.kallsyms import KallsymsError
 from pwru.libbpf import BpfError, Object, RingBuffer
 from pwru.live import memlock
@@ -64,7 +64,7 @@ def trace(options: Options, compiler: Compiler | None = None) -> bool:
     writer = destination(options)
     _check_ready_file(options.ready_file)
     modules, watch = _modules(options)
-    memory = None if options.kernel_btf or not os.path.exists(VMLINUX) else Memory()
+    memory = None if options.kernel_btf or not os.path.exists(VMLINUX) else Facts()
     sites = Sites(options.filter_func, kernel_btf=options.kernel_btf, modules=modules, memory=memory)
     config = filters(options, sites, compiler is not None and compiler.says_vlan)
     code, values = _expressions(options, sites)
@@ -83,7 +83,7 @@ def trace(options: Options, compiler: Compiler | None = None) -> bool:
 
                 clean_up()
             if memory:
-                memory.keep()
+                memory.save()
             lines = _pump(options, bpf, decoder, output, writer, stop, probes, watch)
             probes.detach()
             phases.done("trace and detach")

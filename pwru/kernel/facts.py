@@ -1,9 +1,10 @@
-"""What was found out about a kernel image, kept for the next start: the same image gives the same answers.
+"""Facts about a kernel image, saved for the next start: the same image gives the same facts.
 
-A start spends most of its own time on questions whose answers only another kernel would change: which functions have an
-skb, where they are from the start of the text, which of them ftrace can patch. They are kept in one file for each build
-ID. Nothing depends on it: a file that is damaged, is somebody else's, was written by another pwru or for another kernel
-is not read, and one that cannot be written is not missed.
+A start spends most of its own time on questions whose answers depend on nothing but the kernel image: which functions
+have an skb, their offsets from the start of the text, which of them ftrace can patch.
+
+There is one file per build ID, and nothing depends on it: a file that is damaged, belongs to somebody else or was
+written by another version or for another kernel is not read, and a file that cannot be written is not missed.
 """
 
 from __future__ import annotations
@@ -19,39 +20,42 @@ from zlib import crc32
 
 from pwru import __version__
 
+# To be raised whenever the same question gets another answer: a checkout changes without a new version.
+SCHEMA = 1
+
 FOLDER = "/var/cache/pwru"
 NOTES = "/sys/kernel/notes"
 
 _NT_GNU_BUILD_ID = 3
-_KEPT = 8  # kernels
+_MAX_FILES = 8
 
 
-class Memory:
-    """Answers to questions about the running kernel's image."""
+class Facts:
+    """Facts about the image of the running kernel."""
 
     def __init__(self, folder: str = FOLDER, notes: str = NOTES) -> None:
-        """Without a build ID in `notes` nothing is remembered from run to run."""
+        """Without a build ID in `notes`, no fact is saved."""
         build_id = _build_id(notes)
         self._path = Path(folder, f"{build_id}.json") if build_id else None
-        # The first line of the file; only what this code found is this code's answer.
-        self._title = f"pwru {__version__} {_newest_source()}\n".encode()
-        self._answers: dict[str, Any] = self._read() if self._path else {}
-        self._new = False
+        # The first line of the file: whose facts these are.
+        self._title = f"pwru {__version__} {SCHEMA}\n".encode()
+        self._facts: dict[str, Any] = self._read() if self._path else {}
+        self._changed = False
 
-    def recall(self, question: str) -> Any:
-        """The answer as it was learnt, tuples as lists; None if there is none."""
-        return self._answers.get(question)
+    def get(self, name: str) -> Any:
+        """Return a fact as it was set, with lists for tuples; None if it is not known."""
+        return self._facts.get(name)
 
-    def learn(self, question: str, answer: object) -> None:
-        """`answer` is what JSON can hold."""
-        self._answers[question] = answer
-        self._new = True
+    def set(self, name: str, fact: object) -> None:
+        """Add a fact, which must be something that JSON can hold."""
+        self._facts[name] = fact
+        self._changed = True
 
-    def keep(self) -> None:
-        """Writes what was found since; to be called when nobody waits."""
-        if self._path is None or not self._new:
+    def save(self) -> None:
+        """Write the facts if any is new; to be called when nobody waits."""
+        if self._path is None or not self._changed:
             return
-        body = json.dumps(self._answers, separators=(",", ":")).encode()
+        body = json.dumps(self._facts, separators=(",", ":")).encode()
         with suppress(OSError):
             self._path.parent.mkdir(0o700, exist_ok=True)
             if not _is_ours(os.stat(self._path.parent)):
@@ -65,9 +69,9 @@ class Memory:
                 new.rename(self._path)
             finally:
                 new.unlink(missing_ok=True)
-            self._new = False
+            self._changed = False
             files = sorted(self._path.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
-            for old in files[:-_KEPT]:
+            for old in files[:-_MAX_FILES]:
                 old.unlink()
 
     def _read(self) -> dict[str, Any]:
@@ -80,10 +84,10 @@ class Memory:
                 if file.readline() != self._title:
                     return {}
                 checksum, body = file.readline(), file.read()
-            answers = json.loads(body) if checksum == b"%08x\n" % crc32(body) else {}
+            facts = json.loads(body) if checksum == b"%08x\n" % crc32(body) else {}
         except (OSError, ValueError):
             return {}
-        return answers if isinstance(answers, dict) else {}
+        return facts if isinstance(facts, dict) else {}
 
 
 def _is_ours(status: os.stat_result) -> bool:
@@ -91,29 +95,17 @@ def _is_ours(status: os.stat_result) -> bool:
 
 
 def _build_id(notes: str) -> str | None:
-    """The build ID of the running kernel, from its ELF notes: elf(5), "Notes (Nhdr)"."""
+    """Return the build ID of the running kernel, from its ELF notes: elf(5), "Notes (Nhdr)"."""
     try:
         data = Path(notes).read_bytes()
         at = 0
         while at < len(data):
-            name_size, size, kind = struct.unpack_from("=3I", data, at)
+            name_size, size, note_type = struct.unpack_from("=3I", data, at)
             name = at + 12
             value = name + (name_size + 3 & ~3)
-            if kind == _NT_GNU_BUILD_ID and data[name : name + name_size] == b"GNU\0":
+            if note_type == _NT_GNU_BUILD_ID and data[name : name + name_size] == b"GNU\0":
                 return data[value : value + size].hex() or None
             at = value + (size + 3 & ~3)
     except (OSError, struct.error):
         pass
     return None
-
-
-def _newest_source() -> int:
-    """When the code that finds the answers was last changed: a checkout changes without a new version."""
-    newest = 0
-    here = Path(__file__).parent
-    with suppress(OSError):  # a package in an archive
-        for folder in (here, here.parent / "live" / "backends"):
-            for entry in os.scandir(folder):
-                if entry.name.endswith(".py"):
-                    newest = max(newest, entry.stat().st_mtime_ns)
-    return newest

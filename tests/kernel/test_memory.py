@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pwru.kernel.facts import FOLDER, Memory
+from pwru.kernel.facts import FOLDER, Facts
 from pwru.live.backends import Sites
 from vmtest.network import Network
 
@@ -48,10 +48,10 @@ def test_remembered_or_found_is_the_same(pwru: Start, network: Network) -> None:
     written = file().stat().st_mtime_ns
     assert ping(pwru, network) == first
     assert file().stat().st_mtime_ns == written, "it was found again"
-    fresh = Sites()
-    remembering = Sites(memory=Memory())
-    assert remembering.targets == fresh.targets
-    assert remembering.left_out == fresh.left_out
+    found = Sites()
+    remembering = Sites(memory=Facts())
+    assert remembering.targets == found.targets
+    assert remembering.left_out == found.left_out
     assert "btf" not in remembering.__dict__, "it was found again"
     assert "kallsyms" not in remembering.__dict__, "it was found again"
 
@@ -62,10 +62,10 @@ def test_it_was_really_remembered(pwru: Start, network: Network) -> None:
     """A function that is removed from the cache is not attached to."""
     seen, _ = ping(pwru, network)
     assert "icmp_rcv" in seen
-    memory = Memory()
-    targets, skipped = memory.recall("functions")
-    memory.learn("functions", [[target for target in targets if target[0] != "ip_rcv"], skipped])
-    memory.keep()
+    facts = Facts()
+    targets, skipped = facts.get("functions")
+    facts.set("functions", [[target for target in targets if target[0] != "ip_rcv"], skipped])
+    facts.save()
     seen_then, _ = ping(pwru, network)
     assert seen_then == [name for name in seen if name != "ip_rcv"]
 

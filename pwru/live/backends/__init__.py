@@ -21,7 +21,7 @@ from pwru.errors import PwruError
 
 if TYPE_CHECKING:
     from pwru.kernel.btf import Btf, Tracepoint
-    from pwru.kernel.facts import Memory
+    from pwru.kernel.facts import Facts
     from pwru.kernel.functions import Target, Targets
     from pwru.kernel.kallsyms import Kallsyms
     from pwru.libbpf import Link, Object
@@ -36,7 +36,7 @@ BAD_FUNCTION = {
     _ENOTSUPP,
 }
 
-# The question to a Memory whose answer are all functions of vmlinux that can be traced, from the start of its text.
+# The question to Facts whose answer are all functions of vmlinux that can be traced, from the start of its text.
 _FUNCTIONS = "functions"
 
 _T = TypeVar("_T")
@@ -58,7 +58,7 @@ class Sites:
         *,
         kernel_btf: str | None = None,
         modules: Sequence[str] = (),
-        memory: Memory | None = None,
+        memory: Facts | None = None,
     ) -> None:
         """`modules`: loaded ones with BTF, whose functions are wanted, too. `memory`: of this kernel by its own BTF."""
         self._kernel_btf = kernel_btf
@@ -77,11 +77,11 @@ class Sites:
 
     def ask(self, question: str, find: Callable[[Btf], _T]) -> _T:
         """`find(btf)`, remembered from an earlier start if there was one; what JSON can hold, but not None."""
-        answer: _T | None = self._memory.recall(question) if self._memory else None
+        answer: _T | None = self._memory.get(question) if self._memory else None
         if answer is None:
             answer = find(self.btf)
             if self._memory:
-                self._memory.learn(question, answer)
+                self._memory.set(question, answer)
         return answer
 
     def has_attach_type(self, name: str) -> bool:
@@ -127,13 +127,13 @@ class Sites:
         from pwru.kernel.kallsyms import text_start
 
         memory, start = self._memory, text_start()
-        if memory and start and (known := memory.recall(_FUNCTIONS)):
+        if memory and start and (known := memory.get(_FUNCTIONS)):
             found, skipped = known
             return Targets([Target(*fields) for fields in found], skipped).moved(start)
         everything = find_targets(functions(self.btf, "sk_buff"), self.kallsyms)
         traceable = drop_notrace(everything)
         if memory and start and traceable is not everything:
-            memory.learn(_FUNCTIONS, traceable.moved(-start))
+            memory.set(_FUNCTIONS, traceable.moved(-start))
         return traceable
 
     def _of_modules(self, modules: Sequence[str]) -> Targets:

@@ -1,4 +1,4 @@
-"""Answers that are kept: given back to the same pwru on the same kernel, and to nobody else."""
+"""Facts that are saved: given back to the same pwru on the same kernel, and to nobody else."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pwru.kernel import facts as memory
-from pwru.kernel.facts import Memory
+from pwru.kernel import facts
+from pwru.kernel.facts import Facts
 
 FOUND = [["ip_rcv", 1, True], ["kfree_skb", 2, False]]
 
@@ -22,11 +22,11 @@ def notes(build_id: bytes) -> bytes:
 
 
 @pytest.fixture
-def remember(tmp_path: Path) -> Callable[..., Memory]:
-    def make(build_id: bytes = b"\x12\x34") -> Memory:
+def remember(tmp_path: Path) -> Callable[..., Facts]:
+    def make(build_id: bytes = b"\x12\x34") -> Facts:
         path = tmp_path / "notes"
         path.write_bytes(notes(build_id))
-        return Memory(str(tmp_path / "cache"), str(path))
+        return Facts(str(tmp_path / "cache"), str(path))
 
     return make
 
@@ -36,18 +36,18 @@ def file(tmp_path: Path) -> Path:
     return found
 
 
-def fill(remember: Callable[..., Memory]) -> None:
+def fill(remember: Callable[..., Facts]) -> None:
     first = remember()
-    assert first.recall("functions") is None
-    first.learn("functions", FOUND)
-    first.keep()
+    assert first.get("functions") is None
+    first.set("functions", FOUND)
+    first.save()
 
 
-def knows(remembered: Memory) -> bool:
-    return bool(remembered.recall("functions") == FOUND)
+def knows(remembered: Facts) -> bool:
+    return bool(remembered.get("functions") == FOUND)
 
 
-def test_the_next_run_remembers(remember: Callable[..., Memory], tmp_path: Path) -> None:
+def test_the_next_run_remembers(remember: Callable[..., Facts], tmp_path: Path) -> None:
     fill(remember)
     assert knows(remember())
     assert file(tmp_path).name == "1234.json"
@@ -55,26 +55,26 @@ def test_the_next_run_remembers(remember: Callable[..., Memory], tmp_path: Path)
     assert file(tmp_path).parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_answers_are_added(remember: Callable[..., Memory]) -> None:
+def test_answers_are_added(remember: Callable[..., Facts]) -> None:
     fill(remember)
     second = remember()
-    second.learn("tracepoints", 30)
-    second.keep()
+    second.set("tracepoints", 30)
+    second.save()
     third = remember()
     assert knows(third)
-    assert third.recall("tracepoints") == 30
+    assert third.get("tracepoints") == 30
 
 
-def test_nothing_new_is_not_written(remember: Callable[..., Memory], tmp_path: Path) -> None:
+def test_nothing_new_is_not_written(remember: Callable[..., Facts], tmp_path: Path) -> None:
     fill(remember)
     written = file(tmp_path).stat().st_ino
     again = remember()
     assert knows(again)
-    again.keep()
+    again.save()
     assert file(tmp_path).stat().st_ino == written
 
 
-def test_another_kernel(remember: Callable[..., Memory]) -> None:
+def test_another_kernel(remember: Callable[..., Facts]) -> None:
     fill(remember)
     assert not knows(remember(b"\x12\x35"))
 
@@ -83,27 +83,27 @@ def test_another_kernel(remember: Callable[..., Memory]) -> None:
 def test_no_build_id(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "notes").write_bytes(data)
     for _ in range(2):
-        first = Memory(str(tmp_path / "cache"), str(tmp_path / "notes"))
+        first = Facts(str(tmp_path / "cache"), str(tmp_path / "notes"))
         assert not knows(first)
-        first.learn("functions", FOUND)
-        first.keep()
+        first.set("functions", FOUND)
+        first.save()
     assert not (tmp_path / "cache").exists()
 
 
-def test_another_version(remember: Callable[..., Memory], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version(remember: Callable[..., Facts], monkeypatch: pytest.MonkeyPatch) -> None:
     fill(remember)
-    monkeypatch.setattr(memory, "__version__", "0.0.9")
+    monkeypatch.setattr(facts, "__version__", "0.0.9")
     assert not knows(remember())
 
 
-def test_changed_code(remember: Callable[..., Memory], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_schema(remember: Callable[..., Facts], monkeypatch: pytest.MonkeyPatch) -> None:
     fill(remember)
-    monkeypatch.setattr(memory, "_newest_source", lambda: 7)
+    monkeypatch.setattr(facts, "SCHEMA", facts.SCHEMA + 1)
     assert not knows(remember())
 
 
 @pytest.mark.parametrize("at", ["first", "title", "checksum", "middle", "last"])
-def test_a_damaged_file(at: str, remember: Callable[..., Memory], tmp_path: Path) -> None:
+def test_a_damaged_file(at: str, remember: Callable[..., Facts], tmp_path: Path) -> None:
     fill(remember)
     data = bytearray(file(tmp_path).read_bytes())
     title = data.index(b"\n")
@@ -112,19 +112,19 @@ def test_a_damaged_file(at: str, remember: Callable[..., Memory], tmp_path: Path
     file(tmp_path).write_bytes(data)
     assert not knows(remember())
     again = remember()
-    again.learn("functions", FOUND)
-    again.keep()
+    again.set("functions", FOUND)
+    again.save()
     assert knows(remember())
 
 
 @pytest.mark.parametrize("size", [0, 10, 60, -1])
-def test_a_file_that_is_cut_off(size: int, remember: Callable[..., Memory], tmp_path: Path) -> None:
+def test_a_file_that_is_cut_off(size: int, remember: Callable[..., Facts], tmp_path: Path) -> None:
     fill(remember)
     file(tmp_path).write_bytes(file(tmp_path).read_bytes()[:size])
     assert not knows(remember())
 
 
-def test_who_else_could_have_written_it(remember: Callable[..., Memory], tmp_path: Path) -> None:
+def test_who_else_could_have_written_it(remember: Callable[..., Facts], tmp_path: Path) -> None:
     fill(remember)
     path = file(tmp_path)
     for changed in (path, path.parent):
@@ -139,7 +139,7 @@ def test_who_else_could_have_written_it(remember: Callable[..., Memory], tmp_pat
         assert not knows(remember())
 
 
-def test_a_link_is_not_followed(remember: Callable[..., Memory], tmp_path: Path) -> None:
+def test_a_link_is_not_followed(remember: Callable[..., Facts], tmp_path: Path) -> None:
     fill(remember)
     path = file(tmp_path)
     path.rename(tmp_path / "elsewhere")
@@ -150,15 +150,15 @@ def test_a_link_is_not_followed(remember: Callable[..., Memory], tmp_path: Path)
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "notes").write_bytes(notes(b"\1"))
     (tmp_path / "file").touch()
-    first = Memory(str(tmp_path / "file" / "cache"), str(tmp_path / "notes"))
-    first.learn("functions", FOUND)
-    first.keep()
+    first = Facts(str(tmp_path / "file" / "cache"), str(tmp_path / "notes"))
+    first.set("functions", FOUND)
+    first.save()
 
 
-def test_few_kernels_are_kept(remember: Callable[..., Memory], tmp_path: Path) -> None:
+def test_few_kernels_are_kept(remember: Callable[..., Facts], tmp_path: Path) -> None:
     for number in range(12):
         one = remember(bytes([number + 1]))
-        one.learn("functions", FOUND)
-        one.keep()
+        one.set("functions", FOUND)
+        one.save()
         os.utime(tmp_path / "cache" / f"{number + 1:02x}.json", (number, number))
     assert {path.stem for path in (tmp_path / "cache").iterdir()} == {f"{n:02x}" for n in range(5, 13)}
