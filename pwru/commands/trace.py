@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pwru.filter.expression import Value
     from pwru.filter.load import Cast
     from pwru.filter.packet.pcap import Compiler
-    from pwru.kernel.modules import Watch
+    from pwru.live.watch import Watch
     from pwru.sinks.details import Describe
 
 OBJECT = Path(__file__).parents[1] / "pwru.bpf.o"
@@ -258,13 +258,14 @@ def _modules(options: Options) -> tuple[list[str], Watch | None]:
     if not options.kmods and not options.all_kmods:
         return [], None
     from pwru.kernel import modules
+    from pwru.live.watch import Watch
 
     named = modules.resolve(options.kmods)
     if not options.all_kmods:
         return named, None
     watch = None
     try:
-        watch = modules.Watch()
+        watch = Watch()
     except OSError as error:
         say(f"Not traced: functions of modules that are loaded later: {error.strerror}.")
     there = watch.modules if watch else list(modules.loaded())

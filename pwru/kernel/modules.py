@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +16,6 @@ BTF = "/sys/kernel/btf"
 LIB = f"/lib/modules/{os.uname().release}"
 # What is missing where no module has any.
 NO_BTF = "this kernel has no BTF of its modules (Linux 5.11, CONFIG_DEBUG_INFO_BTF_MODULES)"
-
-_NETLINK_KOBJECT_UEVENT = 15  # include/uapi/linux/netlink.h
-_FROM_KERNEL = 1  # the multicast group; 2 is what udev passes on
-_UEVENT_SIZE = 8192  # more than UEVENT_BUFFER_SIZE of include/linux/kobject.h and its header
 
 
 def loaded(proc: str = PROC, sys: str = SYS) -> dict[str, int]:
@@ -91,44 +86,3 @@ def _listed(path: str) -> list[str]:
     except OSError:
         return []
     return [_name(os.path.basename(line.partition(":")[0]).partition(".ko")[0]) for line in text.splitlines()]
-
-
-class Watch:
-    """Notices modules that are loaded from now on: `modules` are those of now; `fd` polls readable for news.
-
-    A uevent only says that it is time to look, so nothing depends on all of them being received. The kernel sends that
-    of a module when its initialisation is done, and its BTF and symbols are there: commit 38dc717e9715 ("module: delay
-    kobject uevent until after module init call"), in v5.11. It does so in each network namespace of the initial user
-    namespace: commit a3498436b3a0 ("netns: restrict uevents"), in v4.18.
-    """
-
-    def __init__(self) -> None:
-        """Raises OSError where there is no such socket to be had."""
-        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_KOBJECT_UEVENT)
-        self._socket.bind((0, _FROM_KERNEL))
-        self.modules = loaded()  # after the bind, so that none is missed in between
-
-    @property
-    def fd(self) -> int:
-        return self._socket.fileno()
-
-    def new(self) -> list[str]:
-        """Modules that have been loaded since the last call, again ones included; it does not wait."""
-        if not self._told():
-            return []
-        before, self.modules = self.modules, loaded()
-        return [name for name, inode in self.modules.items() if before.get(name) != inode]
-
-    def _told(self) -> bool:
-        told = False
-        while True:
-            try:
-                told |= self._socket.recv(_UEVENT_SIZE).startswith(b"add@/module/")
-            except BlockingIOError:
-                return told
-            except OSError:  # ENOBUFS: there were more than it holds
-                told = True
-
-    def close(self) -> None:
-        self._socket.close()
