@@ -10,9 +10,9 @@ from fcntl import ioctl
 from pathlib import Path
 from typing import TypeVar
 
-from pwru.errors import PwruError
+from pwru.errors import PwruError, near
 
-NAMED = "/run/netns"  # ip-netns(8) keeps them there; /var/run is a link to /run
+NAMED = "/run/netns"  # where ip-netns(8) keeps names; /var/run is a link to /run
 PROC = "/proc"
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2), since v4.11
@@ -21,14 +21,14 @@ _T = TypeVar("_T")
 
 
 def current_netns() -> int:
-    """The inode of this process's network namespace."""
+    """Return the inode of this process's network namespace."""
     return os.stat("/proc/thread-self/ns/net").st_ino
 
 
 def resolve_netns(spec: str) -> int:
-    """The inode of a network namespace given as a path (/proc/PID/ns/net, /run/netns/NAME) or as `inode:N`.
+    """Return the inode of a network namespace given as a path (/proc/PID/ns/net, /run/netns/NAME) or `inode:N`.
 
-    Raises PwruError if the path is not one; an inode is taken as it is.
+    Raises PwruError if the path is not a network namespace; an inode is not checked.
     """
     if spec.startswith("inode:"):
         return _inode(spec)
@@ -39,19 +39,11 @@ def resolve_netns(spec: str) -> int:
         os.close(fd)
 
 
-def interfaces(netns: str | None = None) -> dict[int, str]:
-    """Names of the interfaces in that namespace, or the current one, by index."""
-    from socket import if_nameindex
-
-    return _inside(netns, lambda: dict(if_nameindex()))
-
-
 def ifindex(name: str, netns: str | None = None) -> int:
-    """The index of this interface in that namespace, or the current one; altnames of up to 15 characters count.
+    """Return the index of an interface in this namespace, or the current one; altnames of up to 15 characters count.
 
-    Raises PwruError with near names if there is none.
+    Raises PwruError with near names if it does not exist.
     """
-
     from socket import if_nameindex, if_nametoindex
 
     def look_up() -> int | list[str]:
@@ -60,24 +52,22 @@ def ifindex(name: str, netns: str | None = None) -> int:
         except OSError:
             return [existing for _, existing in if_nameindex()]
 
-    found = _inside(netns, look_up)
-    if isinstance(found, int):
-        return found
-    from difflib import get_close_matches
-
+    index_or_names = _inside(netns, look_up)
+    if isinstance(index_or_names, int):
+        return index_or_names
     where = f"network namespace {netns}" if netns else "this network namespace"
-    known = sorted(other for other in found if other.isprintable())
-    near = get_close_matches(name, known, n=3) or known[:10]
-    raise PwruError(f"there is no interface {name} in {where}; there is {', '.join(near)}")
+    known = sorted(other for other in index_or_names if other.isprintable())
+    hint = near(name, known) or f"there is {', '.join(known[:10])}"
+    raise PwruError(f"there is no interface {name} in {where}; {hint}")
 
 
 def names() -> dict[int, str]:
-    """The names that network namespaces have in NAMED, by inode; of several the first."""
-    found: dict[int, str] = {}
+    """Return the names of network namespaces in NAMED by inode; the first one if a namespace has several."""
+    by_inode: dict[int, str] = {}
     for path in sorted(Path(NAMED).glob("*")):
         with suppress(OSError):  # it is gone
-            found.setdefault(path.stat().st_ino, path.name)
-    return found
+            by_inode.setdefault(path.stat().st_ino, path.name)
+    return by_inode
 
 
 def _inode(spec: str) -> int:
@@ -88,7 +78,7 @@ def _inode(spec: str) -> int:
 
 
 def _open(spec: str) -> int:
-    """A descriptor of the namespace that `spec` names."""
+    """Return a descriptor of the namespace that `spec` names."""
     path = _path_of(_inode(spec)) if spec.startswith("inode:") else spec
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -97,42 +87,42 @@ def _open(spec: str) -> int:
         hint = f"; did you mean {named}?" if "/" not in spec and os.path.exists(named) else ""
         raise PwruError(f"network namespace {spec}: {error.strerror}{hint}") from None
     try:
-        kind = ioctl(fd, _NS_GET_NSTYPE)
+        ns_type = ioctl(fd, _NS_GET_NSTYPE)
     except OSError:
-        kind = 0
-    if kind != _CLONE_NEWNET:
+        ns_type = 0
+    if ns_type != _CLONE_NEWNET:
         os.close(fd)
         raise PwruError(f"{spec} is not a network namespace (/proc/PID/ns/net or {NAMED}/NAME is one)")
     return fd
 
 
 def _path_of(inode: int) -> str:
-    """A path of the namespace with this inode: a name, or a process in it."""
+    """Return a path of the namespace with this inode: by a name of it, or by a process in it."""
     for path in Path(NAMED).glob("*"):
         with suppress(OSError):
             if path.stat().st_ino == inode:
                 return str(path)
     for path in Path(PROC).glob("[0-9]*/ns/net"):
-        with suppress(OSError):  # the process is gone, or not ours to look at
+        with suppress(OSError):  # the process is gone, or may not be looked at
             if path.readlink().name == f"net:[{inode}]":
                 return str(path)
     raise PwruError(f"there is no process in network namespace inode:{inode}, and it has no name in {NAMED}")
 
 
-def _inside(netns: str | None, look: Callable[[], _T]) -> _T:
-    """What `look` finds in that namespace.
+def _inside(netns: str | None, ask: Callable[[], _T]) -> _T:
+    """Call `ask` in this namespace and return its answer.
 
-    A thread has its own network namespace, and one that ends has nothing to restore: setns(2).
+    It runs in a thread, which has its own network namespace and nothing to restore when it ends: setns(2).
     """
     if netns is None:
-        return look()
+        return ask()
     fd = _open(netns)
     results: list[_T | OSError] = []
 
     def run() -> None:
         try:
             _setns(fd)
-            results.append(look())
+            results.append(ask())
         except OSError as error:
             results.append(error)
 
@@ -147,7 +137,7 @@ def _inside(netns: str | None, look: Callable[[], _T]) -> _T:
 
 
 def _setns(fd: int) -> None:
-    """setns(2); os.setns() is there since Python 3.12."""
+    """Call setns(2); Python has os.setns() since 3.12."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)

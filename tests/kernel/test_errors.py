@@ -138,9 +138,12 @@ def test_capabilities_of_a_user_namespace() -> None:
         (["--filter-ifname", "lo\nlo"], r"there is no interface .* in this network namespace; .*"),
         (["--filter-ifname", ""], r".*interface.*"),
         (["--filter-func", "ip_(rcv"], r"--filter-func ip_\(rcv: .* at character 4"),
-        (["--filter-func", "iprcv"], r"--filter-func iprcv: matches no function .*; near it: .*\bip_rcv\b.*"),
-        (["--filter-func", "p_rc"], r"--filter-func p_rc: .*the whole name has to match.*; near it: .*p_rc.*"),
-        (["--backend=tracepoint", "--filter-func=kfree_skbb"], r"--filter-func kfree_skbb: .*near it: kfree_skb\b.*"),
+        (["--filter-func", "iprcv"], r"--filter-func iprcv: matches no function .*; did you mean .*\bip_rcv\b.*"),
+        (["--filter-func", "p_rc"], r"--filter-func p_rc: .*the whole name has to match.*; did you mean .*p_rc.*"),
+        (
+            ["--backend=tracepoint", "--filter-func=kfree_skbb"],
+            r"--filter-func kfree_skbb: .*did you mean kfree_skb\b.*",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value)[:40],
 )

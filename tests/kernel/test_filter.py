@@ -140,7 +140,7 @@ def test_drop_reasons(network: Network, firewall: int, pwru: Start) -> None:
     if known:
         assert "did you mean NETFILTER_DROP" in fails("--filter-drop-reason", "netfilter_dorp")
     else:
-        assert "tells no reasons" in fails("--filter-drop-reason", "NO_SOCKET")
+        assert "does not report drop reasons" in fails("--filter-drop-reason", "NO_SOCKET")
 
 
 TAGGED = """

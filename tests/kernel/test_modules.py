@@ -175,14 +175,14 @@ def built_in() -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--kmods=vteh"], "--kmods vteh: there is no such module; near it: veth"),
+        (["--kmods=vteh"], "--kmods vteh: there is no such module; did you mean veth?"),
         (["--kmods=veth,dummy"], "--kmods dummy: it is not loaded; load it (modprobe dummy), or take --all-kmods, "),
         ([f"--kmods={built_in()}"], f"--kmods {built_in()}: it is built into this kernel and traced without this"),
         (["--filter-func=veth_xmit"], "--filter-func veth_xmit: matches no function with an skb argument"),
         (
             ["--kmods=veth", "--filter-func=veth_xmitt"],
             "--filter-func veth_xmitt: matches no function with an skb argument (the whole name has to match); "
-            "near it: veth_xmit",
+            "did you mean veth_xmit",
         ),
     ],
 )

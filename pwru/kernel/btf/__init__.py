@@ -2,25 +2,11 @@
 
 from pwru.kernel.btf.load import VMLINUX, read_btf, vmlinux_btf
 from pwru.kernel.btf.packets import Function, Tracepoint, functions, no_trampoline, tracepoints
-from pwru.kernel.btf.records import (
-    ARRAY,
-    CONST,
-    ENUM,
-    ENUM64,
-    FLOAT,
-    FUNC,
-    FWD,
-    INT,
-    PTR,
-    STRUCT,
-    TYPEDEF,
-    UNION,
-    BtfError,
-)
+from pwru.kernel.btf.records import ARRAY, CONST, ENUM, ENUM64, FUNC, FWD, INT, PTR, STRUCT, TYPEDEF, UNION, BtfError
 from pwru.kernel.btf.types import Btf, Member, Struct, Type
 
 __all__ = [
-    "ARRAY", "CONST", "ENUM", "ENUM64", "FLOAT", "FUNC", "FWD", "INT", "PTR", "STRUCT", "TYPEDEF", "UNION", "VMLINUX",
+    "ARRAY", "CONST", "ENUM", "ENUM64", "FUNC", "FWD", "INT", "PTR", "STRUCT", "TYPEDEF", "UNION", "VMLINUX",
     "Btf", "BtfError", "Function", "Member", "Struct", "Tracepoint", "Type",
     "functions", "no_trampoline", "read_btf", "tracepoints", "vmlinux_btf",
 ]  # fmt: skip

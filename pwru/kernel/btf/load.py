@@ -15,7 +15,7 @@ def vmlinux_btf(path: str | None = None) -> Btf:
     """Return the BTF of this kernel, or of the file given as `kernel_btf`."""
     if path is None and not Path(VMLINUX).exists():
         raise PwruError(
-            f"this kernel has no BTF ({VMLINUX} is missing: CONFIG_DEBUG_INFO_BTF); pass --kernel-btf a file with the"
+            f"this kernel has no BTF ({VMLINUX} is missing: CONFIG_DEBUG_INFO_BTF); pass `kernel_btf` a file with the"
             " BTF of exactly this kernel: raw BTF, or its vmlinux with a .BTF section"
         )
     return read_btf(path or VMLINUX)

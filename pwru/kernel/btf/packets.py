@@ -6,20 +6,7 @@ from functools import lru_cache
 from itertools import compress, repeat
 from typing import NamedTuple
 
-from pwru.kernel.btf.records import (
-    ENUM,
-    ENUM64,
-    FUNC,
-    FUNC_PROTO,
-    FWD,
-    INT,
-    MODIFIERS,
-    PTR,
-    STRUCT,
-    TYPEDEF,
-    UNION,
-    vlen_of,
-)
+from pwru.kernel.btf.records import ENUM, ENUM64, FUNC, FUNC_PROTO, FWD, MODIFIERS, PTR, STRUCT, TYPEDEF, UNION, vlen_of
 from pwru.kernel.btf.types import Btf
 
 # MAX_BPF_FUNC_ARGS, and the bytes that two registers hold.
@@ -127,8 +114,7 @@ def no_trampoline(btf: Btf, btf_id: int) -> str | None:
 
 def _struct_size(btf: Btf, type_id: int) -> int:
     """Return the bytes of a struct or union; 0 for any other type."""
-    if btf.kind(type_id) not in (PTR, INT):
-        type_id = btf.strip(type_id)
+    type_id = btf.strip(type_id)
     return btf.record(type_id)[2] if btf.kind(type_id) in (STRUCT, UNION) else 0
 
 

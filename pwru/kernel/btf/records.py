@@ -221,7 +221,7 @@ class Records:
 
     @cached_property
     def _by_info(self) -> dict[int, list[int]]:
-        """The same offsets by the records' info words."""
+        """The offsets of the records by their info words."""
         return self._index[1]
 
     @cached_property

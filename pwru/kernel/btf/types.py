@@ -49,7 +49,7 @@ class Member(NamedTuple):
 
     @property
     def is_int(self) -> bool:
-        """Whether it is a number of `size` bytes: an integer, character, bool, enum or pointer, but no bitfield."""
+        """Return whether this is a number of `size` bytes: an integer, bool, enum or pointer, but no bitfield."""
         return self.kind in (INT, ENUM, ENUM64, PTR) and not self.bit_size
 
 

@@ -31,7 +31,7 @@ def test_reasons(wanted: tuple[str, ...], numbers: list[int]) -> None:
         ("socket", KNOWN, "'socket'; did you mean NO_SOCKET.?"),
         ("4294967296", KNOWN, "4294967296 is no number of 32 bits"),
         ("xyzzy", KNOWN, "dropreason-core.h lists them"),
-        ("no_socket", {}, "tells no reasons"),
+        ("no_socket", {}, "does not report drop reasons"),
     ],
 )
 def test_errors(wanted: str, known: dict[int, str], said: str) -> None:

@@ -1,4 +1,4 @@
-"""What can be probed: BTF, kallsyms and ftrace put together, and --filter-func."""
+"""What can be probed: BTF, kallsyms and ftrace put together, and `functions`."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_functions_of_a_module(symbols: Kallsyms) -> None:
     assert found.found == [Target("veth_xmit", 0xFFFFFFFFC0567A50, 1, 0, False, 7, "veth", False)]
 
 
-# --- --filter-func ---
+# --- `functions` ---
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_a_renamed_function_matches_by_its_name_in_the_source(symbols: Kallsyms)
 
 def test_no_match_names_what_is_near(symbols: Kallsyms) -> None:
     everything = find_targets([function(name) for name in ("ip_rcv", "ip_rcv_core", "kfree_skb_reason")], symbols)
-    for expression, near in (("ip_rvc", "ip_rcv"), ("kfree_skb", "kfree_skb_reason"), ("rcv", "ip_rcv_core, ip_rcv")):
+    for expression, near in (("ip_rvc", "ip_rcv"), ("kfree_skb", "kfree_skb_reason"), ("rcv", "ip_rcv_core or ip_rcv")):
         assert select(everything, expression) == Targets([], {})
         message = str(nothing_left(everything, expression))
-        assert f"--filter-func {expression}: matches no function" in message
+        assert f"`functions` {expression}: matches no function" in message
         assert near in message
     assert str(nothing_left(everything, "QQQQQQQQQQ")).endswith("argument")
 
@@ -127,7 +127,7 @@ def test_all_that_match_cannot_be_probed(symbols: Kallsyms, tmp_path: Path) -> N
     ):
         assert not select(everything, expression).found
         message = str(nothing_left(everything, expression))
-        assert message == f"--filter-func {expression}: no function is left to probe ({cause})"
+        assert message == f"`functions` {expression}: no function is left to probe ({cause})"
     write_lists(tmp_path, available_filter_functions="other\n")
     none = drop_notrace(targets("a", "b", "c", "d"), tmp_path, "/dev/null")
     assert not none.found
@@ -148,13 +148,13 @@ def test_union(symbols: Kallsyms) -> None:
 def test_bad_expression(expression: str, place: int) -> None:
     with pytest.raises(PwruError) as error:
         compile_filter_func(expression)
-    assert str(error.value).startswith(f"--filter-func {expression}: ")
+    assert str(error.value).startswith(f"`functions` {expression}: ")
     assert str(error.value).endswith(f" at character {place}")
 
 
 @pytest.mark.parametrize("expression", ["[[:digit:]]", "a{99999999999999999999}"])
 def test_expression_that_python_does_not_take_so(expression: str) -> None:
-    with pytest.raises(PwruError, match="--filter-func"):
+    with pytest.raises(PwruError, match="`functions`"):
         compile_filter_func(expression)
 
 

@@ -57,12 +57,12 @@ def test_resolve(files: Path) -> None:
     ("name", "message"),
     [
         ("ext4", "it is built into this kernel and traced without this flag; leave it out"),
-        ("vxlan", "it is not loaded; load it (modprobe vxlan), or take --all-kmods, which *"),
+        ("vxlan", "it is not loaded; load it (modprobe vxlan), or use `all_modules` to attach when it is loaded"),
         ("sch-tbf", "it is not loaded; load it (modprobe sch_tbf), *"),
         ("printk", "it is no loaded module, but a part of this kernel, *"),
         ("bridge", "it is no loaded module, * or is being loaded or unloaded right now"),
-        ("vteh", "there is no such module; near it: veth"),
-        ("vxlam", "there is no such module; near it: vxlan"),
+        ("vteh", "there is no such module; did you mean veth[?]"),
+        ("vxlam", "there is no such module; did you mean vxlan[?]"),
         ("qqqq", "there is no such module"),
         ("zfs", "the module is built without BTF, so its functions' arguments are not known"),
     ],
@@ -70,13 +70,13 @@ def test_resolve(files: Path) -> None:
 def test_what_cannot_be_had(files: Path, name: str, message: str) -> None:
     with pytest.raises(PwruError) as error:
         resolve(files, "veth", name)
-    assert fnmatchcase(str(error.value), f"--kmods {name.replace('-', '_')}: {message}")
+    assert fnmatchcase(str(error.value), f"`modules` {name.replace('-', '_')}: {message}")
 
 
 def test_no_btf_of_any_module(files: Path) -> None:
     for name in ("veth", "nf_tables"):
         (files / "btf" / name).unlink()
-    with pytest.raises(PwruError, match=r"^--kmods veth: this kernel has no BTF of its modules \(Linux 5\.11"):
+    with pytest.raises(PwruError, match=r"^`modules` veth: this kernel has no BTF of its modules \(Linux 5\.11"):
         resolve(files, "veth")
 
 

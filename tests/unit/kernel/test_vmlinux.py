@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pwru.kernel import btf
-from pwru.kernel.btf import Btf, Function, Tracepoint, read_btf, vmlinux_btf
+from pwru.kernel.btf import Btf, Function, Tracepoint, read_btf, records, vmlinux_btf
 
 BPFTOOL = shutil.which("bpftool") or shutil.which("bpftool", path="/usr/sbin:/sbin")
 VMLINUX = Path(btf.VMLINUX)
@@ -136,7 +136,7 @@ def test_every_type_is_found_by_its_name(vmlinux: Btf, oracle: Oracle) -> None:
         lowest.setdefault((entry["kind"], entry["name"]), entry["id"])
     named = [(kind, name) for kind, name in lowest if name != "(anon)" and kind not in ("DECL_TAG", "TYPE_TAG")]
     for kind, name in named[::1999]:
-        assert vmlinux.find(name, getattr(btf, kind)) == lowest[kind, name], (kind, name)
+        assert vmlinux.find(name, getattr(records, kind)) == lowest[kind, name], (kind, name)
 
 
 @pytest.mark.parametrize("name", ["skb_drop_reason", "bpf_attach_type", "pid_type", "netdev_state_t"])

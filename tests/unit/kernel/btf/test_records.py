@@ -165,7 +165,7 @@ def test_elf_without_btf(tmp_path: Path) -> None:
 
 def test_a_kernel_without_btf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(load, "VMLINUX", str(tmp_path / "vmlinux"))
-    with pytest.raises(PwruError, match="--kernel-btf"):
+    with pytest.raises(PwruError, match="`kernel_btf`"):
         vmlinux_btf()
 
 

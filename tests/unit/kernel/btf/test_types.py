@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pwru.kernel import btf
 from pwru.kernel.btf import Btf, Member, Type
+from pwru.kernel.btf.records import FLOAT
 from tests.unit.kernel.btf_writer import Writer
 from tests.unit.kernel.samples import Sample
 
@@ -120,7 +121,7 @@ def test_types(sample: Sample) -> None:
     assert found.type(minus)[1:5] == (btf.ENUM, "minus", 4, True)
     assert found.type(sample.skb)[1:4] == (btf.STRUCT, "sk_buff", 8)
     assert found.type(declared)[1:4] == (btf.FWD, "absent", 0)
-    assert found.type(double)[1:4] == (btf.FLOAT, "double", 8)
+    assert found.type(double)[1:4] == (FLOAT, "double", 8)
     assert found.layout(sample.skb) == found.struct("sk_buff")
 
 
