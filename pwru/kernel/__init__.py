@@ -1,1 +1,1 @@
-"""What this kernel is: its types, symbols, functions, namespaces and features. Pure on files, paths are parameters."""
+"""The running kernel: its types, symbols, functions, namespaces, features; from files whose paths are parameters."""

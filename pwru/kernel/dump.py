@@ -1,8 +1,10 @@
-"""Bytes of a struct of the kernel as text, by its BTF: as the kernel's own bpf_snprintf_btf() has it.
+"""The bytes of a kernel struct as text, by its BTF, like the kernel's own bpf_snprintf_btf().
 
-What is zero is left out. Different from there: bitfields are decimal; arrays of bytes are a string if they hold one.
-A type becomes a tree of functions once. Those of structs keep the text of the bytes that they have seen: most of a
-packet stays the same along its way.
+Zeros are left out. Unlike in the kernel's text, bitfields are decimal, and arrays of bytes are strings if they hold
+one.
+
+A type becomes a tree of functions once. The functions of structs cache the text of the bytes that they have seen: most
+of a packet stays the same along its way.
 """
 
 from __future__ import annotations
@@ -12,15 +14,17 @@ from collections.abc import Callable
 from pwru.errors import printable
 from pwru.kernel.btf import ARRAY, ENUM, ENUM64, INT, PTR, STRUCT, UNION, Btf, BtfError
 
-# From the bytes of a value to its text, "" if it is zero.
+# Makes text from the bytes of a value, "" if it is zero.
 _Show = Callable[[bytes], str]
 
-_KEPT = 1 << 10
+_MAX_CACHED = 1 << 10  # per struct
 _MAX_ELEMENTS = 64
 _MAX_DEPTH = 32
 
 
 class Dump:
+    """Makes text of the structs with this name."""
+
     def __init__(self, btf: Btf, name: str) -> None:
         """Raises PwruError if the BTF is damaged."""
         type_id = btf.find(name, STRUCT)
@@ -34,24 +38,24 @@ class Dump:
         return f"({self._type}){self._show(raw) or '{}'}"
 
     def _value(self, type_id: int, depth: int) -> _Show:
-        kind = self._btf.type(type_id)
+        type_ = self._btf.type(type_id)
         if depth > _MAX_DEPTH:
             raise BtfError("BTF is damaged: a struct contains itself")
-        if kind.kind in (STRUCT, UNION):
-            key = kind.id, depth
+        if type_.kind in (STRUCT, UNION):
+            key = type_.id, depth
             if key not in self._structs:
                 self._structs[key] = self._struct(*key)
             return self._structs[key]
-        if kind.kind == ARRAY:
-            return self._array(kind.target, kind.elements, depth)
-        if kind.kind == PTR:
+        if type_.kind == ARRAY:
+            return self._array(type_.target, type_.elements, depth)
+        if type_.kind == PTR:
             return lambda raw: f"0x{int.from_bytes(raw, 'little'):x}" if any(raw) else ""
         names: dict[int, str] = {}
-        if kind.kind in (ENUM, ENUM64):
-            names = self._btf.values(kind.id)
-        elif kind.kind != INT:
-            return lambda raw: ""  # nothing is known of it
-        signed = kind.signed
+        if type_.kind in (ENUM, ENUM64):
+            names = self._btf.values(type_.id)
+        elif type_.kind != INT:
+            return lambda raw: ""  # a type that is only declared, or a float
+        signed = type_.signed
 
         def number(raw: bytes) -> str:
             value = int.from_bytes(raw, "little", signed=signed)
@@ -62,22 +66,22 @@ class Dump:
     def _struct(self, type_id: int, depth: int) -> _Show:
         members = [self._member(*member, depth + 1) for member in self._btf.parts(type_id)]
         end = " " * depth + "}"
-        kept: dict[bytes, str] = {}
+        cache: dict[bytes, str] = {}
 
         def struct(raw: bytes) -> str:
-            text = kept.get(raw)
+            text = cache.get(raw)
             if text is None:
                 lines = "".join([member(raw) for member in members])
                 text = f"{{\n{lines}{end}" if lines else ""
-                if len(kept) >= _KEPT:
-                    kept.clear()
-                kept[raw] = text
+                if len(cache) >= _MAX_CACHED:
+                    cache.clear()
+                cache[raw] = text
             return text
 
         return struct
 
     def _member(self, name: str, type_id: int, bit_offset: int, bit_size: int, depth: int) -> _Show:
-        """From the bytes of the struct to the line of this member."""
+        """Return the function that makes this member's line from the bytes of the struct."""
         before = " " * depth + (f".{name} = " if name else "") + f"({self._btf.spelled(type_id)})"
         if bit_size:
             start, shift = divmod(bit_offset, 8)
@@ -111,7 +115,7 @@ class Dump:
         spelled = self._btf.spelled(type_id)
 
         def array(raw: bytes) -> str:
-            """Up to the last that is not zero, so that all are where they belong."""
+            """Show the elements up to the last that is not zero, so that all are in their places."""
             used = -(-len(raw.rstrip(b"\0")) // size)
             if not used:
                 return ""

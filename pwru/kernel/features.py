@@ -1,4 +1,4 @@
-"""What this kernel has and lets us do: tests for presence, never for a version. Each says where it looks and why."""
+"""Features of this kernel, and what it permits: tests for presence, never for a version."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pwru.errors import PwruError
 if TYPE_CHECKING:
     from pwru.kernel.btf import Btf
 
-# Both are the same file system; since v4.1 it need not be below debugfs: Documentation/trace/ftrace.rst.
+# The same file system twice; since v4.1 it need not be below debugfs: Documentation/trace/ftrace.rst.
 TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 LOCKDOWN = "/sys/kernel/security/lockdown"
 
@@ -24,15 +24,15 @@ CAPABILITIES = {
     "CAP_PERFMON": 38,
     "CAP_BPF": 39,
 }
-# To load tracing programs and to attach them. Whether CAP_SYSLOG is needed, too, depends on sysctls: Kallsyms says so.
+# To load tracing programs and attach them. Whether CAP_SYSLOG is needed, too, depends on sysctls: see Kallsyms.
 NEEDED = ("CAP_BPF", "CAP_PERFMON")
-# Both were parts of CAP_SYS_ADMIN up to v5.8, and it still stands for them: commits a17b53c4a4b5 ("bpf, capability:
+# Before v5.8 both were parts of CAP_SYS_ADMIN, which still implies them: commits a17b53c4a4b5 ("bpf, capability:
 # Introduce CAP_BPF") and 980737282232 ("capabilities: Introduce CAP_PERFMON ...").
-_STANDS_FOR = {"CAP_BPF": "CAP_SYS_ADMIN", "CAP_PERFMON": "CAP_SYS_ADMIN"}
+_IMPLIED_BY = {"CAP_BPF": "CAP_SYS_ADMIN", "CAP_PERFMON": "CAP_SYS_ADMIN"}
 
 
 def missing_capabilities(names: tuple[str, ...] = NEEDED, status: str = "/proc/self/status") -> list[str]:
-    """Which of these capabilities this process does not have in effect. Raises PwruError without /proc."""
+    """Return those of these capabilities that are not effective in this process. Raises PwruError without /proc."""
     effective = 0
     try:
         text = Path(status).read_text()
@@ -45,11 +45,11 @@ def missing_capabilities(names: tuple[str, ...] = NEEDED, status: str = "/proc/s
     def has(name: str) -> bool:
         return bool(effective >> CAPABILITIES[name] & 1)
 
-    return [name for name in names if not has(name) and not (name in _STANDS_FOR and has(_STANDS_FOR[name]))]
+    return [name for name in names if not has(name) and not (name in _IMPLIED_BY and has(_IMPLIED_BY[name]))]
 
 
 def in_user_namespace(uid_map: str = "/proc/self/uid_map") -> bool:
-    """Whether capabilities count only in a user namespace, where BPF programs cannot be loaded whatever they are."""
+    """Return whether this is not the initial user namespace: in others no capability allows to load BPF programs."""
     try:
         return Path(uid_map).read_text().split() != ["0", "0", "4294967295"]
     except FileNotFoundError:  # a kernel without CONFIG_USER_NS
@@ -57,12 +57,12 @@ def in_user_namespace(uid_map: str = "/proc/self/uid_map") -> bool:
 
 
 def tracefs(candidates: tuple[str, ...] = TRACEFS) -> Path | None:
-    """Where tracefs is mounted and readable."""
+    """Return where tracefs is mounted and readable."""
     return next((Path(path) for path in candidates if os.access(f"{path}/events", os.R_OK | os.X_OK)), None)
 
 
 def lockdown(path: str = LOCKDOWN) -> str | None:
-    """`none`, `integrity` or `confidentiality`; None if the kernel has no lockdown or securityfs is not mounted.
+    """Return `none`, `integrity` or `confidentiality`; None without lockdown in the kernel, or without securityfs.
 
     "none [integrity] confidentiality": commit 000d388ed3bb ("security: Add a static lockdown policy LSM"), in v5.4.
     """
@@ -74,7 +74,7 @@ def lockdown(path: str = LOCKDOWN) -> str | None:
 
 
 def charges_memlock(btf: Btf) -> bool:
-    """Whether BPF memory counts against RLIMIT_MEMLOCK.
+    """Return whether BPF memory counts against RLIMIT_MEMLOCK.
 
     Since v5.11 it counts against the cgroup: commit 3ac1f01b43b6 ("bpf: Eliminate rlimit-based memory accounting for
     bpf progs"). The helper came in the same release, which is how libbpf tells, too.
@@ -83,9 +83,9 @@ def charges_memlock(btf: Btf) -> bool:
 
 
 def rdonly_cast(btf: Btf) -> list[int]:
-    """Ids of the kfunc bpf_rdonly_cast() and of the struct that filter.load.Cast names, where the kernel has both.
+    """Return the ids of the kfunc bpf_rdonly_cast() and of a struct of 128 bytes to cast to; [] if one is missing.
 
-    Since v6.2: commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast"). Empty where it cannot.
+    Since v6.2: commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast").
     """
     from pwru.kernel.btf import FUNC, STRUCT
 

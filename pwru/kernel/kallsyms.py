@@ -1,9 +1,10 @@
-"""The kernel's symbols: where a function is, and which function an address is in.
+"""The kernel's symbols: the addresses of a function, and the function at an address.
 
 /proc/kallsyms is 4 to 9 MB of text that the kernel makes while it is read, which takes longer than anything done with
 it here. The symbols of vmlinux come first, sorted by address (scripts/kallsyms.c), so its functions end at `_etext`:
-reading stops there and goes on only when something is asked that is behind it, a module's function for instance. The
-text is searched as it is, nothing is made of the 100 000 lines that nobody asks for.
+reading stops there and goes on only for symbols after that, such as those of modules.
+
+The text is searched as it is: lines that are not asked for, 100 000 of them, are never parsed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _HIDDEN = (
     "the kernel hides the addresses in it; to be shown them takes CAP_SYSLOG, and the sysctl"
     " kernel.kptr_restrict at 0 or 1"
 )
-# An address further behind the last known function is in code that has no symbols.
+# An address further after the last known function is in code without symbols.
 _LONGEST_FUNCTION = 1 << 20
 
 
@@ -38,9 +39,9 @@ class KallsymsError(PwruError):
 
 
 class Symbol(NamedTuple):
-    """The function that an address is in, and how far from its start. Of several names for one place the first.
+    """The function that contains an address, and the offset in it. If it has several names, the first one counts.
 
-    `module` is None for vmlinux. Code made at run time is in "modules" of its own: `bpf` (programs, named
+    `module` is None for vmlinux. Code made at run time has "modules" of its own: `bpf` (programs, named
     bpf_prog_TAG_NAME), `__builtin__ftrace` and `__builtin__kprobes` (trampolines).
     """
 
@@ -50,10 +51,10 @@ class Symbol(NamedTuple):
 
 
 def source_name(name: str) -> str | None:
-    """What the source calls a function that the compiler made under this name; None for a part or any other name.
+    """Return the name in the source of a function that the compiler renamed; None for a part, or any other name.
 
-    `foo.isra.0` and `foo.constprop.0` are foo with fewer parameters. If foo is in BTF all the same, those it still has
-    are where they were: pahole leaves out others. `foo.llvm.123` is foo. `foo.part.0` and `foo.cold` are pieces of it.
+    `foo.isra.0` and `foo.constprop.0` are foo with fewer parameters. If foo is in BTF all the same, the parameters that
+    it has left are where they were: pahole omits other functions. `foo.llvm.123` is foo, `foo.part.0` a part of it.
     """
     base, *suffixes = name.split(".")
     if suffixes and all(suffix.isdecimal() or suffix in _WHOLE_FUNCTION for suffix in suffixes):
@@ -62,9 +63,9 @@ def source_name(name: str) -> str | None:
 
 
 def text_start(path: str = KALLSYMS) -> int | None:
-    """Where the code of vmlinux begins: the one thing about its symbols that changes with every boot (KASLR).
+    """Return where the code of vmlinux begins, the one thing about its symbols that changes with every boot (KASLR).
 
-    None if nothing says so. Raises KallsymsError.
+    None if there is no such symbol. Raises KallsymsError.
     """
     data = b""
     try:
@@ -83,7 +84,7 @@ def text_start(path: str = KALLSYMS) -> int | None:
 
 
 class Kallsyms:
-    """Functions only: symbols of type t, T, w and W, without what is discarded after boot (.init.text)."""
+    """Functions: symbols of type t, T, w and W, without the code that is discarded after boot (.init.text)."""
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
@@ -99,9 +100,9 @@ class Kallsyms:
 
     @classmethod
     def read(cls, path: str = KALLSYMS) -> Kallsyms:
-        """Reads the symbols of vmlinux. Raises KallsymsError."""
+        """Read the symbols of vmlinux. Raises KallsymsError."""
         try:
-            # A read gives a page of whole lines, however much is asked for: buffering would only copy it.
+            # A read gives one page of whole lines, whatever its size: buffering would only copy it.
             return cls(FileIO(path))
         except OSError as error:
             raise KallsymsError(f"cannot read {path}: {error.strerror}") from None
@@ -109,41 +110,32 @@ class Kallsyms:
             raise KallsymsError(f"{path}: {error}") from None
 
     def find(self, names: Collection[str], module: str | None = None) -> dict[str, list[int]]:
-        """Addresses, ascending, of those of these functions that there are, in vmlinux or one module.
+        """Return the addresses, ascending, of the functions with these names in vmlinux or one module.
 
-        A name has several where static functions of different files share it. A function that is there only as what
-        the compiler made of it is found under that name: `ip_fragment` as `ip_fragment.constprop.0`.
+        Static functions of different files may share a name. A function that exists only as renamed by the compiler is
+        found under the new name: `ip_fragment` as `ip_fragment.constprop.0`.
         """
         if module is not None:
             return self._find_in(self._modules.get(module, {}), set(names))
-        found: dict[str, list[int]] = {}
+        addresses: dict[str, list[int]] = {}
         wanted = {name.encode() for name in names}
-        name_at, kind, end = self._name_at, self._name_at - 2, self._name_at - 3
+        name_at, type_at, end = self._name_at, self._name_at - 2, self._name_at - 3
         for line in BytesIO(self._kernel):
-            if line[name_at:-1] in wanted and line[kind:-1].startswith(_FUNCTION_TYPES):
-                found.setdefault(line[name_at:-1].decode(), []).append(int(line[:end], 16))
-        missing = wanted - {name.encode() for name in found}
-        for name, address in self._made_of(missing) if missing else ():
-            found.setdefault(name, []).append(address)
-        return found
-
-    def addresses(self, name: str) -> list[int]:
-        """Addresses of all functions with this name, in vmlinux or, if it has none, in modules; ascending."""
-        found = self.find([name]).get(name)
-        return found or sorted(address for functions in self._modules.values() for address in functions.get(name, ()))
-
-    def modules(self) -> list[str]:
-        """Modules that have functions, and what stands in the place of one, see Symbol."""
-        return sorted(self._modules)
+            if line[name_at:-1] in wanted and line[type_at:-1].startswith(_FUNCTION_TYPES):
+                addresses.setdefault(line[name_at:-1].decode(), []).append(int(line[:end], 16))
+        missing = wanted - {name.encode() for name in addresses}
+        for name, address in self._renamed(missing) if missing else ():
+            addresses.setdefault(name, []).append(address)
+        return addresses
 
     def in_vmlinux(self, address: int) -> bool:
-        """False for code that comes and goes: of modules, of BPF programs."""
+        """Return whether the address is in vmlinux, as opposed to code that comes and goes: modules, BPF programs."""
         return address < self._end
 
     def lookup(self, address: int) -> Symbol | None:
-        """The function that the address is in, None if it is in none."""
-        if address < self._end and (found := self._lookup_kernel(address)):
-            return found
+        """Return the function that contains the address."""
+        if address < self._end and (symbol := self._lookup_kernel(address)):
+            return symbol
         symbols = self._module_symbols
         index = bisect_right(symbols, address, key=itemgetter(0)) - 1
         if index < 0:
@@ -155,7 +147,7 @@ class Kallsyms:
     # --- vmlinux: the lines as they are ---
 
     def _address(self, position: int) -> int:
-        """The address in the line that this byte is in."""
+        """Return the address in the line that contains this byte."""
         line = self._kernel.rfind(b"\n", 0, position) + 1
         return int(self._kernel[line : line + self._name_at - 3], 16)
 
@@ -170,8 +162,8 @@ class Kallsyms:
             return None  # old kernels have per-CPU variables before the text
         return Symbol(self._kernel[line : self._kernel.index(b"\n", line)].decode(), None, address - start)
 
-    def _made_of(self, names: set[bytes]) -> Iterator[tuple[str, int]]:
-        """What the compiler made of these functions, without a look at all other names."""
+    def _renamed(self, names: set[bytes]) -> Iterator[tuple[str, int]]:
+        """Yield what the compiler made of these functions, without a look at all other names."""
         text = self._kernel
         for suffix in re.finditer(rb"\.(?:%b)\." % "|".join(_WHOLE_FUNCTION).encode(), text):
             dot = suffix.start()
@@ -189,13 +181,13 @@ class Kallsyms:
         symbols: list[tuple[int, str, str]] = []
         text = self._ahead + self._file.readall()
         self._file.close()
-        # The data of vmlinux are first; all lines behind them name a module: "ffffffffc0000000 t foo\t[bar]".
+        # After the data of vmlinux, every line names a module: "ffffffffc0000000 t foo\t[bar]".
         first = text.rfind(b"\n", 0, max(text.find(b"\t"), 0)) + 1
         for line in text[first:].splitlines():
             if line.endswith(b"]"):
-                address, kind, rest = line.split(b" ", 2)
-                if kind in _FUNCTION_TYPES:
-                    name, _, module = rest[:-1].decode().partition("\t[")
+                address, symbol_type, names = line.split(b" ", 2)
+                if symbol_type in _FUNCTION_TYPES:
+                    name, _, module = names[:-1].decode().partition("\t[")
                     symbols.append((int(address, 16), name, module))
         symbols.sort(key=itemgetter(0))
         return symbols
@@ -209,12 +201,12 @@ class Kallsyms:
 
     @staticmethod
     def _find_in(symbols: dict[str, list[int]], names: set[str]) -> dict[str, list[int]]:
-        found = {name: addresses for name, addresses in symbols.items() if name in names}
-        missing = names - found.keys()
-        return found | {name: addresses for name, addresses in symbols.items() if source_name(name) in missing}
+        exact = {name: addresses for name, addresses in symbols.items() if name in names}
+        missing = names - exact.keys()
+        return exact | {name: addresses for name, addresses in symbols.items() if source_name(name) in missing}
 
     def _read_kernel(self) -> tuple[bytes, bytes]:
-        """The lines up to that of _etext, or of the first module without it, and what was read beyond them."""
+        """Return the lines up to that of _etext (without it, up to the modules), and what was read beyond them."""
         data = bytearray()
         end = -1
         while end < 0 and (chunk := self._file.read(_CHUNK)):
