@@ -1,15 +1,22 @@
-"""An assembler for eBPF: instruction encoding and labels, no more.
+"""eBPF instructions: an assembler with labels, and patches for instructions that libbpf has prepared.
 
-Encoding: RFC 9669 (BPF Instruction Set Architecture), include/uapi/linux/bpf.h. Little-endian machines only, as the
-object that the code goes into.
+Encoding: RFC 9669 (BPF Instruction Set Architecture), include/uapi/linux/bpf.h. Little-endian machines only, like the
+BPF object that the code goes into.
+
+What a program must know about the one function or tracepoint that it is attached to is a constant in a template. libbpf
+prepares the template once (CO-RE, maps, kernel functions); each patched copy costs only a load.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from enum import IntEnum
 
+from pwru.errors import PwruError
+
 INSN_SIZE = 8
+_INSN = struct.Struct("<BBhI")  # opcode, registers, offset, immediate
 
 # Helpers, enum bpf_func_id
 BPF_FUNC_probe_read_kernel = 113  # since v5.5, commit 6ae08ae3dea2
@@ -23,7 +30,7 @@ R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = Reg
 
 
 class Size(IntEnum):
-    """Of a load or store: BPF_B, BPF_H, BPF_W and BPF_DW, with the bytes of each in `nbytes`."""
+    """The width of a load or store: BPF_W, BPF_H, BPF_B and BPF_DW."""
 
     W, H, B, DW = 0x00, 0x08, 0x10, 0x18
 
@@ -37,21 +44,23 @@ class Alu(IntEnum):
 
 
 class Jump(IntEnum):
-    """Conditions; comparisons are unsigned but for those with an S."""
+    """Conditions; comparisons are unsigned, except for the names with an S in front."""
 
     EQ, GT, GE, SET, NE, LT, LE = 0x10, 0x20, 0x30, 0x40, 0x50, 0xA0, 0xB0
     SGT, SGE, SLT, SLE = 0x60, 0x70, 0xC0, 0xD0
 
 
-# Instruction classes, source bit, mode and pseudo source registers
+# Instruction classes, source bit, mode, and source registers that give an immediate another meaning
 _LD, _LDX, _ST, _STX, _ALU32, _JMP64, _JMP32, _ALU64 = range(8)
 _SRC_REG, _MEM = 0x08, 0x60
 _JA, _CALL, _EXIT, _END_TO_BE = 0x00, 0x80, 0x90, 0xD0
+_LD_IMM64 = _LD | Size.DW
 _PSEUDO_KFUNC_CALL = 2
+_PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE = 1, 2  # the descriptor of a map; of a map, to load the address of its data
 
 
 class Label:
-    """A place to jump to: `Assembler.place()` says where it is, before or after the jumps to it."""
+    """The target of jumps. `Assembler.place()` sets its place, before or after the jumps are emitted."""
 
     def __init__(self) -> None:
         self.index: int | None = None
@@ -59,11 +68,11 @@ class Label:
 
 
 class JumpTooFar(Exception):
-    """A jump over more than the 32767 instructions that its 16 bits can say."""
+    """A jump over more than 32767 instructions, the most that its 16 bits can express."""
 
 
 class Assembler:
-    """Collects instructions; `code()` is their encoding. A `Reg` operand is a register, a plain int an immediate."""
+    """A list of instructions; `code()` encodes them. A `Reg` operand is a register, a plain int an immediate."""
 
     def __init__(self) -> None:
         self._insns: list[tuple[int, int, int, int, Label | None]] = []  # opcode, registers, offset, immediate, target
@@ -85,7 +94,7 @@ class Assembler:
             self._emit(opcode, dst, imm=operand, target=target)
 
     def alu32(self, op: Alu, dst: Reg, operand: int = 0) -> None:
-        """dst = (u32)dst op operand, the upper half of dst is cleared."""
+        """dst = (u32)dst op operand; clears the upper half of dst."""
         self._emit_operand(_ALU32 | op, dst, operand)
 
     def alu64(self, op: Alu, dst: Reg, operand: int = 0) -> None:
@@ -93,12 +102,12 @@ class Assembler:
         self._emit_operand(_ALU64 | op, dst, operand)
 
     def constant(self, dst: Reg, value: int) -> None:
-        """dst = value, of 64 bits with or without a sign; takes two instructions, which no jump may part."""
-        self._emit(_LD | Size.DW, dst, imm=value)
+        """dst = value, 64 bits, signed or unsigned. Takes two slots; no jump may go to the second one."""
+        self._emit(_LD_IMM64, dst, imm=value)
         self._emit(0, imm=value >> 32)
 
     def to_be(self, size: Size, dst: Reg) -> None:
-        """Between host and big-endian order; what is above `size` is cleared."""
+        """Convert between host and big-endian order; clears the bits above `size`."""
         self._emit(_ALU32 | _END_TO_BE | _SRC_REG, dst, imm=size.nbytes * 8)
 
     def load(self, size: Size, dst: Reg, base: Reg, off: int) -> None:
@@ -111,33 +120,33 @@ class Assembler:
             self._emit(_ST | _MEM | size, base, off=off, imm=value)
 
     def jump32(self, condition: Jump, left: Reg, right: int, target: Label) -> None:
-        """Compares the lower halves; BPF_JMP32 is there since v5.1, commit 092ed0968bb6."""
+        """Compare the lower halves. BPF_JMP32 exists since v5.1, commit 092ed0968bb6."""
         self._emit_operand(_JMP32 | condition, left, right, target)
 
     def jump64(self, condition: Jump, left: Reg, right: int, target: Label) -> None:
-        """An immediate is sign-extended."""
+        """Compare all 64 bits; an immediate is sign-extended."""
         self._emit_operand(_JMP64 | condition, left, right, target)
 
     def goto(self, target: Label) -> None:
         self._emit(_JMP64 | _JA, target=target)
 
     def call(self, helper: int) -> None:
-        """Arguments in r1 to r5, which are lost, the result in r0."""
+        """Call a helper: arguments in r1 to r5, which are lost; the result in r0."""
         self._emit(_JMP64 | _CALL, imm=helper)
 
     def call_kfunc(self, btf_id: int) -> None:
-        """A kernel function by its id in vmlinux BTF; registers as for `call()`."""
+        """Call a kernel function by its id in vmlinux BTF; registers as for `call()`."""
         self._emit(_JMP64 | _CALL, src=_PSEUDO_KFUNC_CALL, imm=btf_id)
 
     def exit(self) -> None:
         self._emit(_JMP64 | _EXIT)
 
     def place(self, label: Label) -> None:
-        """The label stands for the next instruction."""
+        """Set the label to the next instruction."""
         label.index = len(self._insns)
 
     def code(self) -> bytes:
-        """The instructions, 8 bytes each. Raises JumpTooFar; a label that was not placed is a programming error."""
+        """Return the instructions, 8 bytes per slot. Raises JumpTooFar."""
         encoded = []
         for index, (opcode, registers, offset, immediate, target) in enumerate(self._insns):
             off = offset
@@ -146,5 +155,50 @@ class Assembler:
                 off = target.index - index - 1
                 if not -0x8000 <= off <= 0x7FFF:
                     raise JumpTooFar
-            encoded.append(struct.pack("<BBhI", opcode, registers, off, immediate))
+            encoded.append(_INSN.pack(opcode, registers, off, immediate))
         return b"".join(encoded)
+
+
+def _return_0() -> bytes:
+    asm = Assembler()
+    asm.alu64(Alu.MOV, R0, 0)
+    asm.exit()
+    return asm.code()
+
+
+RETURN_0 = _return_0()  # the shortest program, to find out what the kernel permits
+
+
+def replace_constant(insns: bytes, old: int, new: int) -> bytes:
+    """Put `new` into the only instruction that loads the 64-bit constant `old`. PwruError if there is not just one."""
+    offsets = [
+        offset
+        for offset, source, low in _wide_loads(insns)
+        if not source and low | _INSN.unpack_from(insns, offset + INSN_SIZE)[3] << 32 == old
+    ]
+    if len(offsets) != 1:
+        raise PwruError("the BPF object does not belong to this version of pwru; rebuild it: make build")
+    patched = bytearray(insns)
+    struct.pack_into("<I", patched, offsets[0] + 4, new & 0xFFFFFFFF)
+    struct.pack_into("<I", patched, offsets[0] + INSN_SIZE + 4, new >> 32)
+    return bytes(patched)
+
+
+def replace_map(insns: bytes, old_fd: int, new_fd: int) -> bytes:
+    """Put another map wherever the instructions, as given to the kernel, use the map with descriptor `old_fd`."""
+    patched = bytearray(insns)
+    for offset, source, fd in _wide_loads(insns):
+        if source in (_PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE) and fd == old_fd:
+            struct.pack_into("<I", patched, offset + 4, new_fd)
+    return bytes(patched)
+
+
+def _wide_loads(insns: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield each load of 64 bits: byte offset, source register and lower half of the immediate."""
+    offset = 0
+    while offset < len(insns):
+        opcode, registers, _, low = _INSN.unpack_from(insns, offset)
+        if opcode == _LD_IMM64:
+            yield offset, registers >> 4, low
+            offset += INSN_SIZE
+        offset += INSN_SIZE

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pwru import libbpf
+from pwru.ebpf import RETURN_0
 from vmtest.network import sh
 
 from .leftovers import PATIENCE, ids
@@ -21,7 +22,6 @@ OBJECT = PACKAGE / "pwru.bpf.o"
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 NO_BTF = "mount -t tmpfs none /sys/kernel/btf"
 NO_TRACEFS = "mount -t tmpfs none /sys/kernel/tracing; mount -t tmpfs none /sys/kernel/debug"
-RETURN_0 = bytes((0xB7, *bytes(7), 0x95, *bytes(7)))  # r0 = 0; exit
 
 
 def elsewhere(before: str) -> tuple[str, ...]:

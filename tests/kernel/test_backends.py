@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from pwru import libbpf
+from pwru.ebpf import RETURN_0
 from pwru.kernel.btf import VMLINUX
 from pwru.live import backends as probes
 from vmtest.network import Network
@@ -38,8 +39,7 @@ def _not_here() -> str | None:
     if subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True).returncode:
         return "no network namespaces can be made"
     try:
-        nothing = bytes((0xB7, *bytes(7), 0x95, *bytes(7)))  # r0 = 0; exit
-        os.close(libbpf.prog_load(libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, nothing))
+        os.close(libbpf.prog_load(libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, RETURN_0))
     except OSError as error:
         return f"BPF programs cannot be loaded ({error.strerror})"
     return None

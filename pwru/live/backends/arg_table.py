@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pwru import libbpf
-from pwru.live.backends.instructions import replace_map
+from pwru.ebpf import replace_map
 
 if TYPE_CHECKING:
     from pwru.kernel.functions import Target

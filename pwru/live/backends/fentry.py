@@ -19,9 +19,9 @@ import struct
 from typing import TYPE_CHECKING
 
 from pwru import libbpf
+from pwru.ebpf import replace_constant
 from pwru.live import rlimits as limits
 from pwru.live.backends import Probes, Progress, Refused, why
-from pwru.live.backends.instructions import replace_constant
 from pwru.live.backends.trampoline import module_btf, split
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import os
 from typing import TYPE_CHECKING
 
 from pwru import libbpf
+from pwru.ebpf import RETURN_0
 from pwru.live.backends import Probes, Progress, Refused, link_many, why
 from pwru.live.backends.arg_table import copy, fill
-from pwru.live.backends.instructions import NOTHING
 from pwru.live.backends.trampoline import module_btf, split
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Backend(Probes):
         if not self.sites.has_attach_type("BPF_TRACE_FENTRY_MULTI"):
             return "this kernel is older than fentry-multi links (Linux 7.2)"
         try:
-            fd = self._load_copy(NOTHING)
+            fd = self._load_copy(RETURN_0)
         except OSError as error:
             return f"loading a tracing program is refused ({why(error)})"
         try:

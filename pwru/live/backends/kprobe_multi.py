@@ -11,9 +11,9 @@ import os
 from typing import TYPE_CHECKING
 
 from pwru import libbpf
+from pwru.ebpf import RETURN_0
 from pwru.live.backends import Probes, Progress, Refused, link_many
 from pwru.live.backends.arg_table import copy, fill
-from pwru.live.backends.instructions import NOTHING
 
 if TYPE_CHECKING:
     from pwru.kernel.functions import Target
@@ -29,7 +29,7 @@ class Backend(Probes):
         if not self.sites.has_attach_type("BPF_TRACE_KPROBE_MULTI"):
             return "this kernel is older than kprobe-multi links (Linux 5.18)"
         try:
-            fd = self._load_copy(NOTHING)
+            fd = self._load_copy(RETURN_0)
         except OSError as error:
             return f"loading a kprobe program is refused ({os.strerror(error.errno or 0)})"
         try:

@@ -10,8 +10,8 @@ import os
 from typing import TYPE_CHECKING
 
 from pwru import libbpf
+from pwru.ebpf import replace_constant
 from pwru.live.backends import Probes, Progress, Refused
-from pwru.live.backends.instructions import replace_constant
 
 if TYPE_CHECKING:
     from pwru.kernel.btf import Tracepoint
