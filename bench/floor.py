@@ -9,7 +9,7 @@ import sys
 from pwru import cli, libbpf
 from pwru.commands import trace as tracer
 from pwru.ebpf import R0, R1, R2, Alu, Assembler, Jump, Label, Size
-from pwru.filter.load import ARRAY_AT, Cast, call_cast
+from pwru.filter.load import ARRAY_OFFSET, RdonlyCast, call_cast
 from pwru.filter.packet import skb as packet
 from pwru.kernel import features
 from pwru.kernel.btf import vmlinux_btf
@@ -28,13 +28,13 @@ def empty() -> bytes:
 
 def loads() -> bytes:
     btf = vmlinux_btf()
-    asm, cast, layout = Assembler(), Cast(*features.rdonly_cast(btf)), packet.Layout(*packet.skb_layout(btf))
+    asm, cast, layout = Assembler(), RdonlyCast(*features.rdonly_cast(btf)), packet.Layout(*packet.skb_layout(btf))
     reject, accept = Label(), Label()
     asm.load(Size.DW, R1, R1, _DI)
-    asm.alu64(Alu.ADD, R1, layout.network_header - ARRAY_AT)
+    asm.alu64(Alu.ADD, R1, layout.network_header - ARRAY_OFFSET)
     call_cast(asm, cast)
-    asm.load(Size.DW, R2, R0, ARRAY_AT)  # with mac_header in bits 16 to 31
-    asm.load(Size.DW, R1, R0, ARRAY_AT + layout.head - layout.network_header)
+    asm.load(Size.DW, R2, R0, ARRAY_OFFSET)  # with mac_header in bits 16 to 31
+    asm.load(Size.DW, R1, R0, ARRAY_OFFSET + layout.head - layout.network_header)
     asm.alu32(Alu.RSH, R2, 16)
     asm.alu32(Alu.AND, R2, 0xFFFF)
     asm.alu64(Alu.ADD, R1, R2)

@@ -35,7 +35,7 @@ from pwru.sinks.terminal import look
 if TYPE_CHECKING:
     from pwru.commands.options import Options
     from pwru.filter.expression import Value
-    from pwru.filter.load import Cast
+    from pwru.filter.load import RdonlyCast
     from pwru.filter.packet.pcap import Compiler
     from pwru.live.watch import Watch
     from pwru.sinks.details import Describe
@@ -132,11 +132,11 @@ def _check_capabilities() -> None:
         raise PwruError(f"not permitted: {' and '.join(missing)} missing; run it as root (sudo pwru …)")
 
 
-def _cast(sites: Sites) -> Cast | None:
-    from pwru.filter.load import Cast
+def _cast(sites: Sites) -> RdonlyCast | None:
+    from pwru.filter.load import RdonlyCast
 
     ids = sites.ask("bpf_rdonly_cast", features.rdonly_cast)
-    return Cast(*ids) if ids else None
+    return RdonlyCast(*ids) if ids else None
 
 
 def _expressions(options: Options, sites: Sites) -> tuple[dict[str, bytes], list[Value]]:
@@ -154,7 +154,7 @@ def _expressions(options: Options, sites: Sites) -> tuple[dict[str, bytes], list
     if options.filter_skb_expr is not None:
         code["filter_skb"] = compile_condition(options.filter_skb_expr, sites.btf, cast)
     for number, field in enumerate(options.output_skb_metadata):
-        insns, value = compile_value(field, sites.btf, cast, "--output-skb-metadata")
+        insns, value = compile_value(field, sites.btf, cast)
         code[f"skb_value{number}"] = insns
         values.append(value)
     return code, values

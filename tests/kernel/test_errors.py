@@ -119,7 +119,7 @@ def test_capabilities_of_a_user_namespace() -> None:
         ),
         (
             ["--filter-skb-expr", "skb->mrak == 1", "tcp"],
-            r"--filter-skb-expr: column 6: .*; near it: mark",
+            r"--filter-skb-expr: column 6: .*; did you mean mark\?",
         ),
         (["--filter-skb-expr="], r"--filter-skb-expr: it is empty; .*"),
         (["--filter-netns", "/run/netns/serve"], r"network namespace /run/netns/serve: No such file or directory"),

@@ -195,7 +195,7 @@ def test_details_in_text(network: Network, pwru: Start) -> None:
     assert re.match(r"ip_(protocol_deliver_rcu|local_deliver_finish)\+0x", below[0])
     assert below[-1] == "\t0x0060:  3637                                     67"
     line = fails("--output-skb-metadata", "skb->len,skb->mrak", "--filter-func", "no_such_function")
-    assert line == "pwru: --output-skb-metadata: column 6: struct sk_buff has no member 'mrak'; near it: mark"
+    assert line == "pwru: --output-skb-metadata: column 6: struct sk_buff has no member 'mrak'; did you mean mark?"
 
 
 LOSSY = """

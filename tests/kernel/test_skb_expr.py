@@ -81,4 +81,4 @@ def test_constants_and_a_pcap_filter(network: Network, firewall: int, pwru: Star
 
 def test_a_wrong_expression_is_told_first() -> None:
     line = fails("--filter-skb-expr", "skb->mrak", "--filter-func", "no_such_function", "tcp")
-    assert line == "pwru: --filter-skb-expr: column 6: struct sk_buff has no member 'mrak'; near it: mark"
+    assert line == "pwru: --filter-skb-expr: column 6: struct sk_buff has no member 'mrak'; did you mean mark?"

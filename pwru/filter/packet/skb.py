@@ -35,7 +35,7 @@ from pwru.ebpf import (
     Size,
 )
 from pwru.errors import PwruError
-from pwru.filter.load import ARRAY_AT, ARRAY_SIZE, Cast, address_register, call_cast, lead, load
+from pwru.filter.load import ARRAY_OFFSET, ARRAY_SIZE, RdonlyCast, address_register, call_cast, cast_offset, load
 
 from .pcap import Insn, Programs
 from .translate import CAPLEN, LEN, TAG, Body, loads_len, with_tag, without_mac
@@ -109,7 +109,7 @@ def _offsets(btf: Btf, names: Sequence[str]) -> list[int]:
     return [member.offset for member in members if member]
 
 
-def filter_packet(programs: Programs, layout: Sequence[int], cast: Cast | None) -> bytes:
+def filter_packet(programs: Programs, layout: Sequence[int], cast: RdonlyCast | None) -> bytes:
     """The eBPF instructions. `layout` has what Layout has; it and `cast` are the kernel's.
 
     Raises PwruError for a program that has a loop or is too long.
@@ -117,7 +117,7 @@ def filter_packet(programs: Programs, layout: Sequence[int], cast: Cast | None) 
     return _Packet(programs, Layout(*layout), cast).code()
 
 
-def filter_tagged(programs: Programs, layout: Sequence[int], tag: Sequence[int], cast: Cast | None) -> bytes:
+def filter_tagged(programs: Programs, layout: Sequence[int], tag: Sequence[int], cast: RdonlyCast | None) -> bytes:
     """The same for an skb whose VLAN tag is not in its bytes, as the packet is on the wire: `int filter_tagged(__u64)`.
 
     `tag` has what Tag has. What has no link-layer header has no place for a tag.
@@ -126,7 +126,7 @@ def filter_tagged(programs: Programs, layout: Sequence[int], tag: Sequence[int],
     return _Packet(tagged, Layout(*layout), cast, Tag(*tag)).code()
 
 
-def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: Cast | None, *, mac: bool) -> bytes:
+def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: RdonlyCast | None, *, mac: bool) -> bytes:
     """The same for what an encapsulated packet carries: `int filter_inner_l2(__u64 skb)` and, without `mac`, _l3.
 
     `inner` has what Inner has. A packet that carries no such header passes: in ipip and gre there is no MAC header.
@@ -138,7 +138,7 @@ def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: Cast | None,
     def field(size: Size, register: Reg, offset: int) -> None:
         address = address_register(cast)
         asm.alu64(Alu.MOV, address, skb)
-        asm.alu64(Alu.ADD, address, offset - lead(cast))
+        asm.alu64(Alu.ADD, address, offset - cast_offset(cast))
         load(asm, cast, size, register)
 
     asm.alu64(Alu.MOV, skb, R1)
@@ -193,7 +193,7 @@ def _without_mac(l2: Sequence[Insn]) -> Sequence[Insn]:
 
 
 class _Packet:
-    def __init__(self, programs: Programs, layout: Layout, cast: Cast | None, tag: Tag | None = None) -> None:
+    def __init__(self, programs: Programs, layout: Layout, cast: RdonlyCast | None, tag: Tag | None = None) -> None:
         self._tag = tag
         self._asm = Assembler()
         self._cast = cast
@@ -293,7 +293,7 @@ class _Packet:
         asm, done = self._asm, Label()
         asm.alu64(Alu.MOV, R7, R1)
         asm.alu64(Alu.MOV, address_register(self._cast), R7)
-        asm.alu64(Alu.ADD, address_register(self._cast), -lead(self._cast))
+        asm.alu64(Alu.ADD, address_register(self._cast), -cast_offset(self._cast))
         load(asm, self._cast, Size.B, R0)
         asm.alu32(Alu.RSH, R0, 4)
         for version, ethertype in [*_ETHERTYPES.items(), (None, 0)]:
@@ -318,10 +318,10 @@ class _Packet:
         asm.store(Size.H, R10, TAG + 2, R2)
         asm.alu64(Alu.MOV, R1, R6)
 
-    def _load_by_cast(self, cast: Cast) -> None:
+    def _load_by_cast(self, cast: RdonlyCast) -> None:
         """One cast, of where the struct would be whose array begins at the first field."""
         asm, layout = self._asm, self._layout
-        asm.alu64(Alu.ADD, R1, self._start - ARRAY_AT)
+        asm.alu64(Alu.ADD, R1, self._start - ARRAY_OFFSET)
         call_cast(asm, cast)
         self._field(Size.DW, _HEADERS, layout.network_header)
         if layout.tail != layout.network_header + 4:  # CONFIG_KCOV has a handle between
@@ -371,6 +371,6 @@ class _Packet:
 
     def _field(self, size: Size, register: Reg, offset: int) -> None:
         if self._cast:
-            self._asm.load(size, register, R0, ARRAY_AT + offset - self._start)
+            self._asm.load(size, register, R0, ARRAY_OFFSET + offset - self._start)
         else:
             self._asm.load(size, register, R10, self._copied(offset))

@@ -36,7 +36,7 @@ from pwru.ebpf import (
     Size,
 )
 from pwru.errors import PwruError
-from pwru.filter.load import ARRAY_AT, ARRAY_SIZE, Cast, call_cast, lead, load
+from pwru.filter.load import ARRAY_OFFSET, ARRAY_SIZE, RdonlyCast, call_cast, cast_offset, load
 
 from .pcap import Insn
 
@@ -276,7 +276,7 @@ class Body:
     Raises PwruError for a program with a loop.
     """
 
-    def __init__(self, insns: Sequence[Insn], cast: Cast | None) -> None:
+    def __init__(self, insns: Sequence[Insn], cast: RdonlyCast | None) -> None:
         self._insns = insns
         self._cast = cast
         self._flow = flow = _Flow(insns)
@@ -348,14 +348,14 @@ class Body:
         if any(_uses_x(insn) for insn in self._insns):
             asm.alu32(Alu.MOV, self._x, 0)
 
-    def _cast_data(self, cast: Cast) -> None:
+    def _cast_data(self, cast: RdonlyCast) -> None:
         asm = self._asm
         if self._calls:
             asm.store(Size.DW, R10, _ADDRESS, R1)
         # The array begins behind the start of the struct, and mostly there is nothing to load there.
-        if any(k < ARRAY_AT for k, _ in self._near):
-            self._lead = ARRAY_AT
-            asm.alu64(Alu.ADD, R1, -ARRAY_AT)
+        if any(k < ARRAY_OFFSET for k, _ in self._near):
+            self._lead = ARRAY_OFFSET
+            asm.alu64(Alu.ADD, R1, -ARRAY_OFFSET)
         call_cast(asm, cast)
         if self._calls:
             asm.alu64(Alu.MOV, self._data, R0)
@@ -515,7 +515,7 @@ class Body:
         else:
             self._compare_caplen(index, k + size.nbytes)
             address = self._address()
-            asm.alu64(Alu.ADD, address, k - lead(self._cast))
+            asm.alu64(Alu.ADD, address, k - cast_offset(self._cast))
             load(asm, self._cast, size, register)
 
     def _address(self) -> Reg:
@@ -534,7 +534,7 @@ class Body:
         asm.jump64(Jump.GT, R2, CAPLEN, self._reject)
         address = self._address()
         asm.alu64(Alu.ADD, address, R2)
-        asm.alu64(Alu.SUB, address, size.nbytes + lead(self._cast))
+        asm.alu64(Alu.SUB, address, size.nbytes + cast_offset(self._cast))
         load(asm, self._cast, size, register)
 
     def _load_stack(self, size: Size, register: Reg, offset: int, spare: Reg) -> None:

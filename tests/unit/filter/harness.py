@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from pwru.filter.load import Cast
+from pwru.filter.load import RdonlyCast
 from pwru.filter.packet.pcap import Insn, Programs
 from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Layout, filter_packet, skb_layout
 from pwru.filter.splice import splice
@@ -65,7 +65,7 @@ def permitted() -> str:
     return ""
 
 
-def cast_of_this_kernel() -> Cast | None:
+def cast_of_this_kernel() -> RdonlyCast | None:
     """Ids for bpf_rdonly_cast() in this kernel's BTF; None where it does not have it."""
     libbpf = ctypes.CDLL("libbpf.so.1")
     libbpf.btf__load_vmlinux_btf.restype = ctypes.c_void_p
@@ -75,7 +75,7 @@ def cast_of_this_kernel() -> Cast | None:
     kfunc = libbpf.btf__find_by_name_kind(btf, b"bpf_rdonly_cast", 12)  # BTF_KIND_FUNC
     struct_ = libbpf.btf__find_by_name_kind(btf, b"__kernel_sockaddr_storage", 4)  # BTF_KIND_STRUCT
     libbpf.btf__free(btf)
-    return Cast(kfunc, struct_) if kfunc > 0 and struct_ > 0 else None
+    return RdonlyCast(kfunc, struct_) if kfunc > 0 and struct_ > 0 else None
 
 
 @cache
@@ -127,7 +127,7 @@ class Batch:
         struct.pack_into("=Q", memory, at + layout.data, head + data)
         struct.pack_into("=I", memory, at + layout.len, packet.len + _HEADROOM - data & 0xFFFFFFFF)
 
-    def run(self, image: bytes, programs: Programs, cast: Cast | None) -> list[tuple[bool, bool]]:
+    def run(self, image: bytes, programs: Programs, cast: RdonlyCast | None) -> list[tuple[bool, bool]]:
         """The verdicts in the kernel on each packet, with a link-layer header and without."""
         code = {"filter_packet": filter_packet(programs, layout_of_this_kernel(), cast)}
         with Object(splice(image, code), "filter_harness") as bpf:

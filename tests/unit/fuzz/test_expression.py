@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwru.filter.expression import compile_condition, compile_value
-from pwru.filter.load import Cast
+from pwru.filter.load import RdonlyCast
 from pwru.kernel.btf import VMLINUX, Btf, vmlinux_btf
 from tests.unit.filter import interpreter
 
@@ -18,7 +18,7 @@ from .limits import bounded, cases
 
 pytestmark = pytest.mark.skipif(not os.path.exists(VMLINUX), reason="the kernel has no BTF")
 
-CASTS = (None, Cast(kfunc_id=0x1234, struct_id=0x5678))
+CASTS = (None, RdonlyCast(kfunc_id=0x1234, struct_id=0x5678))
 FIELDS = [
     *("skb->len", "skb->mark", "skb->dev", "skb->dev->ifindex", "skb->dev->name[0]", "skb->sk->__sk_common.skc_state"),
     *("skb->cb[47]", "skb->pkt_type", "skb->cloned", "skb->dev->nd_net.net->ns.inum", "skb->users.refs.counter"),
@@ -89,16 +89,16 @@ def read(address: int, size: int) -> bytes:
 
 @cases
 @given(text, st.sampled_from(CASTS))
-def test_conditions(text: str, cast: Cast | None) -> None:
+def test_conditions(text: str, cast: RdonlyCast | None) -> None:
     with bounded():
         assert interpreter.run(compile_condition(text, btf(), cast), 0xFFFF888000001000, read) in (0, 1)
 
 
 @cases
 @given(st.one_of(field, text), st.sampled_from(CASTS))
-def test_values(text: str, cast: Cast | None) -> None:
+def test_values(text: str, cast: RdonlyCast | None) -> None:
     with bounded():
-        code, value = compile_value(text, btf(), cast, "--flag")
+        code, value = compile_value(text, btf(), cast)
         result = interpreter.run(code, 0xFFFF888000001000, read)
         assert value.size in (1, 2, 4, 8)
         if not value.signed:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwru.errors import PwruError
-from pwru.filter.load import Cast
+from pwru.filter.load import RdonlyCast
 from pwru.filter.packet.pcap import Insn, Programs, compile_filter
 from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Inner, Layout, Tag, filter_inner, filter_packet, filter_tagged
 from pwru.filter.packet.translate import loads_len, without_mac
@@ -23,7 +23,7 @@ from tests.unit.filter import expressions, harness, interpreter, packets, progra
 
 from .limits import bounded, cases
 
-CASTS = (None, Cast(kfunc_id=0x1234, struct_id=0x5678))
+CASTS = (None, RdonlyCast(kfunc_id=0x1234, struct_id=0x5678))
 LAYOUT = Layout(network_header=184, mac_header=186, tail=188, head=200, data=208, len=112)
 WITH_KCOV = LAYOUT._replace(tail=200, head=208, data=216)
 SKB, HEAD = 0xFFFF888000001000, 0xFFFF888000010000

@@ -15,28 +15,28 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pwru.errors import PwruError
-from pwru.filter.expression import Value, compile_condition, compile_value
-from pwru.filter.load import Cast
+from pwru.filter.expression import Field, compile_condition, compile_value
+from pwru.filter.load import RdonlyCast
 from pwru.kernel.btf import VMLINUX, Btf, vmlinux_btf
 from tests.unit.filter import harness, interpreter, skbs
 from tests.unit.kernel.btf_writer import Writer
 
 SEED = int(os.environ.get("PWRU_FILTER_SEED", Random().randrange(1 << 32)))
-CASTS = [None, Cast(kfunc_id=0x1234, struct_id=0x5678)]
-FLAG = "--filter-skb-expr"
+CASTS = [None, RdonlyCast(kfunc_id=0x1234, struct_id=0x5678)]
+NAME = "`skb_expr`"
 
 
 def refusal(text: str) -> str:
     with pytest.raises(PwruError) as caught:
         compile_condition(text, skbs.btf(), None)
     message = str(caught.value)
-    assert message.startswith(f"{FLAG}: ")
+    assert message.startswith(f"{NAME}: ")
     assert "\n" not in message
     assert len(message) < 300
-    return message.removeprefix(f"{FLAG}: ")
+    return message.removeprefix(f"{NAME}: ")
 
 
-def verdict(text: str, memory: skbs.Memory, skb: int, cast: Cast | None = None) -> bool:
+def verdict(text: str, memory: skbs.Memory, skb: int, cast: RdonlyCast | None = None) -> bool:
     result = interpreter.run(compile_condition(text, skbs.btf(), cast), memory.address + skb, memory.read)
     assert result in (0, 1)
     return result == 1
@@ -134,7 +134,7 @@ def test_a_bad_pointer_reads_0(memory: skbs.Memory, pointer: int) -> None:
 
 def test_a_bitfield_is_read_in_one_piece_of_its_page(memory: skbs.Memory) -> None:
     for name in ("pkt_type", "nibble", "eleven", "most", "deep"):
-        code, _ = compile_value(f"skb->{name}", skbs.btf(), None, FLAG)
+        code, _ = compile_value(f"skb->{name}", skbs.btf(), None)
         reads: list[tuple[int, int]] = []
 
         def read(address: int, size: int, reads: list[tuple[int, int]] = reads) -> bytes:
@@ -174,7 +174,7 @@ def image() -> bytes:
 
 
 @pytest.fixture(params=["helper", "cast"], scope="module")
-def cast(request: pytest.FixtureRequest, image: bytes) -> Cast | None:
+def cast(request: pytest.FixtureRequest, image: bytes) -> RdonlyCast | None:
     if request.param == "helper":
         return None
     found = harness.cast_of_this_kernel()
@@ -194,7 +194,7 @@ def possible(rng: Random) -> Iterator[tuple[str, skbs.Truth]]:
             yield text, truth
 
 
-def test_conditions_in_the_kernel(image: bytes, cast: Cast | None) -> None:
+def test_conditions_in_the_kernel(image: bytes, cast: RdonlyCast | None) -> None:
     rng = Random(SEED)
     conditions = possible(rng)
     true = total = 0
@@ -210,16 +210,16 @@ def test_conditions_in_the_kernel(image: bytes, cast: Cast | None) -> None:
     assert 0.1 * total < true < 0.9 * total
 
 
-def test_values_in_the_kernel(image: bytes, cast: Cast | None) -> None:
+def test_values_in_the_kernel(image: bytes, cast: RdonlyCast | None) -> None:
     memory = skbs.Memory(Random(SEED))
     for field in skbs.FIELDS:
-        code, _ = compile_value(field.text, skbs.btf(), cast, FLAG)
+        code, _ = compile_value(field.text, skbs.btf(), cast)
         results = harness.run_expression(image, {"value_skb": code}, skbs.SKBS, memory.at)
         expected = [memory.field(field, skb) & interpreter.U64 for skb in skbs.SKBS]
         assert [value for _, value in results] == expected, f"PWRU_FILTER_SEED={SEED} {field.text}"
 
 
-def test_a_long_condition_in_the_kernel(image: bytes, cast: Cast | None) -> None:
+def test_a_long_condition_in_the_kernel(image: bytes, cast: RdonlyCast | None) -> None:
     """As long as it may be: the verifier follows it, and jumps reach its end."""
     text = " || ".join(f"skb->dev->next->mtu & {n:#x} == {n}" for n in range(1, 10000))
     text = text[: text.rindex(" ||", 0, 4096)]
@@ -229,7 +229,7 @@ def test_a_long_condition_in_the_kernel(image: bytes, cast: Cast | None) -> None
     assert [match for match, _ in results] == [verdict(text, memory, skb) for skb in skbs.SKBS]
 
 
-def test_the_deepest_condition_in_the_kernel(image: bytes, cast: Cast | None) -> None:
+def test_the_deepest_condition_in_the_kernel(image: bytes, cast: RdonlyCast | None) -> None:
     text = "skb->len"
     for _ in range(14):
         text = f"skb->u64 & ({text})"
@@ -243,9 +243,9 @@ def test_the_deepest_condition_in_the_kernel(image: bytes, cast: Cast | None) ->
 
 
 @pytest.mark.parametrize("cast", CASTS)
-def test_values(memory: skbs.Memory, cast: Cast | None) -> None:
+def test_values(memory: skbs.Memory, cast: RdonlyCast | None) -> None:
     for field in skbs.FIELDS:
-        code, value = compile_value(f" {field.text} ", skbs.btf(), cast, FLAG)
+        code, value = compile_value(f" {field.text} ", skbs.btf(), cast)
         assert (value.name, value.signed) == (field.text, field.signed)
         for skb in skbs.SKBS:
             expected = memory.field(field, skb) & interpreter.U64
@@ -254,22 +254,22 @@ def test_values(memory: skbs.Memory, cast: Cast | None) -> None:
 
 def test_what_is_said_of_a_value() -> None:
     for text, size, signed in (("skb->len", 4, False), ("skb->s8", 1, True), ("skb->destructor", 8, False)):
-        assert compile_value(text, skbs.btf(), None, FLAG)[1] == Value(text, size, signed)
-    assert compile_value("skb -> cb [ 0x2 ]", skbs.btf(), None, FLAG)[1].name == "skb->cb[2]"
+        assert compile_value(text, skbs.btf(), None)[1] == Field(text, size, signed)
+    assert compile_value("skb -> cb [ 0x2 ]", skbs.btf(), None)[1].name == "skb->cb[2]"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("skb->len > 1", "column 10: '>' where an operator or the end should be"),
-        ("LISTEN", "column 1: 'LISTEN' where `skb->` should be"),
-        ("(skb->len)", "column 1: '(' where `skb->` should be"),
+        ("skb->len > 1", "column 10: expected an operator or end of input, found '>'"),
+        ("LISTEN", "column 1: expected `skb->`, found 'LISTEN'"),
+        ("(skb->len)", "column 1: expected `skb->`, found '('"),
         ("", "it is empty; an example: skb->len > 1000"),
     ],
 )
 def test_what_is_no_single_field(text: str, message: str) -> None:
-    with pytest.raises(PwruError, match=re.escape(f"--output-x: {message}")):
-        compile_value(text, skbs.btf(), None, "--output-x")
+    with pytest.raises(PwruError, match=re.escape(f"`skb_metadata`: {message}")):
+        compile_value(text, skbs.btf(), None)
 
 
 # --- what is wrong ---
@@ -281,11 +281,11 @@ def test_what_is_no_single_field(text: str, message: str) -> None:
         ("", "it is empty; an example: skb->len > 1000"),
         (" \n\t", "it is empty; an example: skb->len > 1000"),
         # names
-        ("skb->mrak == 1", "column 6: struct sk_buff has no member 'mrak'; near it: mark"),
+        ("skb->mrak == 1", "column 6: struct sk_buff has no member 'mrak'; did you mean mark?"),
         ("skb->hdr.xyzzy", "column 10: struct hdr has no member 'xyzzy'"),
         ("len > 1", "column 1: 'len' is a member of the skb: write skb->len"),
-        ("skb->state == LISTN", "column 15: 'LISTN' is neither `skb` nor a constant […] near it: LISTEN"),
-        ("sbk->len", "column 1: 'sbk' is neither `skb` nor a constant […] near it: skb"),
+        ("skb->state == LISTN", "column 15: 'LISTN' is neither `skb` nor a constant […] did you mean LISTEN?"),
+        ("sbk->len", "column 1: 'sbk' is neither `skb` nor a constant […] did you mean skb?"),
         ("TWICE", "column 1: 'TWICE' is several constants of this kernel (1, 2): write the number"),
         # the way to a field
         ("skb.len", "column 4: `skb` is a pointer: use `->`"),
@@ -299,14 +299,14 @@ def test_what_is_no_single_field(text: str, message: str) -> None:
         ("skb->dev->nothing[1]", "column 18: `skb->dev->nothing` is a pointer to void, whose size is not known"),
         ("skb->dev->absent->x", "column 17: […] is a pointer to struct absent, of which no members are known"),
         ("skb->dev->numbers->x", "column 18: […] is a pointer to unsigned int, of which no members are known"),
-        ("skb->", "column 6: it ends where a member of struct sk_buff should be"),
-        ("skb->5", "column 6: '5' where a member of struct sk_buff should be"),
+        ("skb->", "column 6: expected a member of struct sk_buff, found end of input"),
+        ("skb->5", "column 6: expected a member of struct sk_buff, found '5'"),
         # indexes
         ("skb->cb[48]", "column 9: `skb->cb` has 48 elements, the last is [47]"),
         ("skb->hdr.c[1][3]", "column 15: `skb->hdr.c[1]` has 3 elements, the last is [2]"),
-        ("skb->cb[skb->len]", "column 9: 'skb' where a number should be"),
-        ("skb->cb[-1]", "column 9: '-' where a number should be"),
-        ("skb->cb[1", "column 10: it ends where `]` should be"),
+        ("skb->cb[skb->len]", "column 9: expected a number, found 'skb'"),
+        ("skb->cb[-1]", "column 9: expected a number, found '-'"),
+        ("skb->cb[1", "column 10: expected `]`, found end of input"),
         ("skb->rest[0x7fffffff]", "column 10: that is too far away"),
         # values
         ("skb", "column 1: `skb` alone is no field: name a member, as in skb->len"),
@@ -325,21 +325,21 @@ def test_what_is_no_single_field(text: str, message: str) -> None:
         ("skb->s8 == 0xff", "column 12: `skb->s8` (8 bits, signed) cannot be 255"),
         ("skb->len < 0x100000000", "column 12: `skb->len` (32 bits, unsigned) cannot be 4294967296"),
         # grammar
-        ("skb->len ==", "column 12: it ends where a field, a number or `(` should be"),
-        ("skb->len == )", "column 13: ')' where a field, a number or `(` should be"),
-        ("(skb->len", "column 10: it ends where `)` should be"),
-        ("skb->len)", "column 9: ')' where an operator or the end should be"),
-        ("skb->len 5", "column 10: '5' where an operator or the end should be"),
+        ("skb->len ==", "column 12: expected a field, a number or `(`, found end of input"),
+        ("skb->len == )", "column 13: expected a field, a number or `(`, found ')'"),
+        ("(skb->len", "column 10: expected `)`, found end of input"),
+        ("skb->len)", "column 9: expected an operator or end of input, found ')'"),
+        ("skb->len 5", "column 10: expected an operator or end of input, found '5'"),
         ("skb->len = 5", "column 10: to compare, write `==`"),
-        ("skb->len | 5", "column 10: '|' where an operator or the end should be"),
-        ("skb->len == 'a'", 'column 13: "\'" where a field, a number or `(` should be'),
-        ("skb->len && && 1", "column 13: '&&' where a field, a number or `(` should be"),
+        ("skb->len | 5", "column 10: expected an operator or end of input, found '|'"),
+        ("skb->len == 'a'", 'column 13: expected a field, a number or `(`, found "\'"'),
+        ("skb->len && && 1", "column 13: expected a field, a number or `(`, found '&&'"),
         ("1 < skb->len < 9", "column 14: comparisons cannot be chained; join two of them with && before `<`"),
         ("!skb->len == 1", "column 1: this is true or false, but `==` takes numbers; […]"),
         ("1 == (skb->len == 1)", "column 6: this is true or false, but `==` takes numbers; […]"),
         ("skb->len & !skb->mark", "column 12: this is true or false, but `&` takes numbers; […]"),
-        ("-skb->len", "column 2: 'skb' where a number should be"),
-        ("skb->len == \x1b[31m", r"column 13: '\x1b' where a field, a number or `(` should be"),
+        ("-skb->len", "column 2: expected a number, found 'skb'"),
+        ("skb->len == \x1b[31m", r"column 13: expected a field, a number or `(`, found '\x1b'"),
         # limits
         ("(" * 17 + "1" + ")" * 17, "column 17: it is nested more than 16 deep"),
         ("!" * 3000 + "1", "column 17: it is nested more than 16 deep"),
@@ -418,7 +418,7 @@ def test_as_long_as_it_may_be(part: str) -> None:
         "skb->dev->name[0] == 0x6c && skb->data[0] & 0xf0 == 0x40",
     ],
 )
-def test_fields_that_kernels_have(image: bytes, cast: Cast | None, text: str) -> None:
+def test_fields_that_kernels_have(image: bytes, cast: RdonlyCast | None, text: str) -> None:
     """The kernel takes the code; here is no skb to look at but one of zeros."""
     code = compile_condition(text, vmlinux_btf(), cast)
     ((match, _),) = harness.run_expression(image, {"filter_skb": code}, [1024], lambda _: bytes(harness.SKBS_SIZE))

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from pwru.errors import PwruError
-from pwru.filter.load import Cast
+from pwru.filter.load import RdonlyCast
 from pwru.filter.packet.pcap import Insn, Programs, compile_filter
 from pwru.filter.packet.skb import Layout, filter_packet
 
 LAYOUT = Layout(network_header=184, mac_header=186, tail=188, head=200, data=208, len=112)
-CAST = Cast(kfunc_id=0x1234, struct_id=0x5678)
+CAST = RdonlyCast(kfunc_id=0x1234, struct_id=0x5678)
 ACCEPT, REJECT = Insn(0x06, 0, 0, 1), Insn(0x06, 0, 0, 0)
 PROBE_READ_KERNEL = bytes.fromhex("8500000071000000")
 CALL_CAST = bytes.fromhex("8520000034120000")
@@ -22,7 +22,7 @@ def insns(code: bytes) -> list[bytes]:
     return [code[at : at + 8] for at in range(0, len(code), 8)]
 
 
-def translate(l2: Sequence[Insn], cast: Cast | None) -> bytes:
+def translate(l2: Sequence[Insn], cast: RdonlyCast | None) -> bytes:
     """With nothing for packets without a link-layer header."""
     return filter_packet(Programs(l2, [REJECT]), LAYOUT, cast)
 

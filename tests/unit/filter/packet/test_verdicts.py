@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from pwru.errors import PwruError
-from pwru.filter.load import Cast
+from pwru.filter.load import RdonlyCast
 from pwru.filter.packet import pcap
 from pwru.filter.packet.pcap import DLT_EN10MB, DLT_RAW, Insn, Programs
 from tests.unit.filter import expressions, harness, packets, programs
@@ -33,7 +33,7 @@ def image() -> bytes:
 
 
 @pytest.fixture(params=["window", "cast"], scope="module")
-def cast(request: pytest.FixtureRequest, image: bytes) -> Cast | None:
+def cast(request: pytest.FixtureRequest, image: bytes) -> RdonlyCast | None:
     if request.param == "window":
         return None
     found = harness.cast_of_this_kernel()
@@ -48,7 +48,9 @@ def seed(pairs: int) -> int:
     return SEED
 
 
-def compare(image: bytes, cast: Cast | None, l2: list[Insn], l3: list[Insn], batch: harness.Batch, what: str) -> int:
+def compare(
+    image: bytes, cast: RdonlyCast | None, l2: list[Insn], l3: list[Insn], batch: harness.Batch, what: str
+) -> int:
     """Fails where kernel and libpcap differ on a packet; how many packets matched."""
     kernel = batch.run(image, Programs(l2, l3), cast)
     expected = list(zip(*(harness.libpcap_verdicts(insns, batch.packets) for insns in (l2, l3)), strict=True))
@@ -70,7 +72,7 @@ def compile_both(expression: str) -> tuple[list[Insn], list[Insn]]:
         return l2, [Insn(0x06, 0, 0, 0)]
 
 
-def test_expressions(image: bytes, cast: Cast | None, pairs: int, seed: int) -> None:
+def test_expressions(image: bytes, cast: RdonlyCast | None, pairs: int, seed: int) -> None:
     rng = Random(seed)
     filters = compared = matches = some = refused = 0
     while compared < pairs:
@@ -93,7 +95,7 @@ def test_expressions(image: bytes, cast: Cast | None, pairs: int, seed: int) -> 
     assert 0.03 * compared < matches < 0.6 * compared
 
 
-def test_programs(image: bytes, cast: Cast | None, pairs: int, seed: int) -> None:
+def test_programs(image: bytes, cast: RdonlyCast | None, pairs: int, seed: int) -> None:
     rng = Random(seed)
     matches = 0
     for _ in range(0, pairs, PACKETS_A_FILTER):
@@ -103,14 +105,14 @@ def test_programs(image: bytes, cast: Cast | None, pairs: int, seed: int) -> Non
     assert 0.1 * pairs < matches < 0.9 * pairs
 
 
-def test_memory_is_zero_at_first(image: bytes, cast: Cast | None) -> None:
+def test_memory_is_zero_at_first(image: bytes, cast: RdonlyCast | None) -> None:
     """As in the kernel's own classic BPF; libpcap's has it undefined in some releases."""
     zero = [Insn(0x60, 0, 0, 3), Insn(0x15, 0, 1, 0), Insn(0x06, 0, 0, 1), Insn(0x06, 0, 0, 0)]  # M[3] == 0
     programs = Programs(zero, [zero[0], Insn(0x16, 0, 0, 0)])  # ret A
     assert harness.Batch([packets.Packet(b"x", 1)]).run(image, programs, cast) == [(True, False)]
 
 
-def test_long_filter(image: bytes, cast: Cast | None, seed: int) -> None:
+def test_long_filter(image: bytes, cast: RdonlyCast | None, seed: int) -> None:
     """Of thousands of instructions: jumps are longer than the 255 that classic BPF's conditional ones can."""
     expression = " or ".join(f"(host 10.0.0.{n} and port {1000 + n})" for n in range(3, 120)) + " or host 10.0.0.2"
     rng = Random(seed)

@@ -1,0 +1,95 @@
+"""The tree of an expression, with the types that C gives its numbers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pwru.ebpf import Size
+
+
+class Mistake(Exception):
+    """What is wrong with an expression, and at which column (from 1); 0 stands for the whole."""
+
+    def __init__(self, message: str, column: int = 0) -> None:
+        super().__init__(f"column {column}: {message}" if column else message)
+
+
+class CType(NamedTuple):
+    """The type of a number in C: how many bits, and whether one of them is a sign."""
+
+    bits: int
+    signed: bool
+
+    def wrap(self, value: int) -> int:
+        """Convert a number to this type."""
+        value &= (1 << self.bits) - 1
+        return value - (1 << self.bits) if self.signed and value >> self.bits - 1 else value
+
+    def promoted(self) -> CType:
+        """Return the type used in calculations (C11, 6.3.1.1); int holds everything narrower."""
+        return INT if self.bits < INT.bits else CType(32 if self.bits == INT.bits else 64, self.signed)
+
+    def common(self, other: CType) -> CType:
+        """Return the type as which both are compared (C11, 6.3.1.8)."""
+        left, right = self.promoted(), other.promoted()
+        if left.bits == right.bits:
+            return CType(left.bits, left.signed and right.signed)
+        return max(left, right)
+
+
+INT = CType(32, signed=True)
+
+
+def literal_type(value: int, *, decimal: bool) -> CType:
+    """Return the first type that fits (C11, 6.4.4.1): signed in decimal; in hex, and from an enum, perhaps unsigned."""
+    candidates = (INT, CType(64, signed=True)) if decimal else (INT, CType(32, False), CType(64, True))
+    return next((ctype for ctype in candidates if ctype.wrap(value) == value), CType(64, signed=False))
+
+
+class Number(NamedTuple):
+    value: int
+    type: CType
+
+
+class FieldLoad(NamedTuple):
+    """A field of the skb, found through pointers at these offsets: the first in the skb, each other in what the one
+    before points to.
+
+    The field is at `offset` in what the last one points to. `shift` is how many bits of the loaded word are below a
+    bitfield.
+    """
+
+    path: str
+    type: CType
+    pointers: tuple[int, ...]
+    offset: int
+    size: Size
+    shift: int
+
+
+class Mask(NamedTuple):
+    """`&` with two or more operands."""
+
+    operands: list[Operand]
+    type: CType
+
+
+class Comparison(NamedTuple):
+    operator: str
+    left: Operand
+    right: Operand
+
+
+class Not(NamedTuple):
+    operand: Node
+
+
+class Logical(NamedTuple):
+    """`&&` (all must be true) or `||` (one must be), with two or more operands."""
+
+    all: bool
+    operands: list[Node]
+
+
+Operand = Number | FieldLoad | Mask
+Node = Operand | Comparison | Not | Logical
