@@ -1,26 +1,22 @@
 """--filter-skb-expr: every backend shows only matching packets, and the code is right on this kernel.
 
-The latter is tests/unit/filter/expression/test_expression.py; kernels differ in verifier and JIT.
+The latter is tests/unit/filter/conditions.py; kernels differ in verifier and JIT.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from tests.unit.filter.expression.test_expression import (  # noqa: F401  (fixtures and tests, collected here too)
-    cast,
-    image,
-    test_a_long_condition_in_the_kernel,
-    test_conditions_in_the_kernel,
-    test_fields_that_kernels_have,
-    test_the_deepest_condition_in_the_kernel,
-    test_values_in_the_kernel,
-)
+from tests.unit.filter.conditions import Conditions
 from vmtest.network import Network
 
 from .backends import each_backend, few_functions
 from .packets import connect, netns_inode
 from .tracing import Start, fails
+
+
+class TestConditions(Conditions):
+    pass
 
 
 @pytest.mark.three_kernels

@@ -184,6 +184,15 @@ class Memory:
         start = (address & (1 << 64) - 1) - self.address
         return bytes(self._data[start : start + size]) if 0 <= start <= SKBS_SIZE - size else bytes(size)
 
+    def store(self, field: Field, skb: int, value: int) -> None:
+        """Change a field of the skb itself."""
+        assert not field.way
+        at = skb + field.first // 8
+        mask = (1 << field.bits) - 1 << field.first % 8
+        old = int.from_bytes(self._data[at : at + 9], "little")
+        new = old & ~mask | (value << field.first % 8 & mask)
+        self._data[at : at + 9] = new.to_bytes(9, "little")
+
     def field(self, field: Field, skb: int) -> int:
         at = self.address + skb
         for offset in field.way:

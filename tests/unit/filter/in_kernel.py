@@ -1,0 +1,28 @@
+"""What tests of filters in this machine's kernel share; tests/kernel runs the same tests in guests."""
+
+from __future__ import annotations
+
+import pytest
+
+from pwru.filter.load import RdonlyCast
+
+from . import harness
+
+
+class InKernel:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def image(cls) -> bytes:
+        if reason := harness.permitted():
+            pytest.skip(reason)
+        return harness.harness_image()
+
+    @pytest.fixture(params=["helper", "cast"], scope="class")
+    @classmethod
+    def cast(cls, request: pytest.FixtureRequest, image: bytes) -> RdonlyCast | None:
+        if request.param == "helper":
+            return None
+        cast = harness.cast_of_this_kernel()
+        if not cast:
+            pytest.skip("this kernel has no bpf_rdonly_cast()")
+        return cast
