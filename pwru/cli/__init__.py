@@ -469,7 +469,7 @@ def options(arguments: list[str] | None = None) -> Options:
     primitives = [form.format(value) for name, form in _PRIMITIVES.items() if (value := values.pop(name)) is not None]
     if typed and primitives:
         whole = " and ".join([f"({typed})", *primitives])
-        values["pcap_typed"] = typed
+        values["pcap_typed"], values["pcap_primitives"] = typed, tuple(primitives)
     else:
         whole = typed or " and ".join(primitives)
     return Options(pcap_filter=whole, filter_mark=mark, filter_mark_mask=mask, **values)
@@ -486,9 +486,9 @@ def main(arguments: list[str] | None = None) -> int:
         compiler = None
         inner = chosen.filter_tunnel_pcap_l2, chosen.filter_tunnel_pcap_l3
         if chosen.pcap_filter or any(inner):
-            from pwru.filter.packet.pcap import Compiler
+            from pwru.filter.packet.pcap import Compiler, Filter
 
-            compiler = Compiler(chosen.pcap_filter, chosen.pcap_typed, *inner)
+            compiler = Compiler(Filter(chosen.pcap_typed or chosen.pcap_filter, chosen.pcap_primitives, *inner))
         from pwru.commands.trace import trace
 
         if not trace(chosen, compiler) and chosen.strict:

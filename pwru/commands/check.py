@@ -94,10 +94,10 @@ def _try(options: Options, name: str) -> str:
 
 
 def _flags(btf: Btf | PwruError) -> Iterator[Finding]:
-    from pwru.filter.packet.pcap import Compiler
+    from pwru.filter.packet.pcap import Compiler, Filter
 
     try:
-        Compiler("ip").programs()
+        Compiler(Filter("ip")).programs()
         yield Finding("PCAP-FILTER", True, "")
     except PwruError as error:
         yield Finding("PCAP-FILTER", False, str(error))

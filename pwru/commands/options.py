@@ -8,7 +8,8 @@ from typing import NamedTuple
 class Options(NamedTuple):
     check: bool = False
     pcap_filter: str = ""
-    pcap_typed: str = ""  # what of it is not from flags
+    pcap_typed: str = ""  # the part typed by the user, without the flags' primitives
+    pcap_primitives: tuple[str, ...] = ()
     backend: str | None = None
     kernel_btf: str | None = None
     kmods: tuple[str, ...] = ()

@@ -50,6 +50,7 @@ _TICK = 0.005
 # How long a program may still run after it was detached, in seconds.
 _STRAGGLERS = 1.0
 _VERIFIER_LINES = 20
+_MAX_TAGS = 8  # bpf/capture.bpf.h
 # The most that the code of one bpf_trace_run1() takes.
 _TRACE_RUN_BYTES = 1024
 
@@ -172,10 +173,10 @@ def _image(compiler: Compiler | None, sites: Sites, code: dict[str, bytes]) -> b
         programs, cast, code = compiler.programs(), _cast(sites), dict(code)
         if programs.l2:
             layout = sites.ask("struct sk_buff", packet.skb_layout)
-            code["filter_packet"] = packet.filter_packet(programs, layout, cast)
+            code["filter_packet"] = packet.filter_packet(programs, layout, cast, max_tags=_MAX_TAGS)
             if compiler.says_vlan:
                 tag = sites.ask("VLAN tag of struct sk_buff", packet.skb_tag)
-                code["filter_tagged"] = packet.filter_tagged(programs, layout, tag, cast)
+                code["filter_tagged"] = packet.filter_tagged(programs, layout, tag, cast, max_tags=_MAX_TAGS)
         for name, program in (("filter_inner_l2", programs.inner_l2), ("filter_inner_l3", programs.inner_l3)):
             if program:
                 inner = sites.ask("inner headers of struct sk_buff", packet.skb_inner)

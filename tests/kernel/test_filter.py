@@ -1,4 +1,4 @@
-"""The packet filter agrees with libpcap on this kernel: tests/unit/filter/packet/test_verdicts.py with fewer pairs.
+"""The packet filter agrees with libpcap on this kernel: tests/unit/filter/verdicts.py with fewer pairs.
 
 Kernels differ in verifier and JIT; without bpf_rdonly_cast() only the other strategy is tested. After that, the flags
 that are joined to the filter, with real packets.
@@ -6,7 +6,6 @@ that are joined to the filter, with real packets.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from contextlib import ExitStack
@@ -17,15 +16,7 @@ import pytest
 from pwru.live.backends import Sites
 from pwru.sinks.text import cut
 from tests.unit.filter import harness
-from tests.unit.filter.packet.test_verdicts import (  # noqa: F401  (fixtures and tests, collected here too)
-    cast,
-    image,
-    seed,
-    test_expressions,
-    test_long_filter,
-    test_memory_is_zero_at_first,
-    test_programs,
-)
+from tests.unit.filter.verdicts import Verdicts
 from vmtest.network import Network, sh
 from vmtest.udp import send_udp
 
@@ -34,9 +25,8 @@ from .tracing import Start, Trace, fails
 from .tunnels import LOCAL, REMOTE, tunnel
 
 
-@pytest.fixture(scope="module")
-def pairs() -> int:
-    return int(os.environ.get("PWRU_FILTER_PAIRS", "6000"))
+class TestVerdicts(Verdicts):
+    default_pairs = 6000
 
 
 def test_nothing_is_skipped_for_the_harness() -> None:

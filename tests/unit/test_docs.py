@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pwru import cli
-from pwru.filter.packet.pcap import Compiler
+from pwru.filter.packet.pcap import Compiler, Filter
 
 GUIDE = Path(__file__).parents[2] / "docs/guide.md"
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
@@ -25,4 +25,4 @@ def test_commands_of_the_guide(command: str) -> None:
         re.compile(options.filter_func)
     if options.pcap_filter:
         inner = options.filter_tunnel_pcap_l2, options.filter_tunnel_pcap_l3
-        assert Compiler(options.pcap_filter, "", *inner).programs()
+        assert Compiler(Filter(options.pcap_filter, (), *inner)).programs()

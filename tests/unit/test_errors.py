@@ -20,7 +20,7 @@ from pwru import cli
 from pwru.commands import trace as tracer
 from pwru.errors import PwruError
 from pwru.filter.packet import skb as packet
-from pwru.filter.packet.pcap import Compiler
+from pwru.filter.packet.pcap import Compiler, Filter
 from pwru.kernel import netns
 from pwru.kernel.btf import functions, vmlinux_btf
 from pwru.live.backends import Sites
@@ -84,9 +84,10 @@ def test_thousands_of_terms() -> None:
     """The memory of libpcap's optimizer grows with the square of the length, beyond what a machine can spare."""
     expression = " or ".join(f"host 10.{n >> 8}.{n & 255}.1 and tcp port {n}" for n in range(1, 2001))
     code = (
-        "import sys, resource; from pwru.filter.packet.pcap import compile_filter; from pwru.errors import PwruError\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n"  # protects the machine of this test
-        "try: compile_filter(sys.stdin.read())\n"
+        "import sys, resource; from pwru.filter.packet.pcap import Filter, compile_filter\n"
+        "from pwru.errors import PwruError\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n"  # the machine of this test has other work, too
+        "try: compile_filter(Filter(sys.stdin.read()))\n"
         "except PwruError as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
@@ -132,7 +133,7 @@ def test_a_damaged_object(damage: str, image: bytes, tmp_path: Path, monkeypatch
     monkeypatch.setattr(tracer, "OBJECT", path)
     monkeypatch.setattr(packet, "skb_layout", lambda _btf: [184, 186, 188, 200, 208, 112])
     with pytest.raises(PwruError) as error:
-        tracer._image(Compiler("tcp"), Sites(kernel_btf=str(DATA / "sample.elf")), {})
+        tracer._image(Compiler(Filter("tcp")), Sites(kernel_btf=str(DATA / "sample.elf")), {})
     assert str(path) in str(error.value)
     assert str(error.value).isprintable()
 

@@ -1,4 +1,4 @@
-"""pcap-filter(7) expressions to classic BPF, by the system's libpcap."""
+"""pcap-filter(7) expressions, compiled to classic BPF by the system's libpcap."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from ctypes import byref
 from itertools import pairwise
 from types import ModuleType
@@ -14,29 +15,46 @@ from typing import NamedTuple, Self
 
 from pwru.errors import PwruError
 
+from .classic import Insn
+
 # pcap-linktype(7): the values that pcap_open_dead(3PCAP) takes; DLT_RAW is 12 on Linux (101 is for files)
 DLT_EN10MB, DLT_RAW = 1, 12
 
 _SNAPLEN = 262144  # what an accepting filter returns; tcpdump's default
 _PCAP_NETMASK_UNKNOWN = 0xFFFFFFFF
-_SHORT_ENOUGH = 8192  # characters; what is longer is looked at before it is optimized
+_SHORT_ENOUGH = 8192  # characters; the size of anything longer is checked before it is optimized
 _OPTIMIZABLE = 1 << 15  # instructions
 _QUOTED = 200  # characters of an expression in a message
 
 
-class Insn(NamedTuple):
-    """struct bpf_insn of pcap/bpf.h."""
+class Filter(NamedTuple):
+    """pcap-filter(7) expressions that a packet must match; "" matches any.
 
-    code: int
-    jt: int
-    jf: int
-    k: int
+    `typed` is what a user wrote, `primitives` are made from parameters; all must match. The inner expressions are for
+    the packet inside a tunnel, from its link layer or from its network layer on.
+    """
+
+    typed: str = ""
+    primitives: tuple[str, ...] = ()
+    inner_l2: str = ""
+    inner_l3: str = ""
+
+    @property
+    def expression(self) -> str:
+        """The whole expression for the packet itself."""
+        typed = f"({self.typed})" if self.typed and self.primitives else self.typed
+        return " and ".join(part for part in (typed, *self.primitives) if part)
+
+    @property
+    def says_vlan(self) -> bool:
+        """Whether VLAN tags matter."""
+        return re.search(r"\bvlan\b", self.expression) is not None
 
 
 class Programs(NamedTuple):
-    """What an expression is for packets with and without a link-layer header; empty: libpcap has none.
+    """Classic BPF for packets with and without a link-layer header, and for the packet inside a tunnel.
 
-    Then those for what a tunnel's packet carries, each an expression of its own; empty: there is none.
+    Empty for an empty expression. `l3` is empty, too, if libpcap cannot compile the expression for such packets.
     """
 
     l2: Sequence[Insn]
@@ -45,25 +63,44 @@ class Programs(NamedTuple):
     inner_l3: Sequence[Insn] = ()
 
 
-class Compiler:
-    """compile_filter() in a child process, which works while this one does something else.
+def compile_filter(wanted: Filter) -> Programs:
+    """Compile in this process. Raises PwruError if libpcap refuses an expression or is missing, or one is too long.
 
-    To load libpcap takes a third of the time that pwru needs to start, and the memory for it is the child's.
+    The typed part must be a filter by itself: an error is then about that part alone, and it cannot close the
+    parentheses around it. libpcap has no program without a link-layer header for what names one (`ether host`, `vlan`).
+    """
+    if wanted.typed and wanted.primitives:
+        compile_expression(wanted.typed, DLT_EN10MB)
+    l2, l3 = list[Insn](), list[Insn]()
+    if wanted.expression:
+        l2 = compile_expression(wanted.expression, DLT_EN10MB)
+        with suppress(PwruError):
+            l3 = compile_expression(wanted.expression, DLT_RAW)
+    return Programs(
+        l2,
+        l3,
+        _compile_inner("tunnel_l2", wanted.inner_l2, DLT_EN10MB),
+        _compile_inner("tunnel_l3", wanted.inner_l3, DLT_RAW),
+    )
+
+
+class Compiler:
+    """compile_filter() in a child process, while this process does something else.
+
+    For a command that must start quickly: importing libpcap takes 100 to 150 ms, a third of the time to start. The
+    memory for it is the child's, too.
     """
 
-    def __init__(self, expression: str, typed: str = "", inner_l2: str = "", inner_l3: str = "") -> None:
-        self.says_vlan = re.search(r"\bvlan\b", expression) is not None
+    def __init__(self, wanted: Filter) -> None:
+        self.says_vlan = wanted.says_vlan
         self._pipe, result = os.pipe()
         self._child = os.fork()
         if not self._child:
             with os.fdopen(result, "wb") as file:
                 try:
-                    programs = compile_filter(expression, typed) if expression else Programs([], [])
-                    programs = programs._replace(
-                        inner_l2=_compile_inner("l2", inner_l2, DLT_EN10MB),
-                        inner_l3=_compile_inner("l3", inner_l3, DLT_RAW),
-                    )
-                    answer: list[list[tuple[int, ...]]] | str = [list(map(tuple, program)) for program in programs]
+                    answer: list[list[tuple[int, ...]]] | str = [
+                        list(map(tuple, program)) for program in compile_filter(wanted)
+                    ]
                 except PwruError as error:
                     answer = str(error)
                 except BaseException as error:
@@ -74,51 +111,33 @@ class Compiler:
         os.close(result)
 
     def programs(self) -> Programs:
-        """Waits for the result; to be asked for once. Raises PwruError as compile_filter(), and if the child died."""
+        """Wait for the result; to be called once. Raises PwruError like compile_filter(), and if the child died."""
         with os.fdopen(self._pipe, "rb") as file:
             answer = file.read()
         _, status = os.waitpid(self._child, 0)
         if status:
             raise PwruError(f"pcap filter: compiling it failed (status {os.waitstatus_to_exitcode(status)})")
-        found = marshal.loads(answer)
-        if isinstance(found, str):
-            raise PwruError(found)
-        return Programs(*([Insn(*insn) for insn in program] for program in found))
+        programs = marshal.loads(answer)
+        if isinstance(programs, str):
+            raise PwruError(programs)
+        return Programs(*([Insn(*insn) for insn in program] for program in programs))
 
 
-def compile_filter(expression: str, typed: str = "") -> Programs:
-    """The classic BPF programs of a pcap-filter(7) expression.
-
-    `typed` is the part of it that somebody wrote, and must be a filter by itself: an error in it is then about that
-    alone, and it cannot end the parentheses that it stands in.
-    For what speaks of a link-layer header (`ether host`, `vlan`) libpcap has no program without one.
-    Raises PwruError: libpcap refuses the expression or is not there; it is too long.
-    """
-    if typed:
-        compile_expression(typed, DLT_EN10MB)
-    l2 = compile_expression(expression, DLT_EN10MB)
-    try:
-        return Programs(l2, compile_expression(expression, DLT_RAW))
-    except PwruError:
-        return Programs(l2, [])
-
-
-def _compile_inner(layer: str, expression: str, dlt: int) -> list[Insn]:
-    """For what a tunnel's packet carries, from that layer on; empty for no expression."""
+def _compile_inner(parameter: str, expression: str, dlt: int) -> list[Insn]:
     try:
         return compile_expression(expression, dlt) if expression else []
     except PwruError as error:
-        raise PwruError(f"--filter-tunnel-pcap-{layer}: {error}") from None
+        raise PwruError(f"`{parameter}`: {error}") from None
 
 
 def compile_expression(expression: str, dlt: int) -> list[Insn]:
-    """The classic BPF program of `expression` for the link type `dlt`, optimized.
+    """Return the optimized program of `expression` for the link type `dlt`.
 
-    Raises PwruError with libpcap's own message, and with the place where a syntax error was found.
+    Raises PwruError with libpcap's own message, and with the place of a syntax error.
     """
     pcap = _libpcap()
     if len(expression) > _SHORT_ENOUGH:
-        # The optimizer takes memory by the square of a program's length: gigabytes, on a machine that has other work.
+        # The optimizer's memory grows with the square of the program's length: gigabytes, on a machine with other work.
         plain, _ = _compile(pcap, expression, dlt, optimize=0)
         if len(plain) > _OPTIMIZABLE:
             raise PwruError(f"pcap filter: too long: {len(plain)} instructions; use net or portrange")
@@ -147,7 +166,7 @@ def _compile(pcap: ModuleType, expression: str, dlt: int, optimize: int = 1) -> 
 
 
 def _place(pcap: ModuleType, expression: str, dlt: int) -> str:
-    """libpcap does not say where a syntax error is: it is after the longest beginning that is a filter by itself."""
+    """Find a syntax error, which libpcap does not locate: it is after the longest start that is a filter by itself."""
     words = list(re.finditer(r"[()]|[^\s()]+", expression))
     for good, bad in reversed(list(pairwise(words))):
         if not _compile(pcap, expression[: good.end()], dlt)[1]:
@@ -156,8 +175,8 @@ def _place(pcap: ModuleType, expression: str, dlt: int) -> str:
 
 
 def _libpcap() -> ModuleType:
-    # Its import brings what it does not need here and what takes most of the time: pkg_about for its own version and
-    # authors, chardet to guess the encoding of files, typing_extensions for what Python has. Stand-ins do.
+    # Most of the import's time goes into packages that are not needed here: pkg_about for its own version and authors,
+    # chardet to guess the encoding of files, typing_extensions for what Python has. Stand-ins do, during the import.
     stand_ins: dict[str, dict[str, object]] = {
         "pkg_about": {"about": lambda *_: None},
         "chardet": {},

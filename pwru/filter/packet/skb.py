@@ -1,11 +1,12 @@
-"""The packet filter on an skb: the body of `int filter_packet(__u64 skb)` and its like, see bpf/filter.bpf.h.
+"""The packet filter on an skb: the body of `int filter_packet(__u64 skb)` and its like in bpf/filter.bpf.h.
 
-On its way a packet gains and loses its link-layer header, so there is a program for both forms. The MAC header counts
-only if it is right in front of the network header: after an encapsulation the old one is behind it, after a
-decapsulation that of the outer packet may be left (ipip up to v5.13), and one that was never set is 0xffff
-(skb_mac_header_was_set()). Fields are read where this kernel's BTF says that they are.
+A packet gains and loses its link-layer header on its way, so there is a program for both forms. The MAC header counts
+only if it ends where the network header begins, VLAN tags apart: after an encapsulation the old one is further back,
+after a decapsulation that of the outer packet may be left (ipip up to v5.13), and one that was never set is 0xffff.
 
-This runs in every function for every packet of the machine, and mostly in vain: every instruction counts.
+find_headers() in bpf/ finds the headers a second time, in C, once a packet matches. This code runs in every function
+for every packet of the machine, mostly in vain, so every instruction counts: clang's took 201 per hit where this takes
+151. Fields are read where this kernel's BTF has them.
 """
 
 from __future__ import annotations
@@ -37,17 +38,16 @@ from pwru.ebpf import (
 from pwru.errors import PwruError
 from pwru.filter.load import ARRAY_OFFSET, ARRAY_SIZE, RdonlyCast, address_register, call_cast, cast_offset, load
 
-from .pcap import Insn, Programs
-from .translate import CAPLEN, LEN, TAG, Body, loads_len, with_tag, without_mac
+from .classic import REJECT, Insn, loads_len, with_tag, without_mac
+from .pcap import Programs
+from .translate import CAPLEN, LEN, TAG, Body
 
 if TYPE_CHECKING:
     from pwru.kernel.btf import Btf
 
-ETH_HLEN = 14
-MAX_TAGS = 8  # bytes of VLAN tags behind it
-MAC_UNSET = 0xFFFF
+ETH_HLEN = 14  # include/uapi/linux/if_ether.h
+MAC_UNSET = 0xFFFF  # mac_header before it is set: skb_mac_header_was_set() in include/linux/skbuff.h
 _ETHERTYPES = {4: 0x0800, 6: 0x86DD}  # by the version of IP
-_REJECT = Insn(0x06, 0, 0, 0)  # ret #0
 
 
 class Layout(NamedTuple):
@@ -62,14 +62,14 @@ class Layout(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """Offsets in struct sk_buff, of 16 bits: the EtherType in network order, and what follows it."""
+    """Offsets in struct sk_buff of the tag's EtherType, in network order, and of what follows it: 16 bits each."""
 
     vlan_proto: int
     vlan_tci: int
 
 
 class Inner(NamedTuple):
-    """Offsets in struct sk_buff, of an encapsulated packet."""
+    """Offsets in struct sk_buff for an encapsulated packet."""
 
     network_header: int
     inner_network_header: int
@@ -80,24 +80,24 @@ class Inner(NamedTuple):
     len: int
 
 
-# Where what is of use to both programs is, once it has been loaded: network_header, mac_header and tail as they lie in
-# memory, head, the MAC header's offset from it, the network header's, and len from head on.
+# Registers that both programs use after the headers have been loaded: network_header, mac_header and tail as they lie
+# in memory, head, the offsets of the MAC and the network header from head, and len counted from head.
 _HEADERS, _HEAD, _MAC, _NETWORK, _LENGTH = R6, R1, R4, R3, R5
 _COPY = -64  # on the stack: from network_header to data
 
 
 def skb_layout(btf: Btf) -> list[int]:
-    """What Layout has, as JSON can hold it. Raises PwruError if the BTF does not say it."""
+    """Return the offsets of Layout as JSON can hold them. Raises PwruError if the BTF lacks one."""
     return _offsets(btf, Layout._fields)
 
 
 def skb_tag(btf: Btf) -> list[int]:
-    """The same of Tag."""
+    """Return the offsets of Tag."""
     return _offsets(btf, Tag._fields)
 
 
 def skb_inner(btf: Btf) -> list[int]:
-    """The same of Inner."""
+    """Return the offsets of Inner."""
     return _offsets(btf, Inner._fields)
 
 
@@ -109,31 +109,34 @@ def _offsets(btf: Btf, names: Sequence[str]) -> list[int]:
     return [member.offset for member in members if member]
 
 
-def filter_packet(programs: Programs, layout: Sequence[int], cast: RdonlyCast | None) -> bytes:
-    """The eBPF instructions. `layout` has what Layout has; it and `cast` are the kernel's.
+def filter_packet(programs: Programs, layout: Sequence[int], cast: RdonlyCast | None, *, max_tags: int) -> bytes:
+    """Return the instructions of `int filter_packet(__u64 skb)`.
 
-    Raises PwruError for a program that has a loop or is too long.
+    `layout` has the offsets of Layout; it and `cast` are the kernel's. `max_tags` is how many bytes of VLAN tags may be
+    between the headers. Raises PwruError for a program that has a loop or is too long.
     """
-    return _Packet(programs, Layout(*layout), cast).code()
+    return _Packet(programs, Layout(*layout), cast, max_tags=max_tags).code()
 
 
-def filter_tagged(programs: Programs, layout: Sequence[int], tag: Sequence[int], cast: RdonlyCast | None) -> bytes:
-    """The same for an skb whose VLAN tag is not in its bytes, as the packet is on the wire: `int filter_tagged(__u64)`.
+def filter_tagged(
+    programs: Programs, layout: Sequence[int], tag: Sequence[int], cast: RdonlyCast | None, *, max_tags: int
+) -> bytes:
+    """Return the same for an skb with a VLAN tag that its bytes lack, matched as on the wire: `int filter_tagged()`.
 
-    `tag` has what Tag has. What has no link-layer header has no place for a tag.
+    `tag` has the offsets of Tag. A packet without a link-layer header has no place for a tag.
     """
     tagged = Programs(with_tag(programs.l2), programs.l3)
-    return _Packet(tagged, Layout(*layout), cast, Tag(*tag)).code()
+    return _Packet(tagged, Layout(*layout), cast, Tag(*tag), max_tags=max_tags).code()
 
 
 def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: RdonlyCast | None, *, mac: bool) -> bytes:
-    """The same for what an encapsulated packet carries: `int filter_inner_l2(__u64 skb)` and, without `mac`, _l3.
+    """Return the same for the packet inside a tunnel: `int filter_inner_l2(__u64 skb)` and, without `mac`, _l3.
 
-    `inner` has what Inner has. A packet that carries no such header passes: in ipip and gre there is no MAC header.
+    `inner` has the offsets of Inner. A packet without such a header passes: ipip and gre have no inner MAC header.
     """
     layout, asm, body = Inner(*inner), Assembler(), Body(insns, cast)
     reject, passes = Label(), Label()
-    skb, header, other = R7, R8, R9
+    skb, header, other = R7, R8, R9  # `other`: whatever else is at hand
 
     def field(size: Size, register: Reg, offset: int) -> None:
         address = address_register(cast)
@@ -147,7 +150,7 @@ def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: RdonlyCast |
     asm.jump32(Jump.LE, header, other, passes)  # see capture_tunnel() in bpf/capture.bpf.h
     if mac:
         field(Size.H, R0, layout.inner_mac_header)
-        asm.jump32(Jump.LE, R0, other, passes)  # GRO sets that of the network only
+        asm.jump32(Jump.LE, R0, other, passes)  # GRO sets only the inner network header
         asm.alu32(Alu.MOV, other, header)
         asm.alu32(Alu.MOV, header, R0)
         asm.alu32(Alu.SUB, other, header)
@@ -185,16 +188,19 @@ def _code(asm: Assembler) -> bytes:
 
 
 def _without_mac(l2: Sequence[Insn]) -> Sequence[Insn]:
-    """What libpcap has no program for: where link-layer headers are spoken of, but not only of them."""
+    """Return a program for packets without a link-layer header, when libpcap has none: the filter names that header."""
     try:
         return without_mac(l2)
     except PwruError:
-        return [_REJECT]  # raw bytes of that header
+        return [REJECT]  # it loads raw bytes of the header
 
 
 class _Packet:
-    def __init__(self, programs: Programs, layout: Layout, cast: RdonlyCast | None, tag: Tag | None = None) -> None:
+    def __init__(
+        self, programs: Programs, layout: Layout, cast: RdonlyCast | None, tag: Tag | None = None, *, max_tags: int
+    ) -> None:
         self._tag = tag
+        self._max_tags = max_tags
         self._asm = Assembler()
         self._cast = cast
         self._layout = layout
@@ -228,7 +234,7 @@ class _Packet:
         asm.alu32(Alu.AND, _NETWORK, 0xFFFF)
         asm.alu32(Alu.SUB, _NETWORK, _MAC)
         asm.alu32(Alu.SUB, _NETWORK, ETH_HLEN)
-        asm.jump32(Jump.GT, _NETWORK, MAX_TAGS, l3)
+        asm.jump32(Jump.GT, _NETWORK, self._max_tags, l3)
         asm.place(l2)
         self._body(self._l2, _MAC)
 
@@ -239,8 +245,8 @@ class _Packet:
         asm.place(l3_known)
         self._body(self._l3, _NETWORK)
 
-        # A driver hands up a packet with the MAC header set (eth_type_trans()) and pulled, and no network header yet:
-        # there it begins at data.
+        # A driver passes up a packet with the MAC header set (eth_type_trans()) and pulled, and no network header yet:
+        # it is at data then.
         asm.place(unset)
         asm.jump32(Jump.EQ, _MAC, 0, self._reject)
         asm.jump32(Jump.EQ, _MAC, MAC_UNSET, self._reject)
@@ -251,7 +257,7 @@ class _Packet:
         asm.alu64(Alu.OR, _HEADERS, _NETWORK)
         asm.alu32(Alu.SUB, _NETWORK, _MAC)
         asm.alu32(Alu.SUB, _NETWORK, ETH_HLEN)
-        asm.jump32(Jump.LE, _NETWORK, MAX_TAGS, l2)
+        asm.jump32(Jump.LE, _NETWORK, self._max_tags, l2)
         asm.alu32(Alu.ADD, _NETWORK, _MAC)
         asm.alu32(Alu.ADD, _NETWORK, ETH_HLEN)
         asm.goto(l3_known)
@@ -279,7 +285,7 @@ class _Packet:
                 asm.alu32(Alu.ADD, _LENGTH, 4)
             asm.store(Size.W, R10, LEN, _LENGTH)
         if body.compares_caplen:
-            # A header behind the tail: nothing of it is there.
+            # A header after the tail has no bytes.
             asm.alu64(Alu.RSH, CAPLEN, 32)
             asm.jump32(Jump.LT, CAPLEN, header, self._reject)
             asm.alu32(Alu.SUB, CAPLEN, header)
@@ -289,7 +295,7 @@ class _Packet:
         body.emit(asm, self._reject, find_caplen)
 
     def _find_ethertype(self) -> None:
-        """Of the packet at r1, which stays there: what a link-layer header would say, at TAG."""
+        """Put the EtherType that a link-layer header would have at TAG. r1 keeps the address of the packet."""
         asm, done = self._asm, Label()
         asm.alu64(Alu.MOV, R7, R1)
         asm.alu64(Alu.MOV, address_register(self._cast), R7)
@@ -306,9 +312,9 @@ class _Packet:
     def _load_tag(self, tag: Tag) -> None:
         asm = self._asm
         asm.alu64(Alu.MOV, R6, R1)
-        for place, offset in enumerate(tag):
+        for index, offset in enumerate(tag):
             asm.alu64(Alu.MOV, R1, R10)
-            asm.alu64(Alu.ADD, R1, TAG + 2 * place)
+            asm.alu64(Alu.ADD, R1, TAG + 2 * index)
             asm.alu32(Alu.MOV, R2, 2)
             asm.alu64(Alu.MOV, R3, R6)
             asm.alu64(Alu.ADD, R3, offset)
@@ -319,12 +325,12 @@ class _Packet:
         asm.alu64(Alu.MOV, R1, R6)
 
     def _load_by_cast(self, cast: RdonlyCast) -> None:
-        """One cast, of where the struct would be whose array begins at the first field."""
+        """Load the headers with one cast, to a struct whose array begins at the first field."""
         asm, layout = self._asm, self._layout
         asm.alu64(Alu.ADD, R1, self._start - ARRAY_OFFSET)
         call_cast(asm, cast)
         self._field(Size.DW, _HEADERS, layout.network_header)
-        if layout.tail != layout.network_header + 4:  # CONFIG_KCOV has a handle between
+        if layout.tail != layout.network_header + 4:  # CONFIG_KCOV puts a handle between
             asm.alu32(Alu.MOV, _HEADERS, _HEADERS)
             self._field(Size.W, R2, layout.tail)
             asm.alu64(Alu.LSH, R2, 32)
@@ -336,12 +342,12 @@ class _Packet:
             self._add_data()
 
     def _add_data(self) -> None:
-        """len is from data on, which is in r2."""
+        """Count len from head instead of data, which is in r2."""
         self._asm.alu64(Alu.SUB, R2, _HEAD)
         self._asm.alu32(Alu.ADD, _LENGTH, R2)
 
     def _load_by_copy(self) -> None:
-        """One call for all; what cannot be read is 0."""
+        """Load the headers with one call; what cannot be read is 0."""
         asm, layout = self._asm, self._layout
         if self._uses_len:
             asm.alu64(Alu.MOV, R7, R1)
@@ -366,7 +372,7 @@ class _Packet:
             self._add_data()
 
     def _copied(self, offset: int) -> int:
-        """Where it is on the stack: head, the widest, aligned."""
+        """Return where a copied field is on the stack. head, the widest, is aligned."""
         return _COPY + offset - self._layout.network_header + (self._layout.network_header - self._layout.head) % 8
 
     def _field(self, size: Size, register: Reg, offset: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pwru import __version__, cli
 from pwru.commands.options import Options
 from pwru.errors import PwruError
-from pwru.filter.packet.pcap import Compiler, compile_filter
+from pwru.filter.packet.pcap import Compiler, Filter, compile_filter
 
 
 def test_no_arguments_is_everything() -> None:
@@ -54,14 +54,14 @@ def test_filter_may_stand_between_flags() -> None:
 def test_flags_that_are_joined_to_the_filter(arguments: list[str], expression: str) -> None:
     chosen = cli.options(arguments)
     assert chosen.pcap_filter == expression
-    compile_filter(chosen.pcap_filter, chosen.pcap_typed)
+    compile_filter(Filter(chosen.pcap_typed or chosen.pcap_filter, chosen.pcap_primitives))
 
 
 @pytest.mark.parametrize("typed", ["tcp prot 80", "tcp) or (udp"])
 def test_an_error_is_about_what_was_typed(typed: str) -> None:
     chosen = cli.options([typed, "--dport", "80"])
     with pytest.raises(PwruError, match=f"^pcap filter {re.escape(repr(typed))}: .*syntax error, at or after '[^&]*'$"):
-        Compiler(chosen.pcap_filter, chosen.pcap_typed).programs()
+        Compiler(Filter(chosen.pcap_typed or chosen.pcap_filter, chosen.pcap_primitives)).programs()
 
 
 def test_all_kprobes_is_the_default() -> None:
@@ -251,7 +251,7 @@ def test_examples(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert len(examples) == 5
     for example in examples:
         chosen = cli.options(shlex.split(example))
-        assert compile_filter(chosen.pcap_filter, chosen.pcap_typed)
+        assert compile_filter(Filter(chosen.pcap_typed or chosen.pcap_filter, chosen.pcap_primitives))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from pwru.filter.load import RdonlyCast
-from pwru.filter.packet.pcap import Insn, Programs
+from pwru.filter.packet.classic import Insn
+from pwru.filter.packet.pcap import Programs
 from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Layout, filter_packet, skb_layout
 from pwru.filter.splice import splice
 from pwru.kernel.btf import vmlinux_btf
@@ -37,6 +38,7 @@ MAX_PACKETS = 256
 _HEADER = struct.Struct("=QQ")
 _ENTRY = struct.Struct("=4I")
 _SKB_SIZE = 256
+MAX_TAGS = 8  # bytes of VLAN tags between the headers, as in bpf/
 _HEADROOM = 64  # in front of a packet, from head on
 _BEHIND = 320  # bytes that can be read: struct skb_shared_info
 _OTHER = 0xFFFFFFFF
@@ -129,7 +131,7 @@ class Batch:
 
     def run(self, image: bytes, programs: Programs, cast: RdonlyCast | None) -> list[tuple[bool, bool]]:
         """The verdicts in the kernel on each packet, with a link-layer header and without."""
-        code = {"filter_packet": filter_packet(programs, layout_of_this_kernel(), cast)}
+        code = {"filter_packet": filter_packet(programs, layout_of_this_kernel(), cast, max_tags=MAX_TAGS)}
         with Object(splice(image, code), "filter_harness") as bpf:
             bpf.load()
             run = bpf.program("run_filters").fd

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from pwru.errors import PwruError
 from pwru.filter.load import RdonlyCast
-from pwru.filter.packet.pcap import Insn, Programs, compile_filter
+from pwru.filter.packet.classic import REJECT, Insn, loads_len, without_mac
+from pwru.filter.packet.pcap import Filter, Programs, compile_filter
 from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Inner, Layout, Tag, filter_inner, filter_packet, filter_tagged
-from pwru.filter.packet.translate import loads_len, without_mac
 from tests.unit.filter import expressions, harness, interpreter, packets, programs
 
 from .limits import bounded, cases
@@ -31,7 +31,7 @@ HEADROOM, BEHIND = 64, 320  # in front of a packet, and what can be read behind 
 INNER = Inner(network_header=184, inner_network_header=180, inner_mac_header=182, tail=188, head=200, data=208, len=112)
 OUTER = 30  # bytes of a tunnel's headers
 TAG = Tag(vlan_proto=156, vlan_tci=158)
-REJECT = Insn(0x06, 0, 0, 0)
+MAX_TAGS = harness.MAX_TAGS
 PACKETS = 3
 # No other words: libpcap asks the name service for them.
 WORDS = [
@@ -140,9 +140,9 @@ def compare(insns: Sequence[Insn], rng: Random) -> None:
     sent = [packets.packet(rng) for _ in range(PACKETS)]
     expected = harness.libpcap_verdicts(insns, sent)
     for cast in CASTS:
-        l2 = filter_packet(Programs(insns, [REJECT]), LAYOUT, cast)
-        with_kcov = filter_packet(Programs(insns, [REJECT]), WITH_KCOV, cast)
-        l3 = filter_packet(Programs([REJECT], insns), LAYOUT, cast)
+        l2 = filter_packet(Programs(insns, [REJECT]), LAYOUT, cast, max_tags=MAX_TAGS)
+        with_kcov = filter_packet(Programs(insns, [REJECT]), WITH_KCOV, cast, max_tags=MAX_TAGS)
+        l3 = filter_packet(Programs([REJECT], insns), LAYOUT, cast, max_tags=MAX_TAGS)
         inner_l2, inner_l3 = (filter_inner(insns, INNER, cast, mac=mac) for mac in (True, False))
         for packet, matches in zip(sent, expected, strict=True):
             matches = matches and bool(packet.data)  # noqa: PLW2901  (there is no header)
@@ -163,16 +163,15 @@ def compare(insns: Sequence[Insn], rng: Random) -> None:
 def test_expressions(seed: int) -> None:
     rng = Random(seed)
     expression = text(rng)
-    typed = expression if rng.random() < 0.5 else ""
-    whole = f"({expression}) and tcp port 80" if typed else expression
-    print(repr(whole))  # seen of a case that fails
+    wanted = Filter(expression, ("tcp port 80",) if rng.random() < 0.5 else ())
+    print(repr(wanted.expression))  # seen of a case that fails
     with bounded():
         try:
-            found = compile_filter(whole, typed)
+            compiled = compile_filter(wanted)
         except PwruError as error:
             assert "pcap filter" in str(error)  # noqa: PT017
             raise
-        for insns in filter(None, (found.l2, found.l3)):
+        for insns in filter(None, (compiled.l2, compiled.l3)):
             compare(insns, rng)
 
 
@@ -188,7 +187,7 @@ def test_without_a_link_layer_header(seed: int) -> None:
     whole = rng.choice([f"{link} or ({other})", f"not {link} and ({other})", f"({other}) and not {link}"])
     print(repr(whole))  # seen of a case that fails
     with bounded():
-        insns = compile_filter(whole).l2
+        insns = compile_filter(Filter(whole)).l2
         if loads_len(insns):
             return  # that is from the first header on, which there is none of
         try:
@@ -196,7 +195,7 @@ def test_without_a_link_layer_header(seed: int) -> None:
         except PwruError:
             return
         for cast in CASTS:
-            code = filter_packet(Programs(insns, []), LAYOUT, cast)
+            code = filter_packet(Programs(insns, []), LAYOUT, cast, max_tags=MAX_TAGS)
             for _ in range(PACKETS):
                 packet = packets.packet(rng)
                 data = packet.data[rng.choice([0, ETH_HLEN]) :]
@@ -219,9 +218,9 @@ def test_tags(seed: int) -> None:
     whole = rng.choice([vlan, f"{vlan} and ({other})", f"({other}) and {vlan}", f"{vlan} or ({other})"])
     print(repr(whole))  # seen of a case that fails
     with bounded():
-        insns = compile_filter(whole).l2
+        insns = compile_filter(Filter(whole)).l2
         for cast in CASTS:
-            code = filter_tagged(Programs(insns, [REJECT]), LAYOUT, TAG, cast)
+            code = filter_tagged(Programs(insns, [REJECT]), LAYOUT, TAG, cast, max_tags=MAX_TAGS)
             for _ in range(PACKETS):
                 packet = packets.packet(rng)
                 proto, tci = rng.choice([0x8100, 0x88A8]), rng.choice([10, 0x200A, 20, rng.randrange(1 << 16)])

@@ -11,7 +11,8 @@ import pytest
 
 from pwru.errors import PwruError
 from pwru.filter.packet import pcap
-from pwru.filter.packet.pcap import DLT_EN10MB, DLT_RAW, Compiler, Insn, compile_expression, compile_filter
+from pwru.filter.packet.classic import Insn
+from pwru.filter.packet.pcap import DLT_EN10MB, DLT_RAW, Compiler, Filter, compile_expression, compile_filter
 from pwru.filter.packet.translate import Body
 
 
@@ -38,7 +39,7 @@ def test_compiles_for_a_link_type() -> None:
 )
 def test_message_is_libpcaps(expression: str, message: str) -> None:
     with pytest.raises(PwruError) as caught:
-        compile_filter(expression)
+        compile_filter(Filter(expression))
     assert message in str(caught.value)
     assert repr(expression) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -54,25 +55,25 @@ def test_message_is_libpcaps(expression: str, message: str) -> None:
 )
 def test_place_of_a_syntax_error(expression: str, where: str) -> None:
     with pytest.raises(PwruError, match="syntax error") as caught:
-        compile_filter(expression)
+        compile_filter(Filter(expression))
     assert str(caught.value).endswith(f", at or after {where}")
 
 
 def test_syntax_error_in_the_first_word() -> None:
     with pytest.raises(PwruError, match=r"syntax error$"):
-        compile_filter("(tcp")
+        compile_filter(Filter("(tcp"))
 
 
 @pytest.mark.parametrize("expression", ["arp", "ether host 02:00:00:00:00:01", "vlan 5"])
 def test_libpcap_has_no_link_layer_expression_at_l3(expression: str) -> None:
-    programs = compile_filter(expression)
+    programs = compile_filter(Filter(expression))
     assert not programs.l3
     assert programs.l2
 
 
 def test_loop() -> None:
     with pytest.raises(PwruError, match="`protochain` needs a loop") as caught:
-        Body(compile_filter("ip6 protochain 6").l2, None)
+        Body(compile_filter(Filter("ip6 protochain 6")).l2, None)
     assert "\n" not in str(caught.value)
 
 
@@ -83,7 +84,7 @@ def test_no_libpcap() -> None:
             sys.executable,
             "-c",
             "import ctypes.util; ctypes.util.find_library = lambda name: None\n"
-            "from pwru.filter.packet.pcap import compile_filter; compile_filter('tcp')",
+            "from pwru.filter.packet.pcap import Filter, compile_filter; compile_filter(Filter('tcp'))",
         ],
         capture_output=True,
         text=True,
@@ -104,28 +105,62 @@ def test_imports_nothing_heavy_before_it_is_needed() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    ("wanted", "expression"),
+    [
+        (Filter(), ""),
+        (Filter("icmp or tcp"), "icmp or tcp"),
+        (Filter(primitives=("udp", "port 53")), "udp and port 53"),
+        (Filter("icmp or tcp", ("src host 10.0.0.1", "len > 60")), "(icmp or tcp) and src host 10.0.0.1 and len > 60"),
+    ],
+)
+def test_parts_are_joined(wanted: Filter, expression: str) -> None:
+    assert wanted.expression == expression
+
+
+def test_the_typed_part_cannot_close_its_parentheses() -> None:
+    with pytest.raises(PwruError, match=r"pcap filter 'tcp\) or \(udp': .*syntax error"):
+        compile_filter(Filter("tcp) or (udp", ("port 53",)))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says_vlan"),
+    [(Filter("vlan 5 and tcp"), True), (Filter("vlans"), False), (Filter("tcp", inner_l2="vlan"), False)],
+)
+def test_says_vlan(wanted: Filter, says_vlan: bool) -> None:
+    assert wanted.says_vlan == says_vlan
+
+
+@pytest.mark.parametrize("layer", ["l2", "l3"])
+def test_the_parameter_of_an_inner_expression_is_named(layer: str) -> None:
+    with pytest.raises(PwruError, match=f"^`tunnel_{layer}`: pcap filter 'ipp': "):
+        compile_filter(Filter(**{f"inner_{layer}": "ipp"}))  # type: ignore[arg-type]
+
+
 def test_a_child_compiles_the_same() -> None:
-    wanted = compile_filter("host 10.0.0.1 and tcp")
-    assert Compiler("host 10.0.0.1 and tcp").programs() == (*wanted[:2], [], [])
-    inner = [compile_expression("udp", dlt) for dlt in (DLT_EN10MB, DLT_RAW)]
-    assert Compiler("", "", "udp", "udp").programs() == ([], [], *inner)
+    outer, inner = Filter("host 10.0.0.1 and tcp"), Filter(inner_l2="udp", inner_l3="udp")
+    for wanted in (outer, inner):
+        assert Compiler(wanted).programs() == tuple(list(program) for program in compile_filter(wanted))
+    assert compile_filter(outer)[2:] == ([], [])
+    udp = [compile_expression("udp", dlt) for dlt in (DLT_EN10MB, DLT_RAW)]
+    assert compile_filter(inner) == ([], [], *udp)
 
 
 def test_what_the_child_finds_wrong_is_told() -> None:
     with pytest.raises(PwruError, match="illegal port number 99999"):
-        Compiler("tcp port 99999").programs()
+        Compiler(Filter("tcp port 99999")).programs()
 
 
 def test_a_child_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pcap, "compile_filter", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    compiler = Compiler("tcp")
+    monkeypatch.setattr(pcap, "compile_filter", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    compiler = Compiler(Filter("tcp"))
     with pytest.raises(PwruError, match=r"compiling it failed \(status -9\)"):
         compiler.programs()
 
 
 def test_libpcap_stays_in_the_child() -> None:
     code = (
-        "import sys; from pwru.filter.packet.pcap import Compiler; Compiler('tcp').programs();"
+        "import sys; from pwru.filter.packet.pcap import Compiler, Filter; Compiler(Filter('tcp')).programs();"
         "print('libpcap' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

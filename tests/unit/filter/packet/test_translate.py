@@ -8,12 +8,14 @@ import pytest
 
 from pwru.errors import PwruError
 from pwru.filter.load import RdonlyCast
-from pwru.filter.packet.pcap import Insn, Programs, compile_filter
+from pwru.filter.packet.classic import REJECT, Insn
+from pwru.filter.packet.pcap import DLT_EN10MB, Programs, compile_expression
 from pwru.filter.packet.skb import Layout, filter_packet
+from tests.unit.filter.harness import MAX_TAGS
 
 LAYOUT = Layout(network_header=184, mac_header=186, tail=188, head=200, data=208, len=112)
 CAST = RdonlyCast(kfunc_id=0x1234, struct_id=0x5678)
-ACCEPT, REJECT = Insn(0x06, 0, 0, 1), Insn(0x06, 0, 0, 0)
+ACCEPT = Insn(0x06, 0, 0, 1)
 PROBE_READ_KERNEL = bytes.fromhex("8500000071000000")
 CALL_CAST = bytes.fromhex("8520000034120000")
 
@@ -24,23 +26,23 @@ def insns(code: bytes) -> list[bytes]:
 
 def translate(l2: Sequence[Insn], cast: RdonlyCast | None) -> bytes:
     """With nothing for packets without a link-layer header."""
-    return filter_packet(Programs(l2, [REJECT]), LAYOUT, cast)
+    return filter_packet(Programs(l2, [REJECT]), LAYOUT, cast, max_tags=MAX_TAGS)
 
 
 def test_window_serves_all_constant_offsets() -> None:
-    code = insns(translate(compile_filter("host 1.1.1.1").l2, None))
+    code = insns(translate(compile_expression("host 1.1.1.1", DLT_EN10MB), None))
     assert code.count(PROBE_READ_KERNEL) == 2  # the other one: the fields of the skb
 
 
 def test_window_is_no_larger_than_needed() -> None:
-    code = insns(translate(compile_filter("host 1.1.1.1").l2, None))
+    code = insns(translate(compile_expression("host 1.1.1.1", DLT_EN10MB), None))
     # Ethernet type at 12 to the end of ARP's target address at 42
     assert bytes.fromhex("b40200001e000000") in code  # w2 = 30
     assert bytes.fromhex("070300000c000000") in code  # r3 += 12
 
 
 def test_casts_need_no_helper() -> None:
-    code = insns(translate(compile_filter("host 1.1.1.1 and tcp port 80").l2, CAST))
+    code = insns(translate(compile_expression("host 1.1.1.1 and tcp port 80", DLT_EN10MB), CAST))
     assert PROBE_READ_KERNEL not in code
     assert CALL_CAST in code
 
@@ -54,7 +56,7 @@ def test_bounds_are_checked_once_and_last() -> None:
 
 
 def test_two_words_are_one_load() -> None:
-    code = insns(translate(compile_filter("ip host 1.2.3.4").l2, CAST))
+    code = insns(translate(compile_expression("ip host 1.2.3.4", DLT_EN10MB), CAST))
     loads = [insn for insn in code if insn[:2] == b"\x79\x01" and insn[2] == 26]  # r1 = *(u64 *)(r0 + 26)
     assert len(loads) == 1
     assert bytes.fromhex("1601") in [insn[:2] for insn in code if insn[4:] == bytes((1, 2, 3, 4))]  # not swapped

@@ -1,0 +1,124 @@
+"""Classic BPF: its instructions, and rewritten programs for packets that lack a part of their link-layer header."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from pwru.ebpf import Alu, Jump, Size
+from pwru.errors import PwruError
+
+
+class Insn(NamedTuple):
+    """struct bpf_insn of pcap/bpf.h."""
+
+    code: int
+    jt: int
+    jf: int
+    k: int
+
+
+# Opcodes (pcap/bpf.h). Sizes, ALU operations and jump conditions have the same numbers as in eBPF.
+class Class(IntEnum):
+    LD, LDX, ST, STX, ALU, JMP, RET, MISC = range(8)
+
+
+class Mode(IntEnum):
+    """How LD and LDX find their operand."""
+
+    IMM, ABS, IND, MEM, LEN, MSH = range(0x00, 0xC0, 0x20)
+
+
+X = 0x08
+RET_A = 0x10
+TXA = 0x80
+REJECT = Insn(Class.RET, 0, 0, 0)
+
+MAX_OFFSET = 0x7FFFFFFF  # no packet is that long (skb->len is less than 2 GB), and immediates are signed
+
+# Bytes 12 to 15 of the Ethernet frame as seen on the wire, when the packet's own bytes lack them: with_tag() and
+# without_mac() let the program read them as scratch words M[AT_TAG + n], beyond the 16 real ones. Each stands for what
+# begins at byte 12 + n, of any size.
+AT_TAG = 16
+_TAG_START = 12
+
+
+def load_mode(insn: Insn) -> Mode | None:
+    """Return the mode of LD or LDX; None for other instructions."""
+    return Mode(insn.code & 0xE0) if insn.code & 7 in (Class.LD, Class.LDX) else None
+
+
+def load_size(insn: Insn) -> Size:
+    """Return how much LD or LDX loads."""
+    return Size(insn.code & 0x18)
+
+
+def uses_x(insn: Insn) -> bool:
+    match Class(insn.code & 7):
+        case Class.LD:
+            return load_mode(insn) is Mode.IND
+        case Class.ALU | Class.JMP:
+            return bool(insn.code & X)
+        case insn_class:
+            return insn_class in (Class.LDX, Class.STX, Class.MISC)
+
+
+def loads_len(insns: Sequence[Insn]) -> bool:
+    """Return whether the program looks at the packet's length."""
+    return any(load_mode(insn) is Mode.LEN for insn in insns)
+
+
+def load_end(insn: Insn) -> int:
+    """Return the end of a load from the packet at a constant offset; 0 for other instructions."""
+    return insn.k + load_size(insn).nbytes if load_mode(insn) in (Mode.ABS, Mode.MSH) else 0
+
+
+def works_swapped(insn: Insn, loaded: Size) -> bool:
+    """Return whether the result is the same with both sides, the load and the constant, in the packet's byte order."""
+    if insn.code & 7 == Class.ALU:
+        return insn.code & 0xF8 == Alu.AND
+    return insn.code in (Class.JMP | Jump.SET, Class.JMP | Jump.EQ) and (
+        insn.code & 0xF0 == Jump.SET or not insn.k >> 8 * loaded.nbytes
+    )
+
+
+def swap(value: int, loaded: Size) -> int:
+    """Return the constant in the packet's byte order."""
+    mask = (1 << 8 * loaded.nbytes) - 1
+    return int.from_bytes((value & mask).to_bytes(loaded.nbytes, "big"), "little")
+
+
+def with_tag(insns: Sequence[Insn]) -> list[Insn]:
+    """Return the program for an Ethernet packet whose bytes lack the VLAN tag that it has on the wire.
+
+    The tag is at M[AT_TAG]. Raises PwruError for a load that overlaps it.
+    """
+    return [_shift(insn, _TAG_START, _TAG_START + 4, 4) for insn in insns]
+
+
+def without_mac(insns: Sequence[Insn]) -> list[Insn]:
+    """Return the program for an Ethernet packet that lacks its link-layer header; the EtherType is at M[AT_TAG].
+
+    Both addresses are 00:00:00:00:00:00. Raises PwruError for a load that overlaps the EtherType, and for one at a
+    computed offset.
+    """
+    return [
+        insn._replace(code=insn.code & 7 | Mode.IMM, k=0)
+        if 0 < load_end(insn) <= _TAG_START
+        else _shift(insn, _TAG_START, _TAG_START + 2, 14)
+        for insn in insns
+    ]
+
+
+def _shift(insn: Insn, start: int, end: int, missing: int) -> Insn:
+    """Return a load for a packet without `missing` bytes before `end`; the bytes from `start` on are at M[AT_TAG]."""
+    if load_mode(insn) not in (Mode.ABS, Mode.MSH, Mode.IND) or 0 < load_end(insn) <= start:
+        return insn
+    if insn.k >= end:
+        return insn._replace(k=insn.k - missing)
+    if load_mode(insn) is not Mode.IND and insn.k >= start and load_end(insn) <= end:
+        return insn._replace(code=insn.code & 0x1F | Mode.MEM, k=AT_TAG + insn.k - start)
+    raise PwruError(
+        "pcap filter: this filter loads bytes that overlap the VLAN tag, which is not supported for tagged packets"
+    )
