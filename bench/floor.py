@@ -7,12 +7,12 @@ argument is an skb with its link-layer header: four loads, through casts, that f
 import sys
 
 from pwru import cli, libbpf
-from pwru.commands import trace as tracer
 from pwru.ebpf import R0, R1, R2, Alu, Assembler, Jump, Label, Size
 from pwru.filter.load import ARRAY_OFFSET, RdonlyCast, call_cast
 from pwru.filter.packet import skb as packet
 from pwru.kernel import features
 from pwru.kernel.btf import vmlinux_btf
+from pwru.live import loader
 
 _DI = 112  # in struct pt_regs of x86-64: the first argument
 _ETHERTYPE, _SADDR = 12, 26
@@ -53,20 +53,34 @@ def loads() -> bytes:
 
 
 class Floor(libbpf.Program):
+    """The program that is measured."""
+
     def __init__(self, attach_type: int) -> None:
-        self._fd = libbpf.prog_load(libbpf.BPF_PROG_TYPE_KPROBE, INSNS, expected_attach_type=attach_type)
+        self._floor = libbpf.prog_load(libbpf.BPF_PROG_TYPE_KPROBE, INSNS, expected_attach_type=attach_type)
 
     @property
     def fd(self) -> int:
-        return self._fd
+        return self._floor
 
 
 class Object(libbpf.Object):
+    """The product's object, with the other program once it is loaded."""
+
+    is_loaded = False
+    floor: Floor | None = None
+
+    def load(self) -> None:
+        super().load()
+        self.is_loaded = True
+
     def program(self, name: str) -> libbpf.Program:
-        return Floor(libbpf.BPF_TRACE_KPROBE_MULTI if "multi" in name else 0)
+        if not self.is_loaded:
+            return super().program(name)
+        self.floor = self.floor or Floor(libbpf.BPF_TRACE_KPROBE_MULTI if "multi" in name else 0)
+        return self.floor
 
 
 if __name__ == "__main__":
     INSNS = {"empty": empty, "loads": loads}[sys.argv.pop(1)]()
-    vars(tracer)["Object"] = Object
+    vars(loader)["Object"] = Object
     sys.exit(cli.main())

@@ -1,7 +1,8 @@
-"""The rate at which records become lines, on this machine itself: no kernel is traced, the records are made here.
+"""How fast records become lines, on this machine itself: no kernel is traced, the records are made here.
 
-They resemble the trace of a busy machine: packets of many flows pass through 60 functions on several CPUs at once,
-lengths and interfaces change, processes alternate, and the address of an skb is reused once it is free.
+They are a trace as a busy machine makes it: packets of many flows on their way through 60 functions on several CPUs at
+a time, in which lengths and interfaces change, processes alternate, and the address of an skb is used again once it is
+free.
 """
 
 import os
@@ -11,15 +12,18 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from bench.tables import markdown, middle, shown
-from pwru.commands.trace import _READ_SIZE
-from pwru.record.event import Function, Where
+from pwru.libbpf.ringbuf import Records
+from pwru.live.session import READ_SIZE
+from pwru.record.names import Function, Hit
 from pwru.sinks.json import Json
-from pwru.sinks.lines import Format
-from pwru.sinks.stream import Writer
+from pwru.sinks.lines import Format, Lines, LineStyle
+from pwru.sinks.stream import Stream
 from pwru.sinks.text import Text
-from tests.unit import records
+from tests.support import records
+from tests.support.source import FakeNames, FakeSource
 
 PACKETS, FUNCTIONS, TASKS, FLOWS, CPUS, SKBS = 4000, 60, 50, 400, 3, 256
 PASSES = 5
@@ -27,6 +31,8 @@ TEXT_START = 0xFFFFFFFF81000000
 LAST = TEXT_START + FUNCTIONS - 1  # where the skb is freed
 FORMATS: tuple[tuple[str, type[Format]], ...] = (("text", Text), ("JSON", Json))
 INTRODUCTION = f"""\
+## Natively: from records to lines
+
 On the machine itself, without a guest, Python {platform.python_version()}: {PACKETS} packets of {FLOWS} flows
 through {FUNCTIONS} functions, by {TASKS} processes on {CPUS} CPUs. Medians of {PASSES}.
 
@@ -42,18 +48,18 @@ def section() -> str:
 
 
 def trace(rng: random.Random) -> memoryview:
-    """Return the content of the ring buffer: each CPU works on one packet at a time, a few functions per turn."""
+    """Return the content of a ring buffer: each CPU works on one packet at a time, for a few functions in turn."""
     free = [0xFFFF8F3C81920000 + 256 * number for number in range(SKBS)]
     ways: dict[int, Iterator[bytes]] = {cpu: iter(()) for cpu in range(CPUS)}
-    unsent, written = PACKETS, []
+    left, written = PACKETS, []
     while ways:
         cpu = rng.choice(list(ways))
         for _ in range(rng.randrange(1, 20)):
             if record := next(ways[cpu], None):
                 written.append(record)
-            elif unsent:
+            elif left:
                 ways[cpu] = way(rng, cpu, free)
-                unsent -= 1
+                left -= 1
             else:
                 del ways[cpu]
                 break
@@ -61,10 +67,10 @@ def trace(rng: random.Random) -> memoryview:
 
 
 def way(rng: random.Random, cpu: int, free: list[int]) -> Iterator[bytes]:
-    """Yield the records of one packet, through all functions: out of one namespace and into the other."""
+    """Yield the records of a packet on its way through all functions, from one namespace to the other."""
     flow, number = rng.randrange(FLOWS), rng.randrange(TASKS)
     task = records.task(1000 + number, b"worker-%d" % number, cpu)
-    length = rng.choice((0, 0, 1448, rng.randrange(1448)))  # of the payload: acknowledgements, full packets, rest
+    length = rng.choice((0, 0, 1448, rng.randrange(1448)))  # of the payload: acknowledgements, full packets, others
     ports = (32768 + flow, 443)
     tuple_ = records.addresses(f"10.0.{flow % 7}.{flow % 250 + 1}", "10.9.0.2", ports, 6)
     stages = [
@@ -76,51 +82,49 @@ def way(rng: random.Random, cpu: int, free: list[int]) -> Iterator[bytes]:
     ]
     skb = free.pop(rng.randrange(len(free)))
     for function in range(FUNCTIONS):
-        yield records.record(
-            skb=skb,
-            task_run=task,
-            where_run=records.where(TEXT_START + function),
-            packet_run=stages[function * len(stages) // FUNCTIONS],
-        )
+        packet = stages[function * len(stages) // FUNCTIONS]
+        yield records.in_ring(records.record(skb=skb, task=task, hit=records.hit(TEXT_START + function), packet=packet))
     free.append(skb)
 
 
 def measure(data: memoryview, make: type[Format]) -> dict[str, list[float]]:
-    """Return the measured values by label; each pass starts with empty caches, as a trace does."""
-    decoder = records.decoder()
-    size = _READ_SIZE // decoder.record_size * decoder.record_size
+    """Return the values by their labels; a format begins with nothing remembered, as a trace does."""
+    schema, names = records.schema(), FakeNames(name, last={LAST})
+    decode: Callable[[memoryview], list[Any]] = Records(schema.format).complete
+    size = READ_SIZE // Records(schema.format).size * Records(schema.format).size
     blocks = [data[start : start + size] for start in range(0, len(data), size)]
-    decoded = [decoder.records(block) for block in blocks]
-    lines = sum(map(len, decoded))
-    output = make(decoder, name, {LAST})
-    texts = [output.events(some) for some in decoded]
+    batches = [decode(block) for block in blocks]
+    lines = sum(map(len, batches))
+    output = make(schema, names)
+    texts = [output.events(batch) for batch in batches]
 
-    def run(writer: Writer) -> None:
-        output = make(decoder, name, {LAST})
+    def run(stream: Stream) -> None:
+        sink = Lines(make, stream, LineStyle())
+        sink.begin(FakeSource(schema, names))
         for block in blocks:
-            writer.write(output.events(decoder.records(block)))
+            sink.write(decode(block))
 
-    def decode() -> None:
+    def decode_all() -> None:
         for block in blocks:
-            decoder.records(block)
+            decode(block)
 
     def form() -> None:
-        output = make(decoder, name, {LAST})
-        for some in decoded:
-            output.events(some)
+        output = make(schema, names)
+        for batch in batches:
+            output.events(batch)
 
-    def write(writer: Writer) -> None:
+    def write(stream: Stream) -> None:
         for text in texts:
-            writer.write(text)
+            stream.write(text)
 
     with null() as nowhere, pipe() as reader:
         seconds = {
             "to /dev/null, lines/s": timed(run, nowhere),
             "to a pipe that is read, lines/s": timed(run, reader),
-            "µs per line: decode": timed(decode),
-            "µs per line: format": timed(form),
-            "µs per line: write to /dev/null": timed(write, nowhere),
-            "µs per line: write to a pipe that is read": timed(write, reader),
+            "µs a line: decode": timed(decode_all),
+            "µs a line: format": timed(form),
+            "µs a line: write to /dev/null": timed(write, nowhere),
+            "µs a line: write to a pipe that is read": timed(write, reader),
         }
     return {
         label: [lines / took if label.endswith("lines/s") else 1e6 * took / lines for took in values]
@@ -128,11 +132,11 @@ def measure(data: memoryview, make: type[Format]) -> dict[str, list[float]]:
     }
 
 
-def name(where: Where) -> Function:
-    return Function(f"some_function_of_skb_{where.addr - TEXT_START}", "")
+def name(hit: Hit) -> Function:
+    return Function(f"some_function_of_skb_{hit.addr - TEXT_START}", "")
 
 
-def timed(what: Callable[..., None], *arguments: Writer) -> list[float]:
+def timed(what: Callable[..., None], *arguments: Stream) -> list[float]:
     took = []
     for _ in range(PASSES):
         began = time.perf_counter()
@@ -142,19 +146,19 @@ def timed(what: Callable[..., None], *arguments: Writer) -> list[float]:
 
 
 @contextmanager
-def null() -> Iterator[Writer]:
+def null() -> Iterator[Stream]:
     with open(os.devnull, "wb") as file:
-        yield writer(file.fileno())
+        yield opened(file.fileno())
 
 
 @contextmanager
-def pipe() -> Iterator[Writer]:
+def pipe() -> Iterator[Stream]:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as cat:
         assert cat.stdin
-        yield writer(cat.stdin.fileno())
+        yield opened(cat.stdin.fileno())
 
 
-def writer(fd: int) -> Writer:
-    writer = Writer()
-    writer.fd = fd
-    return writer
+def opened(fd: int) -> Stream:
+    stream = Stream(fd)
+    stream.open()
+    return stream

@@ -1,46 +1,53 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Arguments of traced functions and tracepoints, by an index that is known only when the probe hits.
+ * Arguments of traced functions and tracepoints, by an index that is known only at the hit.
  *
- * Which argument is the skb differs from function to function. A program and a link for each position would cost a
- * grace period each when they go; a cookie for each function, a search on every hit. So one program serves all
- * functions, and looks the position up in a table by a hash of the address: one load, no search, no helper call. The few
- * functions that the first hash cannot tell apart have a second one. User space makes it (pwru/live/backends/arg_table.py).
+ * Which argument is the skb differs from function to function. One program per position would cost
+ * one RCU grace period each at detach; cookies would cost a binary search per hit. So one program
+ * serves all functions and looks the position up in a table by a hash of the address: one load, no
+ * helper call. The few functions that the first hash cannot tell apart have a second one. User
+ * space makes the tables (pwru/live/backends/arg_table.py).
  */
 #ifndef __ARGUMENTS_BPF_H__
 #define __ARGUMENTS_BPF_H__
 
-#define SKB_ARG 7 /* which argument, from 0 */
-#define SKB_ARG_POINTER 8 /* it is a struct sk_buff ** */
-#define REASON_ARG 16 /* the argument after it is an enum skb_drop_reason */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include "pwru.h"
 
-#define AGAIN 255 /* it is in the second table */
+#define SLOT_BITS 16
+#define OVERFLOW_BITS 14
 
-struct positions {
+struct arg_table {
 	__u32 multiplier;
-	__u32 again_multiplier;
-	__u8 slot[1 << 16]; /* by the upper bits of a product of 32 bits */
-	__u8 again[1 << 14];
+	__u32 overflow_multiplier;
+	__u8 slot[1 << SLOT_BITS]; /* by the upper bits of a 32-bit product */
+	__u8 overflow[1 << OVERFLOW_BITS];
 };
 
-struct positions positions SEC(".data.positions") = {};
+struct arg_table arg_table SEC(".data.arg_table") = {};
 
-static __noinline __u32 find_again(__u64 addr)
+static __noinline __u32 find_in_overflow(__u64 addr)
 {
-	return positions.again[(__u32)addr * positions.again_multiplier >> 18];
+	__u32 hash = (__u32)addr * arg_table.overflow_multiplier;
+
+	return arg_table.overflow[hash >> (32 - OVERFLOW_BITS)];
 }
 
+/* Returns enum arg_code. */
 static __always_inline __u32 find_skb_arg(__u64 addr)
 {
-	__u32 where = positions.slot[(__u32)addr * positions.multiplier >> 16];
+	__u32 hash = (__u32)addr * arg_table.multiplier;
+	__u32 code = arg_table.slot[hash >> (32 - SLOT_BITS)];
 
-	return where == AGAIN ? find_again(addr) : where;
+	return code == ARG_OVERFLOW ? find_in_overflow(addr) : code;
 }
 
 /* Loads from a context take constant offsets only; without the barriers clang would compute one. */
-#define ARG(n, load)                                                                                 \
-	if (index == n)                                                                              \
-		value = load;                                                                        \
+#define ARG(n, load)                                                                               \
+	if (index == n)                                                                            \
+		value = load;                                                                      \
 	barrier_var(value)
 
 static __always_inline __u64 function_arg(struct pt_regs *ctx, __u32 index)
@@ -55,7 +62,7 @@ static __always_inline __u64 function_arg(struct pt_regs *ctx, __u32 index)
 	return value;
 }
 
-/* fentry, one program a function: without bpf_get_func_arg(), which is there since v5.17. */
+/* fentry, one program per function: without bpf_get_func_arg(), which exists since v5.17. */
 static __always_inline __u64 fentry_arg(__u64 *ctx, __u32 index)
 {
 	__u64 value = 0;
@@ -85,5 +92,19 @@ static __always_inline __u64 tracepoint_arg(struct bpf_raw_tracepoint_args *ctx,
 }
 
 #undef ARG
+
+static __noinline __u64 read_pointer(__u64 addr)
+{
+	__u64 pointer = 0;
+
+	bpf_probe_read_kernel(&pointer, sizeof(pointer), (void *)addr);
+	return pointer;
+}
+
+/* `args` is an enum arg_code, `arg` the argument that it names. */
+static __always_inline struct sk_buff *skb_pointer(__u32 args, __u64 arg)
+{
+	return (void *)(args & SKB_ARG_POINTER ? read_pointer(arg) : arg);
+}
 
 #endif /* __ARGUMENTS_BPF_H__ */

@@ -1,19 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What an event has beyond its columns, if the flags ask for it: the caller and the kernel stack, values of fields, the
- * skb and its shared info as they are in memory, the bytes of the packet.
+ * What an event has beyond its columns, if the run asks for it: the caller and the kernel stack,
+ * values of fields, the skb and its shared info as they are in memory, the bytes of the packet.
  *
- * All of it is copied raw. What it means user space knows from the kernel's BTF and symbols.
+ * Copied raw; user space interprets it with the kernel's BTF and symbols.
  */
 #ifndef __DETAILS_BPF_H__
 #define __DETAILS_BPF_H__
 
-/* How far up the stack a traced function is: above it are this program and what the kernel calls it by. */
-#define CALLER_FRAMES 12
-/* How far behind its entry a function calls a trampoline: the ftrace nop, with IBT behind an endbr64. */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "pwru.h"
+#include "carrier.bpf.h"
+#include "config.bpf.h"
+#include "filter.bpf.h"
+#include "read.bpf.h"
+
+/*
+ * How far after its entry a function calls a trampoline: the ftrace nop, with IBT after an endbr64.
+ */
 #define ENTRY_BYTES 32
 
-/* From the stack, for probes that have no registers: who called what is at `addr`; 0 if that is not to be seen. */
+/*
+ * The caller of the code at `addr`, `size` bytes, for probes that have no registers: from the
+ * stack. 0 if that does not show it.
+ */
 static __noinline __u64 find_caller(void *ctx, __u64 addr, __u32 size)
 {
 	__u64 frames[CALLER_FRAMES] = {};
@@ -33,21 +45,33 @@ static __noinline void capture_stack(void *ctx, __u64 caller, struct stack *stac
 	RETURN_VOID;
 }
 
-/* From the link-layer header on, if there is one in front of the network header, as far as the bytes lie at head. */
+static __noinline void capture_cb(struct sk_buff *skb, struct cb *cb)
+{
+	__u32 offset = SKB_OFFSET(cb) + bpf_core_field_offset(struct qdisc_skb_cb, data);
+
+	if (!read_mem(cb, sizeof(*cb), (__u64)skb + offset))
+		__builtin_memset(cb, 0, sizeof(*cb));
+	RETURN_VOID;
+}
+
+/*
+ * From the link-layer header on, if one precedes the network header, as far as the bytes lie at
+ * head.
+ */
 static __noinline void capture_payload(struct sk_buff *skb, struct payload *payload)
 {
 	struct headers h;
 	__u32 start, size;
 
 	find_headers(skb, &h);
-	payload->has_mac = h.mac && h.network - h.mac - ETH_HLEN <= MAX_TAGS; /* as in pwru/filter/packet/skb.py */
+	payload->has_mac = h.mac && h.network - h.mac - ETH_HLEN <= MAX_TAGS;
 	start = payload->has_mac ? h.mac : h.network ? h.network : find_data(skb, h.head);
 	payload->length = get(skb, len) + find_data(skb, h.head) - start;
 	size = h.tail > start ? h.tail - start : 0;
-	if (size > config.payload_size)
-		size = config.payload_size;
+	if (size > config.size[PART_PAYLOAD])
+		size = config.size[PART_PAYLOAD];
 	barrier_var(size);
-	if (size > config.payload_size || !copy(payload->bytes, size, h.head + start))
+	if (size > config.size[PART_PAYLOAD] || !read_mem(payload->bytes, size, h.head + start))
 		size = 0;
 	payload->size = size;
 	payload->padding = 0;
@@ -57,11 +81,11 @@ static __noinline void capture_payload(struct sk_buff *skb, struct payload *payl
 static __noinline void capture_values(struct sk_buff *skb, __u64 *values)
 {
 	values[0] = skb_value0((__u64)skb);
-	if (config.values > 1)
+	if (config.size[PART_VALUES] > 8)
 		values[1] = skb_value1((__u64)skb);
-	if (config.values > 2)
+	if (config.size[PART_VALUES] > 16)
 		values[2] = skb_value2((__u64)skb);
-	if (config.values > 3)
+	if (config.size[PART_VALUES] > 24)
 		values[3] = skb_value3((__u64)skb);
 	RETURN_VOID;
 }
@@ -70,16 +94,17 @@ static __noinline void capture_details(struct sk_buff *skb, void *record)
 {
 	struct headers h;
 
-	if (config.values)
-		capture_values(skb, record + config.values_at);
-	if (config.skb_size)
-		copy(record + config.skb_at, config.skb_size, (__u64)skb);
-	if (config.shared_info_size) {
+	if (config.at[PART_VALUES])
+		capture_values(skb, record + config.at[PART_VALUES]);
+	if (config.at[PART_SKB])
+		read_mem(record + config.at[PART_SKB], config.size[PART_SKB], (__u64)skb);
+	if (config.at[PART_SHARED_INFO]) {
 		find_headers(skb, &h);
-		copy(record + config.shared_info_at, config.shared_info_size, h.head + get(skb, end));
+		read_mem(record + config.at[PART_SHARED_INFO], config.size[PART_SHARED_INFO],
+			 h.head + get(skb, end));
 	}
-	if (config.payload_size)
-		capture_payload(skb, record + config.payload_at);
+	if (config.at[PART_PAYLOAD])
+		capture_payload(skb, record + config.at[PART_PAYLOAD]);
 	RETURN_VOID;
 }
 

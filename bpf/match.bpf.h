@@ -1,25 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Which packets are traced: the filters on metadata and on the skb's fields, then the packet filter.
+ * Which packets are traced: the filters on metadata and on the skb's fields, then the packet
+ * filter.
  *
- * This runs in every function for every packet of the machine, and mostly in vain: every load and every call counts.
+ * This runs in every function for every packet of the machine, mostly in vain: every load and every
+ * call counts.
  */
 #ifndef __MATCH_BPF_H__
 #define __MATCH_BPF_H__
 
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "pwru.h"
+#include "carrier.bpf.h"
+#include "config.bpf.h"
+#include "filter.bpf.h"
+#include "meta.bpf.h"
+#include "read.bpf.h"
+
 static __noinline bool meta_matches(struct sk_buff *skb)
 {
-	struct net_device *dev = get_device(skb);
+	struct origin origin = { get_device(skb), 0 };
 
-	/* With an interface goes its namespace. */
-	if (config.netns && find_netns(skb, &dev) != config.netns)
-		return false;
-	if (config.ifindex && (!dev || get(dev, ifindex) != config.ifindex))
+	/* An interface is asked for together with its namespace. */
+	if (config.netns) {
+		origin = find_origin(skb, origin.dev);
+		if (origin.netns != config.netns)
+			return false;
+	}
+	if (config.ifindex && (!origin.dev || get(origin.dev, ifindex) != config.ifindex))
 		return false;
 	return (get(skb, mark) & config.mark_mask) == config.mark;
 }
 
-/* The task is whoever runs on this CPU. The kernel fills a comm up with zeros. */
+/* Matches current. comm is zero-padded. */
 static __noinline bool task_matches(void)
 {
 	const volatile __u32 *wanted = (const volatile __u32 *)config.comm;
@@ -29,20 +44,21 @@ static __noinline bool task_matches(void)
 	capture_task(&task);
 	if (config.pid && task.pid != config.pid)
 		return false;
-	return !wanted[0] ||
-	       (comm[0] == wanted[0] && comm[1] == wanted[1] && comm[2] == wanted[2] && comm[3] == wanted[3]);
+	return !wanted[0] || (comm[0] == wanted[0] && comm[1] == wanted[1] &&
+			      comm[2] == wanted[2] && comm[3] == wanted[3]);
 }
 
-/* A tag that hardware has put there or is to put into the packet: skb_vlan_tag_present(). */
+/* A VLAN tag that hardware took out of the packet, or will put into it: skb_vlan_tag_present(). */
 static __always_inline bool has_tag(struct sk_buff *skb)
 {
 	struct sk_buff___old *old = (void *)skb;
 
-	return bpf_core_field_exists(skb->vlan_all) ? get(skb, vlan_all) :
-						      BPF_CORE_READ_BITFIELD_PROBED(old, vlan_present);
+	if (bpf_core_field_exists(skb->vlan_all))
+		return get(skb, vlan_all);
+	return BPF_CORE_READ_BITFIELD_PROBED(old, vlan_present);
 }
 
-/* All filters, in the order of what they cost. */
+/* All filters, the cheapest first. */
 static __noinline bool all_match(struct sk_buff *skb, __u32 filters)
 {
 	if (filters & FILTER_TASK && !task_matches())
@@ -62,16 +78,18 @@ static __noinline bool all_match(struct sk_buff *skb, __u32 filters)
 
 static __always_inline bool reason_matches(__u32 reason)
 {
-	bool found = false;
+	bool wanted = false;
 
 	if (!(config.filters & FILTER_REASON))
 		return true;
 	for (int i = 0; i < MAX_REASONS; i++)
-		found |= config.reasons[i] == reason;
-	return found;
+		wanted |= config.reasons[i] == reason;
+	return wanted;
 }
 
-/* Mostly there is just a packet filter. The verifier knows which way it is and drops the other. */
+/*
+ * Mostly the packet filter is the only one. The verifier knows which way it is and drops the other.
+ */
 static __always_inline bool matches(struct sk_buff *skb)
 {
 	__u32 filters = config.filters;

@@ -1,16 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the BPF programs and user space share: the record of one event and the configuration.
+ * The wire: what the BPF programs and user space share.
  *
- * User space reads the layout of these structures from the BTF of the object, by name, so a field is added here and
- * in the code that uses it, and nowhere else. What stays the same for many events is one run of bytes (struct task, struct
- * where with the location behind it, struct meta with struct tuple): user space formats each distinct run once.
+ * User space reads the structs and the constants from the BTF of the object, by name, so none is
+ * repeated there. A record is struct event and then the parts that the run asks for, in the order
+ * of enum part. Neighbours that stay the same for many events (struct site with the location; the
+ * parts from PART_META to PART_TUNNEL) are one run of bytes: user space decodes and formats each
+ * distinct run once.
  */
 #ifndef __PWRU_H__
 #define __PWRU_H__
 
+#include "vmlinux.h"
+
 #define TASK_COMM_LEN 16
 #define IFNAMSIZ 16
+
+enum limits {
+	STACK_FRAMES = 64,
+	CALLER_FRAMES = 12, /* from a program up to the traced function's caller, at most */
+	MAX_REASONS = 8,
+	MAX_VALUES = 4,
+	MAX_TAGS = 8, /* bytes of VLAN tags between the Ethernet header and the network header */
+};
 
 struct task {
 	__u32 cpu;
@@ -18,20 +30,34 @@ struct task {
 	char comm[TASK_COMM_LEN];
 };
 
-struct where {
+struct site {
 	__u64 addr; /* of the function that was hit, or near it; or the number of a tracepoint */
 	__u32 reason; /* enum skb_drop_reason, if the function has that argument next to the skb */
 	__u32 padding;
 };
 
-/* What every record begins with. */
+/* Every record begins with this. */
 struct event {
 	__u64 skb;
 	struct task task;
-	struct where where;
+	struct site site;
 };
 
-/* Parts of a record that are there when the flags ask for them. */
+/* The parts of a record, in their order. */
+enum part {
+	PART_LOCATION, /* __u64: the function's caller; at a tracepoint, where it dropped the skb */
+	PART_META,
+	PART_CB,
+	PART_TUPLE,
+	PART_TUNNEL, /* struct tuple of the packet that a tunnel's packet carries */
+	PART_TIME, /* __u64 of bpf_ktime_get_ns() */
+	PART_VALUES, /* __u64 each */
+	PART_STACK,
+	PART_SKB, /* a copy of struct sk_buff */
+	PART_SHARED_INFO, /* a copy of struct skb_shared_info */
+	PART_PAYLOAD,
+	NR_PARTS,
+};
 
 struct meta {
 	__u32 netns; /* inode number of the network namespace */
@@ -61,8 +87,6 @@ struct cb {
 	__u32 padding;
 };
 
-#define STACK_FRAMES 64
-
 struct stack {
 	__u64 caller; /* of the function that was hit; 0: unknown */
 	__s64 size; /* of what is in frames, in bytes; negative: there is no stack */
@@ -74,19 +98,40 @@ struct payload {
 	__u32 size; /* of what is in bytes */
 	__u32 has_mac; /* they begin with a link-layer header */
 	__u32 padding;
-	__u8 bytes[]; /* room for config.payload_size */
+	__u8 bytes[]; /* room for config.size[PART_PAYLOAD] */
 };
 
-#define FILTER_META 1 /* the members from netns to mark_mask */
-#define FILTER_SKB_EXPR 2 /* the filter_skb() stub holds a condition */
-#define FILTER_PACKET 4 /* the filter_packet() stub holds a packet filter */
-#define FILTER_TASK 8 /* pid and comm */
-#define FILTER_REASON 16 /* reasons; of tracepoints */
-#define FILTER_TAGGED 32 /* the filter_tagged() stub holds a packet filter */
-#define FILTER_INNER_L2 64 /* and so the filter_inner_l2() stub */
-#define FILTER_INNER_L3 128
+/* Which filters a run has. */
+enum filter {
+	FILTER_META = 1, /* the members of struct config from netns to mark_mask */
+	FILTER_SKB_EXPR = 2, /* the filter_skb() stub holds a condition */
+	FILTER_PACKET = 4, /* the filter_packet() stub holds a packet filter */
+	FILTER_TASK = 8, /* pid and comm */
+	FILTER_REASON = 16, /* reasons; tracepoints only */
+	FILTER_TAGGED = 32, /* the filter_tagged() stub holds a packet filter */
+	FILTER_INNER_L2 = 64, /* so does the filter_inner_l2() stub */
+	FILTER_INNER_L3 = 128,
+};
 
-#define MAX_REASONS 8
+/* How a traced function takes its skb: an entry of struct arg_table. */
+enum arg_code {
+	SKB_ARG = 7, /* mask: which argument, from 0 */
+	SKB_ARG_POINTER = 8, /* it is a struct sk_buff ** */
+	REASON_ARG = 16, /* the argument after it is an enum skb_drop_reason */
+	ARG_OVERFLOW = 255, /* see the second table */
+};
+
+/*
+ * Constants in the programs that are templates, see pwru.bpf.c: user space replaces them in each
+ * copy. The lower bits are a valid code, as the template is loaded, too.
+ */
+enum template {
+	NO_ARG = 15,
+	FENTRY_POINTER = 0x100,
+	FENTRY_TEMPLATE = 0x707760f0,
+	FENTRY_ADDRESS = 0x70776100,
+	TRACEPOINT_TEMPLATE = 0x70775ff0,
+};
 
 struct config {
 	__u32 netns; /* 0: any */
@@ -94,32 +139,23 @@ struct config {
 	__u32 mark;
 	__u32 mark_mask; /* 0: any */
 	__u32 pid; /* 0: any */
-	char comm[TASK_COMM_LEN]; /* empty: any; the bytes behind its end are 0 */
+	char comm[TASK_COMM_LEN]; /* empty: any; zeros follow its end */
 	__u32 reasons[MAX_REASONS]; /* enum skb_drop_reason, or a subsystem's; fewer are repeated */
-	__u32 filters; /* which there are, FILTER_ and so on: one load instead of one for each that there is not */
-	__u32 tries; /* at most, to get room for an event: see reserve_event() */
-	__u32 ip_is_entry; /* a kprobe-multi's instruction pointer, rounded down to 16, is the function's address */
+	__u32 filters; /* enum filter, one bit each: one load for all that a run does not have */
+	__u32 tries; /* at most, to reserve room for an event: see reserve_event() */
+	__u32 ip_is_entry; /* a kprobe-multi's IP, rounded down to 16, is the function's address */
 	__u32 tcp_flags; /* whether tuples have them */
 	__u32 trace_run_size; /* in bytes */
-	__u64 trace_run; /* where bpf_trace_run1() and so on are: what tracepoints call programs by; 0: not needed */
-	/* The layout of a record: its size, and where its parts are in it; 0: it has none. */
+	__u64 trace_run; /* of bpf_trace_run1..12(), which call the programs; 0: not needed */
 	__u32 record_size;
-	__u32 meta_at;
-	__u32 cb_at;
-	__u32 tuple_at;
-	__u32 tunnel_at; /* struct tuple, of what an encapsulated packet carries */
-	__u32 location_at; /* __u64: the caller of the function; of a tracepoint the code that dropped the packet */
-	__u32 time_at; /* __u64, of bpf_ktime_get_ns() */
-	__u32 values_at; /* __u64, as many as `values` says */
-	__u32 stack_at; /* struct stack */
-	__u32 skb_at; /* a copy of the skb */
-	__u32 shared_info_at; /* and of its struct skb_shared_info */
-	__u32 payload_at; /* struct payload */
-	/* How much there is of them: 0 to 4 values, and bytes. */
-	__u32 values;
-	__u32 skb_size;
-	__u32 shared_info_size;
-	__u32 payload_size;
+	__u16 at[NR_PARTS]; /* where in the record; 0: the run does not have this part */
+	__u16 size[NR_PARTS]; /* in bytes; that of PART_PAYLOAD without its header */
+	/* Without room: these bring enums into the BTF that are no other member's type. */
+	enum part parts[0];
+	enum limits limits[0];
+	enum filter filter[0];
+	enum arg_code arg_codes[0];
+	enum template templates[0];
 };
 
 /* Per CPU; hits = events delivered + full + busy, whatever happens. */

@@ -1,13 +1,10 @@
 """eBPF instructions: an assembler with labels, and patches for instructions that libbpf has prepared.
 
-Encoding: RFC 9669 (BPF Instruction Set Architecture), include/uapi/linux/bpf.h. Little-endian machines only, like the
-BPF object that the code goes into.
+Encoding: RFC 9669 (BPF Instruction Set Architecture), include/uapi/linux/bpf.h. Little-endian, like the BPF object.
 
 What a program must know about the one function or tracepoint that it is attached to is a constant in a template. libbpf
 prepares the template once (CO-RE, maps, kernel functions); each patched copy costs only a load.
 """
-
-from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
@@ -44,7 +41,7 @@ class Alu(IntEnum):
 
 
 class Jump(IntEnum):
-    """Conditions; comparisons are unsigned, except for the names with an S in front."""
+    """Conditions; comparisons are unsigned, except for the names that begin with S."""
 
     EQ, GT, GE, SET, NE, LT, LE = 0x10, 0x20, 0x30, 0x40, 0x50, 0xA0, 0xB0
     SGT, SGE, SLT, SLE = 0x60, 0x70, 0xC0, 0xD0
@@ -159,14 +156,8 @@ class Assembler:
         return b"".join(encoded)
 
 
-def _return_0() -> bytes:
-    asm = Assembler()
-    asm.alu64(Alu.MOV, R0, 0)
-    asm.exit()
-    return asm.code()
-
-
-RETURN_0 = _return_0()  # the shortest program, to find out what the kernel permits
+# The shortest program, to find out what the kernel permits: r0 = 0; exit.
+RETURN_0 = _INSN.pack(_ALU64 | Alu.MOV, 0, 0, 0) + _INSN.pack(_JMP64 | _EXIT, 0, 0, 0)
 
 
 def replace_constant(insns: bytes, old: int, new: int) -> bytes:

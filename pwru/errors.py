@@ -1,7 +1,5 @@
 """What reaches the user as a line of text instead of a traceback, and what makes text fit for that."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 

@@ -1,23 +1,24 @@
 """`pwru --check`: what this machine lets pwru do, found out by trying, in words for people and as JSON for scripts."""
 
-from __future__ import annotations
-
 import os
 import platform
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from shutil import get_terminal_size
 from textwrap import wrap
 from typing import NamedTuple
 
 from pwru import __version__
-from pwru.commands.messages import Phases
 from pwru.commands.options import Options
-from pwru.commands.trace import OBJECT, Stop, attach_with, filters
+from pwru.commands.stop import Stop
 from pwru.errors import PwruError, printable
 from pwru.kernel import features, modules
 from pwru.kernel.btf import VMLINUX, Btf, vmlinux_btf
-from pwru.live.backends import BACKENDS, Refused, Sites, backend
+from pwru.kernel.kallsyms import KALLSYMS, Kallsyms
+from pwru.libbpf import version
+from pwru.live.backends import BACKENDS
+from pwru.live.request import Request
+from pwru.live.session import Hooks, Session, Unavailable
 
 # Functions that every kernel has, to try a backend on; one of them is enough.
 _FUNCTIONS = "ip_rcv|ip_local_out|ip_local_deliver|icmp_rcv"
@@ -34,32 +35,41 @@ class Finding(NamedTuple):
 Report = dict[str, list[Finding]]
 
 
-def check(options: Options) -> bool:
-    """Prints the report to standard output; whether at least one backend works."""
+def check(options: Options, flags_named: Callable[[str], str] = str) -> bool:
+    """Print the report to standard output; return whether at least one backend works.
+
+    `flags_named` puts the names of flags in the place of parameters, which stand in backticks.
+    """
+
+    def named(findings: Iterable[Finding]) -> list[Finding]:
+        return [Finding(flags_named(name), works, flags_named(detail)) for name, works, detail in findings]
+
     btf = _btf(options)
-    machine = list(_machine(options, btf))  # first: to try a backend may raise limits
-    report: Report = {"backends": list(_backends(options, btf)), "flags": list(_flags(btf)), "machine": machine}
-    print(_json(report) if options.output_json else _text(report))
-    return any(found.works for found in report["backends"])
+    machine = named(_machine(options, btf))  # first: to try a backend may raise limits
+    report: Report = {"backends": named(_backends(options, btf)), "flags": named(_flags(btf)), "machine": machine}
+    try:
+        print(_json(report) if options.json else _text(report), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise PwruError(f"cannot write to standard output: {error.strerror}") from None
+    return any(backend.works for backend in report["backends"])
 
 
 def _btf(options: Options) -> Btf | PwruError:
     try:
-        btf = vmlinux_btf(options.kernel_btf)
+        btf = vmlinux_btf(options.request.kernel_btf)
         btf.validate()
     except PwruError as error:
         return error
     return btf
 
 
-# --- backends ---
-
-
 def _backends(options: Options, btf: Btf | PwruError) -> Iterator[Finding]:
     chosen = False
     for name in BACKENDS:
         reason = str(btf) if isinstance(btf, PwruError) else _not_permitted() or _try(options, name)
-        detail = reason or ("" if chosen else "taken unless --backend says otherwise")
+        detail = reason or ("" if chosen else "taken unless `backend` says otherwise")
         chosen = chosen or not reason
         yield Finding(name, not reason, detail)
 
@@ -72,44 +82,33 @@ def _not_permitted() -> str:
 
 
 def _try(options: Options, name: str) -> str:
-    """Attaches to a few functions, or to all tracepoints, and lets go of them: why that was refused, or nothing."""
-    sites = Sites(None if name == "tracepoint" else _FUNCTIONS, kernel_btf=options.kernel_btf)
-    probes = backend(name)(sites)
+    """Attach to a few functions, or to all tracepoints, and detach; return why that was refused, or ""."""
+    functions = None if name == "tracepoint" else _FUNCTIONS
+    request = Request(backend=name, functions=functions, kernel_btf=options.request.kernel_btf)
     try:
-        if reason := probes.unavailable():
-            return reason
-        with Stop() as stop:
-            config = filters(Options(), sites)
-            bpf = attach_with(probes, options, OBJECT.read_bytes(), config, stop, Phases(enabled=False))
-        probes.detach()
-        bpf.close()
-    except (Refused, PwruError, OSError) as error:
-        mode = features.lockdown()
-        locked = f" (kernel lockdown: {mode})" if mode not in (None, "none") else ""
-        return f"{error}{locked}"
-    return ""
-
-
-# --- flags ---
+        with Stop() as stop, Session(request, hooks=Hooks(check=stop.check), may_fork=True, remember=False):
+            return ""
+    except (PwruError, OSError) as error:
+        reason = "; ".join(error.reasons) if isinstance(error, Unavailable) else str(error)
+    mode = features.lockdown()
+    return reason + (f" (kernel lockdown: {mode})" if mode not in (None, "none") else "")
 
 
 def _flags(btf: Btf | PwruError) -> Iterator[Finding]:
-    from pwru.filter.packet.pcap import Compiler, Filter
+    from pwru.filter.packet import Filter
+    from pwru.filter.packet.pcap import compile_filter
 
     try:
-        Compiler(Filter("ip")).programs()
-        yield Finding("PCAP-FILTER", True, "")
+        compile_filter(Filter("ip"))
+        yield Finding("`typed`", True, "")
     except PwruError as error:
-        yield Finding("PCAP-FILTER", False, str(error))
-    yield Finding("--kmods, --all-kmods", *_modules())
+        yield Finding("`typed`", False, str(error))
+    yield Finding("`modules`, `all_modules`", *_modules())
     if isinstance(btf, PwruError):
         return
     reasons = btf.enum("skb_drop_reason")
-    yield Finding(
-        "drop reasons",
-        reasons is not None,
-        f"{len(reasons)} are known" if reasons else "this kernel has none (since Linux 5.17)",
-    )
+    detail = f"{len(reasons)} are known" if reasons else "this kernel has none (since Linux 5.17)"
+    yield Finding("drop reasons", reasons is not None, detail)
 
 
 def _modules() -> tuple[bool | None, str]:
@@ -122,11 +121,8 @@ def _modules() -> tuple[bool | None, str]:
     return True, f"{len(there) - len(unknown)} of {len(there)} loaded modules have BTF"
 
 
-# --- the machine ---
-
-
 def _machine(options: Options, btf: Btf | PwruError) -> Iterator[Finding]:
-    source = options.kernel_btf or VMLINUX
+    source = options.request.kernel_btf or VMLINUX
     yield Finding("BTF", isinstance(btf, Btf), f"{source}, {btf.count} types" if isinstance(btf, Btf) else str(btf))
     folder = features.tracefs()
     yield Finding("tracefs", folder is not None, str(folder or "not mounted, or not to be read"))
@@ -139,8 +135,6 @@ def _machine(options: Options, btf: Btf | PwruError) -> Iterator[Finding]:
 
 
 def _symbols() -> tuple[bool, str]:
-    from pwru.kernel.kallsyms import KALLSYMS, Kallsyms
-
     try:
         Kallsyms.read()
     except PwruError as error:
@@ -157,12 +151,7 @@ def _memlock(btf: Btf | PwruError) -> str:
     return text
 
 
-# --- output ---
-
-
 def _versions() -> dict[str, str]:
-    from pwru.libbpf import version
-
     try:
         libbpf = version()
     except PwruError as error:

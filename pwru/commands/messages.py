@@ -6,15 +6,14 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import tqdm
 
-_QUIET_SECONDS = 0.5
-_LINE_SECONDS = 5.0
+QUIET_SECONDS = 0.5
+LINE_SECONDS = 5.0
 
 
 def say(message: str) -> None:
@@ -38,36 +37,33 @@ def _wrapped(message: str) -> str:
     return "\n".join(wrapper.fill(line) for line in lines)
 
 
-def some(names: Sequence[str]) -> str:
-    """The first of them, for a line in which all would be too many."""
-    return ", ".join(names[:3]) + ", …" * (len(names) > 3)
-
-
 class Phases:
-    """How long each phase of the start takes, for `--debug`."""
+    """How long each phase of the start takes."""
 
-    def __init__(self, enabled: bool) -> None:
+    def __init__(self, enabled: bool, on_message: Callable[[str], None] = say) -> None:
         self._enabled = enabled
+        self._say = on_message
         self._last = time.perf_counter()
 
     def done(self, phase: str) -> None:
         now = time.perf_counter()
         if self._enabled:
-            say(f"debug: {phase}: {(now - self._last) * 1000:.0f} ms")
+            self._say(f"debug: {phase}: {(now - self._last) * 1000:.0f} ms")
         self._last = now
 
 
 class Progress:
     """Shows how far a slow loop is: a bar on a terminal, a line now and then elsewhere, nothing if it is quick."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, on_message: Callable[[str], None] = say) -> None:
         self._what = what
+        self._say = on_message
         self._started = self._said = time.monotonic()
         self._bar: tqdm.tqdm[NoReturn] | None = None
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._started < _QUIET_SECONDS or sys.stderr is None:
+        if now - self._started < QUIET_SECONDS or sys.stderr is None:
             return
         if sys.stderr.isatty():
             if self._bar is None:
@@ -75,15 +71,10 @@ class Progress:
 
                 self._bar = tqdm.tqdm(total=total, desc=self._what, leave=False, unit=" probes", initial=done)
             self._bar.update(done - self._bar.n)
-        elif now - self._said >= _LINE_SECONDS:
+        elif now - self._said >= LINE_SECONDS:
             self._said = now
-            say(f"{self._what}: {done} of {total}")
+            self._say(f"{self._what}: {done} of {total}")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _value: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         if self._bar is not None:
             self._bar.close()

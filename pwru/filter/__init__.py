@@ -1,5 +1,4 @@
-"""Filters as eBPF: pcap expressions, compiled by libpcap (`pcap`) and translated (`translate`), conditions on fields of
-the skb (`expression`), and how they get into the object (`splice`).
+"""Filters as eBPF: pcap filters (`packet`), conditions on fields of the skb (`expression`), put to use by `splice`.
 
-Pure: needs no root and no kernel. Nothing is imported here, because a run needs these parts at different moments.
+Pure: needs no root and no kernel. Nothing is imported here, because a run needs the parts at different moments.
 """

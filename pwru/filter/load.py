@@ -1,14 +1,12 @@
 """Loads from kernel addresses in the eBPF of filters. Any address may be tried; what cannot be read is 0."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from pwru.ebpf import R0, R1, R2, R3, R10, Alu, Assembler, BPF_FUNC_probe_read_kernel, Reg, Size
 
 
 class RdonlyCast(NamedTuple):
-    """What a kernel with bpf_rdonly_cast() needs: ids in vmlinux BTF of that function and of a struct to cast to.
+    """The ids, in vmlinux BTF, of bpf_rdonly_cast() and of a struct to cast to.
 
     The struct is `struct __kernel_sockaddr_storage`. Inside an array of integers, such as its __data, the verifier
     allows loads of any size at any offset (btf_struct_walk() in kernel/bpf/btf.c).
@@ -34,8 +32,10 @@ def cast_offset(cast: RdonlyCast | None) -> int:
 
 
 def call_cast(asm: Assembler, cast: RdonlyCast) -> None:
-    """Cast the address in r1 to r0. The verifier inlines it: since v6.2, commit a35b9af4ec2c ("bpf: Add a kfunc for
-    generic type cast")."""
+    """Cast the address in r1, to r0.
+
+    The verifier inlines it: since v6.2, commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast").
+    """
     asm.alu32(Alu.MOV, R2, cast.struct_id)
     asm.call_kfunc(cast.kfunc_id)
 

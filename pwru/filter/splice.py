@@ -1,12 +1,11 @@
-"""Translated filters into the object file, before libbpf sees it: a stub function gets another body.
+"""New bodies for stub functions in the object file, before libbpf reads it.
 
-The new bodies go to the end of a copy of the .text section at the end of the file; the stub's symbol, and its entries
-in .BTF.ext, then say where. So a filter has as much room as it needs, the object holds no padding that every load
-would pay for, and nothing else moves: other symbols, relocations and debug information stay as they are.
+The bodies are appended to a copy of the .text section at the end of the file; the stub's symbol and its entries in
+.BTF.ext then point there. So a filter has as much room as it needs, the object holds no padding that every load would
+pay for, and nothing else moves: other symbols, relocations and debug information stay as they are.
+
 libbpf (1.1 to 1.7) copies a function with its .BTF.ext records into each program that calls it, by exactly these.
 """
-
-from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
@@ -23,9 +22,9 @@ _SYM_VALUE = 8  # of st_value, st_size in Elf64_Sym
 
 
 def splice(image: bytes, code: Mapping[str, bytes]) -> bytes:
-    """`image`, an eBPF object, with the bodies of the functions named in `code` replaced by these instructions.
+    """Return `image`, an eBPF object, in which the functions named in `code` have these instructions as bodies.
 
-    Raises KeyError for a function that the object does not have: not an error that a user can make.
+    Raises KeyError for a function that the object lacks, which is not an error that a user can make.
     """
     elf = ELFFile(BytesIO(image))
     names = {section.name: index for index, section in enumerate(elf.iter_sections())}
@@ -51,17 +50,17 @@ def splice(image: bytes, code: Mapping[str, bytes]) -> bytes:
 
 
 def _string_offset(btf: bytes, string: bytes) -> int:
-    """Where `string` is in the string section of BTF (struct btf_header, include/uapi/linux/btf.h)."""
+    """Return the offset of a string in the string section of BTF (struct btf_header, include/uapi/linux/btf.h)."""
     hdr_len, _, _, str_off, str_len = struct.unpack_from("<5I", btf, 4)
     strings = btf[hdr_len + str_off : hdr_len + str_off + str_len]
     return strings.index(b"\0" + string + b"\0") + 1
 
 
 def _move_records(image: bytearray, btf_ext: int, section_name: int, moved: Mapping[int, int]) -> None:
-    """Gives the records of func_info and line_info for the starts of functions in `moved` their new offsets.
+    """Give the records of func_info and line_info at the starts of functions in `moved` their new offsets.
 
-    struct btf_ext_header in libbpf's libbpf_internal.h: tables that begin with the size of a record; then for each
-    section its name's offset, how many records, and the records, which begin with insn_off and are sorted by it.
+    struct btf_ext_header in libbpf's libbpf_internal.h is followed by tables. A table begins with the size of a record;
+    then come, per section, the offset of its name, the number of records and the records, sorted by insn_off (first).
     """
     hdr_len, *tables = struct.unpack_from("<5I", image, btf_ext + 4)
     for offset, length in zip(tables[::2], tables[1::2], strict=True):
@@ -78,5 +77,7 @@ def _move_records(image: bytearray, btf_ext: int, section_name: int, moved: Mapp
                     (insn_off,) = struct.unpack_from("<I", image, start)
                     records.append((moved.get(insn_off, insn_off), bytes(image[start + 4 : start + size])))
                 records.sort()
-                image[at : at + count * size] = b"".join(struct.pack("<I", off) + rest for off, rest in records)
+                image[at : at + count * size] = b"".join(
+                    struct.pack("<I", insn_off) + others for insn_off, others in records
+                )
             at += count * size

@@ -3,8 +3,6 @@
 enum skb_drop_reason is of commit c504e5c2f964 ("net: skb: introduce kfree_skb_reason()"), in v5.17.
 """
 
-from __future__ import annotations
-
 from pwru.errors import PwruError, did_you_mean, near
 
 PREFIX = "SKB_DROP_REASON_"
@@ -14,8 +12,7 @@ ANY = "any"
 def reasons(wanted: tuple[str, ...], known: dict[int, str]) -> list[int]:
     """Return the numbers of these reasons, which are names with or without the prefix, in any case, or numbers.
 
-    For `any` the list is empty. `known` is the kernel's enum skb_drop_reason, empty if it has none. Raises PwruError
-    for a name that the enum does not have.
+    For `any` the list is empty. `known` is the kernel's enum skb_drop_reason, which may be empty. Raises PwruError.
     """
     if ANY in map(str.lower, wanted):
         return []

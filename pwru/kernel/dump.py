@@ -1,21 +1,16 @@
 """The bytes of a kernel struct as text, by its BTF, like the kernel's own bpf_snprintf_btf().
 
-Zeros are left out. Unlike in the kernel's text, bitfields are decimal, and arrays of bytes are strings if they hold
-one.
+Zeros are left out. Unlike in the kernel's text, bitfields are decimal, and arrays of text are strings.
 
-A type becomes a tree of functions once. The functions of structs cache the text of the bytes that they have seen: most
-of a packet stays the same along its way.
+A type becomes a tree of functions once. Those of structs cache text: most of a packet stays the same along its way.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 
 from pwru.errors import printable
 from pwru.kernel.btf import ARRAY, ENUM, ENUM64, INT, PTR, STRUCT, UNION, Btf, BtfError
 
-# Makes text from the bytes of a value, "" if it is zero.
-_Show = Callable[[bytes], str]
+_Show = Callable[[bytes], str]  # makes text from the bytes of a value, "" if it is zero
 
 _MAX_CACHED = 1 << 10  # per struct
 _MAX_ELEMENTS = 64

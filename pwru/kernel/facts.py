@@ -1,13 +1,9 @@
 """Facts about a kernel image, saved for the next start: the same image gives the same facts.
 
-A start spends most of its own time on questions whose answers depend on nothing but the kernel image: which functions
-have an skb, their offsets from the start of the text, which of them ftrace can patch.
-
-There is one file per build ID, and nothing depends on it: a file that is damaged, belongs to somebody else or was
-written by another version or for another kernel is not read, and a file that cannot be written is not missed.
+A start spends most of its own time on what depends on nothing but the image: which functions have an skb, their
+offsets from the start of the text, which of them ftrace can patch. There is one file per build ID. One that is damaged,
+belongs to somebody else or was written by another version is not read, and one that cannot be written is not missed.
 """
-
-from __future__ import annotations
 
 import json
 import os
@@ -33,12 +29,11 @@ _MAX_FILES = 8
 class Facts:
     """Facts about the image of the running kernel."""
 
-    def __init__(self, folder: str = FOLDER, notes: str = NOTES) -> None:
+    def __init__(self, folder: str = FOLDER, notes: str | None = NOTES) -> None:
         """Without a build ID in `notes`, no fact is saved."""
-        build_id = _build_id(notes)
+        build_id = _build_id(notes) if notes else None
         self._path = Path(folder, f"{build_id}.json") if build_id else None
-        # The first line of the file: whose facts these are.
-        self._title = f"pwru {__version__} {SCHEMA}\n".encode()
+        self._title = f"pwru {__version__} {SCHEMA}\n".encode()  # the first line of the file
         self._facts: dict[str, Any] = self._read() if self._path else {}
         self._changed = False
 

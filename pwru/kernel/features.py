@@ -1,15 +1,10 @@
 """Features of this kernel, and what it permits: tests for presence, never for a version."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pwru.errors import PwruError
-
-if TYPE_CHECKING:
-    from pwru.kernel.btf import Btf
+from pwru.kernel.btf import FUNC, STRUCT, Btf
 
 # The same file system twice; since v4.1 it need not be below debugfs: Documentation/trace/ftrace.rst.
 TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
@@ -28,24 +23,20 @@ CAPABILITIES = {
 NEEDED = ("CAP_BPF", "CAP_PERFMON")
 # Before v5.8 both were parts of CAP_SYS_ADMIN, which still implies them: commits a17b53c4a4b5 ("bpf, capability:
 # Introduce CAP_BPF") and 980737282232 ("capabilities: Introduce CAP_PERFMON ...").
-_IMPLIED_BY = {"CAP_BPF": "CAP_SYS_ADMIN", "CAP_PERFMON": "CAP_SYS_ADMIN"}
 
 
 def missing_capabilities(names: tuple[str, ...] = NEEDED, status: str = "/proc/self/status") -> list[str]:
     """Return those of these capabilities that are not effective in this process. Raises PwruError without /proc."""
-    effective = 0
     try:
         text = Path(status).read_text()
     except OSError as error:
         raise PwruError(f"cannot read {status} ({error.strerror}): is /proc mounted?") from None
-    for line in text.splitlines():
-        if line.startswith("CapEff:"):
-            effective = int(line.split()[1], 16)
+    effective = next((int(line.split()[1], 16) for line in text.splitlines() if line.startswith("CapEff:")), 0)
 
     def has(name: str) -> bool:
         return bool(effective >> CAPABILITIES[name] & 1)
 
-    return [name for name in names if not has(name) and not (name in _IMPLIED_BY and has(_IMPLIED_BY[name]))]
+    return [name for name in names if not has(name) and not (name in NEEDED and has("CAP_SYS_ADMIN"))]
 
 
 def in_user_namespace(uid_map: str = "/proc/self/uid_map") -> bool:
@@ -87,7 +78,5 @@ def rdonly_cast(btf: Btf) -> list[int]:
 
     Since v6.2: commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast").
     """
-    from pwru.kernel.btf import FUNC, STRUCT
-
     kfunc, struct = btf.find("bpf_rdonly_cast", FUNC), btf.find("__kernel_sockaddr_storage", STRUCT)
     return [] if kfunc is None or struct is None else [kfunc, struct]

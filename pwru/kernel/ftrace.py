@@ -5,11 +5,8 @@ names of 40 000 addresses, which takes 200 to 600 ms in an emulated guest. The c
 of that time: a function that ftrace can patch begins with a nop of 5 bytes that no compiler makes. Both agree on all
 functions with a packet of Debian's 5.10, 6.1, 6.12, 6.18 and 7.2.
 
-If the code cannot be read (lockdown, a container, another architecture) the list is used; if the list cannot be read
-either, the answer is unknown.
+If the code cannot be read (lockdown, a container, another architecture) the list is used, if that can be read.
 """
-
-from __future__ import annotations
 
 import os
 import struct
@@ -41,7 +38,11 @@ def traceable(functions: Collection[tuple[str, int]], tracefs: Path | None, kcor
     patchable = {address for address, entry in entries.items() if _is_patchable(entry)}
     # These are being traced (or just about to start or stop being), or begin with a real call. enabled_functions would
     # tell, but it changes before or after the code does; the list of all functions stays the same.
-    calls = [(name, address) for name, address in functions if address not in patchable and _is_call(entries[address])]
+    calls = [
+        (name, address)
+        for name, address in functions
+        if address not in patchable and any(entries[address][place] in _TRACED for place in _PLACES)
+    ]
     if calls:
         names = available_functions(tracefs) or set()
         patchable |= {address for name, address in calls if name in names}
@@ -74,10 +75,6 @@ def available_functions(tracefs: Path | None) -> set[str] | None:
 
 def _is_patchable(entry: bytes) -> bool:
     return any(entry.startswith(_NOPS, place) for place in _PLACES)
-
-
-def _is_call(entry: bytes) -> bool:
-    return any(entry[place] in _TRACED for place in _PLACES)
 
 
 def _entries(addresses: list[int], kcore: str) -> dict[int, bytes] | None:

@@ -9,15 +9,12 @@ import re
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pwru.errors import PwruError, abbreviate, did_you_mean, near
 from pwru.kernel import features, ftrace
-from pwru.kernel.kallsyms import source_name
-
-if TYPE_CHECKING:
-    from pwru.kernel.btf import Function
-    from pwru.kernel.kallsyms import Kallsyms
+from pwru.kernel.btf import Function
+from pwru.kernel.kallsyms import Kallsyms, source_name
 
 BLACKLIST = "/sys/kernel/debug/kprobes/blacklist"
 
@@ -25,8 +22,7 @@ BLACKLIST = "/sys/kernel/debug/kprobes/blacklist"
 class Target(NamedTuple):
     """One function at one address. Positions are 1-based, and `reason_arg` is 0 without one, as in btf.Function.
 
-    `name` is that of the symbol, which the compiler may have given a suffix. `ambiguous`: several functions share it,
-    so a probe has to be placed by address.
+    `name` is that of the symbol, which the compiler may have given a suffix. `ambiguous`: several functions share it.
     """
 
     name: str
@@ -149,12 +145,11 @@ def drop_notrace(targets: Targets, tracefs: Path | None = None, kcore: str = ftr
     They are marked notrace, as are `inline` functions that were not inlined. No backend can attach to them; kprobes
     cannot since v4.20: commit 45408c4f9250 ("tracing: kprobes: Prohibit probing on notrace function").
     """
-    patchable = ftrace.traceable(
-        [(target.name, target.address) for target in targets.found], tracefs or features.tracefs(), kcore
-    )
-    return (
-        targets if patchable is None else _split(targets, lambda target: target.address in patchable, "it is notrace")
-    )
+    entries = [(target.name, target.address) for target in targets.found]
+    patchable = ftrace.traceable(entries, tracefs or features.tracefs(), kcore)
+    if patchable is None:
+        return targets
+    return _split(targets, lambda target: target.address in patchable, "it is notrace")
 
 
 def drop_blacklisted(targets: Targets, path: str = BLACKLIST) -> Targets:

@@ -30,8 +30,7 @@ _HIDDEN = (
     "the kernel hides the addresses in it; to be shown them takes CAP_SYSLOG, and the sysctl"
     " kernel.kptr_restrict at 0 or 1"
 )
-# An address further after the last known function is in code without symbols.
-_LONGEST_FUNCTION = 1 << 20
+_LONGEST_FUNCTION = 1 << 20  # an address further after the last known function is in code without symbols
 
 
 class KallsymsError(PwruError):
@@ -86,9 +85,10 @@ def text_start(path: str = KALLSYMS) -> int | None:
 class Kallsyms:
     """Functions: symbols of type t, T, w and W, without the code that is discarded after boot (.init.text)."""
 
-    def __init__(self, file: FileIO) -> None:
+    def __init__(self, file: FileIO, chunk: int = _CHUNK) -> None:
+        """`chunk`: how many bytes are read at a time up to the end of vmlinux."""
         self._file = file
-        self._kernel, self._ahead = self._read_kernel()
+        self._kernel, self._ahead = self._read_kernel(chunk)
         # "ffffffff81000000 T _text": all addresses have the same width.
         self._name_at = self._kernel.find(b" ") + 3
         try:
@@ -97,6 +97,10 @@ class Kallsyms:
             raise KallsymsError("it does not hold the kernel's symbols") from None
         if not self._end:
             raise KallsymsError(_HIDDEN)
+
+    def close(self) -> None:
+        """Close the file: the symbols of modules that have not been asked for are read from it."""
+        self._file.close()
 
     @classmethod
     def read(cls, path: str = KALLSYMS) -> Kallsyms:
@@ -116,7 +120,10 @@ class Kallsyms:
         found under the new name: `ip_fragment` as `ip_fragment.constprop.0`.
         """
         if module is not None:
-            return self._find_in(self._modules.get(module, {}), set(names))
+            symbols = self._modules.get(module, {})
+            exact = {name: addresses for name, addresses in symbols.items() if name in names}
+            renamed = set(names) - exact.keys()
+            return exact | {name: addresses for name, addresses in symbols.items() if source_name(name) in renamed}
         addresses: dict[str, list[int]] = {}
         wanted = {name.encode() for name in names}
         name_at, type_at, end = self._name_at, self._name_at - 2, self._name_at - 3
@@ -199,19 +206,13 @@ class Kallsyms:
             modules.setdefault(module, {}).setdefault(name, []).append(address)
         return modules
 
-    @staticmethod
-    def _find_in(symbols: dict[str, list[int]], names: set[str]) -> dict[str, list[int]]:
-        exact = {name: addresses for name, addresses in symbols.items() if name in names}
-        missing = names - exact.keys()
-        return exact | {name: addresses for name, addresses in symbols.items() if source_name(name) in missing}
-
-    def _read_kernel(self) -> tuple[bytes, bytes]:
+    def _read_kernel(self, chunk: int) -> tuple[bytes, bytes]:
         """Return the lines up to that of _etext (without it, up to the modules), and what was read beyond them."""
         data = bytearray()
         end = -1
-        while end < 0 and (chunk := self._file.read(_CHUNK)):
+        while end < 0 and (lines := self._file.read(chunk)):
             seen = max(0, len(data) - len(_END))
-            data += chunk
+            data += lines
             end = data.find(_END, seen)
         if end >= 0:
             end += len(_END)

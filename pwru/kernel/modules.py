@@ -1,7 +1,5 @@
 """Kernel modules: those that are loaded, and why one is not among them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,18 +9,15 @@ from pwru.errors import PwruError, near
 
 PROC = "/proc/modules"
 SYS = "/sys/module"
-# Commit 36e68442d1af ("bpf: Load and verify kernel module BTFs"), in v5.11.
-BTF = "/sys/kernel/btf"
+BTF = "/sys/kernel/btf"  # commit 36e68442d1af ("bpf: Load and verify kernel module BTFs"), in v5.11
 LIB = f"/lib/modules/{os.uname().release}"
-# Why no module has BTF.
 NO_BTF = "this kernel has no BTF of its modules (Linux 5.11, CONFIG_DEBUG_INFO_BTF_MODULES)"
 
 
 def loaded(proc: str = PROC, sys: str = SYS) -> dict[str, int]:
     """Return the names of the modules that are loaded, initialised and not being unloaded.
 
-    Each has the inode of its directory in sysfs, which changes when it is loaded again. Empty on kernels without
-    loadable modules.
+    Each has the inode of its directory in sysfs, which changes when it is loaded again.
     """
     inodes = {}
     with suppress(FileNotFoundError):

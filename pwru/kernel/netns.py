@@ -1,7 +1,5 @@
 """Network namespaces by path or inode, and the interfaces in them."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable

@@ -1,10 +1,8 @@
-"""The C interface of libbpf: which library is loaded, the one table of signatures, the one check for errors.
+"""The C interface of libbpf: the choice of the library, the table of signatures, the check for errors.
 
 libbpf 1.x reports an error as a negative errno, or as NULL with errno set (libbpf_legacy.h, LIBBPF_STRICT_ALL).
-Everything here is private to the package; `pwru.libbpf` is what other code uses.
+It is private to the package: other code uses `pwru.libbpf`.
 """
-
-from __future__ import annotations
 
 import ctypes
 from collections import deque
@@ -19,7 +17,7 @@ MIN_VERSION = (1, 1)
 
 
 class BpfError(OSError):
-    """A libbpf call failed: `errno`, what was tried in `strerror`, and in `log` what libbpf said about it."""
+    """A failed libbpf call: `errno`, the call and the reason in `strerror`, libbpf's messages in `log`."""
 
     def __init__(self, errno: int, what: str, log: str) -> None:
         # libbpf has error numbers of its own from 4000 on.
@@ -30,7 +28,7 @@ class BpfError(OSError):
 
 
 class _Opts(ctypes.Structure):
-    """libbpf's extensible options: `sz` is the size that the caller knows (LIBBPF_OPTS)."""
+    """libbpf's extensible options: `sz` is the size known to the caller (LIBBPF_OPTS)."""
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(sz=ctypes.sizeof(self), **fields)
@@ -91,7 +89,7 @@ class LinkCreateOpts(_Opts):
 
 
 class BtfInfo(ctypes.Structure):
-    """struct bpf_btf_info, include/uapi/linux/bpf.h; `name` is a buffer of the caller's."""
+    """struct bpf_btf_info, include/uapi/linux/bpf.h; `name` is a buffer of the caller."""
 
     _fields_ = (
         ("btf", c_uint64),
@@ -103,35 +101,8 @@ class BtfInfo(ctypes.Structure):
     )
 
 
-class TestRunOpts(_Opts):
-    __test__ = False  # not a test, whatever pytest thinks of the name
-    _fields_ = (
-        ("sz", c_size_t),
-        ("data_in", c_char_p),
-        ("data_out", c_void_p),
-        ("data_size_in", c_uint32),
-        ("data_size_out", c_uint32),
-        ("ctx_in", c_char_p),
-        ("ctx_out", c_void_p),
-        ("ctx_size_in", c_uint32),
-        ("ctx_size_out", c_uint32),
-        ("retval", c_uint32),
-        ("repeat", c_int),
-        ("duration", c_uint32),
-        ("flags", c_uint32),
-        ("cpu", c_uint32),
-        ("batch_size", c_uint32),
-    )
-
-
-class _Err:
-    """Result type of the table: an int, negative is -errno."""
-
-
-class _Ptr:
-    """Result type of the table: a pointer, NULL is an error in errno."""
-
-
+# Result types of the table: an int, negative is -errno; a pointer, NULL is an error in errno.
+_Err, _Ptr = object(), object()
 _PRINT_FN = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -165,11 +136,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map_create": (_Err, (c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p)),
     "bpf_map_lookup_elem": (_Err, (c_int, c_void_p, c_void_p)),
     "bpf_map_update_elem": (_Err, (c_int, c_void_p, c_void_p, c_uint64)),
-    "bpf_prog_load": (
-        _Err,
-        (c_int, c_char_p, c_char_p, c_void_p, c_size_t, POINTER(ProgLoadOpts)),
-    ),
-    "bpf_prog_test_run_opts": (_Err, (c_int, POINTER(TestRunOpts))),
+    "bpf_prog_load": (_Err, (c_int, c_char_p, c_char_p, c_void_p, c_size_t, POINTER(ProgLoadOpts))),
     "bpf_raw_tracepoint_open": (_Err, (c_char_p, c_int)),
     "bpf_btf_get_next_id": (_Err, (c_uint32, POINTER(c_uint32))),
     "bpf_btf_get_fd_by_id": (_Err, (c_uint32,)),
@@ -182,7 +149,7 @@ _messages: deque[str] = deque(maxlen=64)
 
 
 def _check(result: int | None, func: Any, _args: Any) -> int:
-    """The one errno check: `result` as it is, or BpfError."""
+    """Return the result of a call, or raise BpfError."""
     if func.restype is c_void_p:
         errno = 0 if result else ctypes.get_errno()
     else:
@@ -195,14 +162,12 @@ def _check(result: int | None, func: Any, _args: Any) -> int:
 
 
 def _open() -> ctypes.CDLL:
-    """libbpf.so beside this package first (a wheel or a single-file install brings its own), else the system's."""
+    """Open the library beside this package, which a wheel or a single-file install has, or else the system's."""
     own = Path(__file__).with_name("libbpf.so")
-    for path in (str(own),) if own.exists() else ("libbpf.so.1",):
-        try:
-            return ctypes.CDLL(path, use_errno=True)
-        except OSError as error:
-            reason = str(error)
-    raise PwruError(f"libbpf cannot be loaded: {reason}; install it (Debian, Ubuntu: apt install libbpf1)")
+    try:
+        return ctypes.CDLL(str(own) if own.exists() else "libbpf.so.1", use_errno=True)
+    except OSError as error:
+        raise PwruError(f"libbpf cannot be loaded: {error}; install it (Debian, Ubuntu: apt install libbpf1)") from None
 
 
 class Api:
@@ -237,7 +202,7 @@ class Api:
         # A va_list is passed as a pointer on both x86-64 and arm64, so it can be handed on as one.
         if level > LIBBPF_INFO:
             return 0
-        # A verifier's log is one message: its end, which says what was refused, must fit.
+        # The verifier's log is one message, and its end says what was refused: that must fit.
         size = 1 << 20
         buffer = ctypes.create_string_buffer(size)
         length = int(self._vsnprintf(buffer, size, fmt, va_list))
@@ -249,8 +214,8 @@ _loaded: Api | None = None
 
 
 def api() -> Api:
-    """libbpf, loaded at the first call; PwruError where it cannot be had."""
-    global _loaded  # noqa: PLW0603  (one library a process, loaded late to keep `--help` quick)
+    """Return libbpf, loaded at the first call. Raises PwruError if that is impossible."""
+    global _loaded  # noqa: PLW0603  (one library per process; loaded late, since most of pwru works without)
     if _loaded is None:
         _loaded = Api()
     return _loaded

@@ -1,124 +1,181 @@
-"""From what a probe reports to names: the function or tracepoint that was hit, the drop reason, the place of a drop."""
+"""What the numbers of a live trace mean: kernel addresses and drop reasons as names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pwru.commands.messages import say
+from pwru.kernel import netns
 from pwru.kernel.kallsyms import KallsymsError
-from pwru.record.event import Function
+from pwru.record.names import Function, Hit
 
 if TYPE_CHECKING:
+    from pwru.kernel.btf import Tracepoint
+    from pwru.kernel.dump import Dump
     from pwru.kernel.functions import Target
     from pwru.kernel.kallsyms import Symbol
-    from pwru.live.backends import Probes
-    from pwru.record.event import Where
+    from pwru.kernel.kernel import Kernel
 
 # These drop a packet, with a reason or, in older kernels, without.
 _DROPS = ("kfree_skb", "kfree_skb_list", "tcp_drop")
-# What functions that take a reason are told when they drop nothing.
-_NO_DROP = ("SKB_NOT_DROPPED_YET", "SKB_CONSUMED")
+_NO_DROP = ("SKB_NOT_DROPPED_YET", "SKB_CONSUMED")  # reasons passed when nothing is dropped
 _LAST_FUNCTIONS = ("kfree_skbmem", "kfree_skb_partial")
 _LAST_TRACEPOINTS = ("kfree_skb", "consume_skb")
 
-# Of what a tracepoint calls until it is in the program. There are no more frames than these.
+# Frames between a tracepoint and the BPF program.
 _TRACER = re.compile(r"\[bpf\]$|^(bpf_trace_run|__bpf_trace_|__traceiter_)")
-_TRACER_FRAMES = 12
 _FRAMES = 1 << 13
+# Parts that are a copy of a struct of the kernel.
+COPIES = {"skb": "sk_buff", "shared_info": "skb_shared_info"}
 
 
-class Symbolizer:
+class LiveNames(ABC):
     """Made once everything is attached; names are looked up on the first event that needs them."""
 
-    def __init__(self, probes: Probes) -> None:
-        self._sites = probes.sites
-        self._by_address = probes.by_address
-        self._frame = lru_cache(_FRAMES)(self.place)  # of the addresses in stacks
+    # What `Hit.addr` is where the way of an skb ends: its memory is given back, and its address may be used again. What
+    # the kernel frees in bulk, or keeps for the next packet, ends in functions that are inlined.
+    last: Collection[int] = ()
+
+    def __init__(self, kernel: Kernel, tracer_frames: int, on_message: Callable[[str], None]) -> None:
+        """`tracer_frames`: how many frames of a stack, at most, are the tracer's own."""
+        self._kernel = kernel
+        self._tracer_frames = tracer_frames
+        self._say = on_message
+        self._frames: dict[int, str] = {}
         self._hidden = False
-        # Those that were there when the symbols were read; at first that is not known.
+        self._dumps: dict[str, Dump] = {}
+        # The modules that were loaded when the symbols were read; unknown at first.
         self._modules: dict[str, int] = {}
 
-    def function(self, where: Where) -> Function:
-        addr, reason, location = where
-        target = self._by_address.get(addr)
-        if target is None and (self._by_address or addr >= len(self._sites.tracepoints)):
-            # No probe is there. A line that says where it was is better than the end of a trace.
-            return Function(self.place(addr, returned=False), self.place(location) if location else "")
-        if target is None:
-            tracepoint = self._sites.tracepoints[addr]
-            plain = tracepoint.name
-            name = f"tracepoint:{plain}"
-            with_reason = tracepoint.reason_arg is not None
-        else:
-            plain = target.name
-            name = self._name(target)
-            # Functions that merely free pass a reason on, too, and for a packet that was consumed it says nothing
-            # (skb_release_data()).
-            with_reason = target.has_reason and ("kfree_skb" in target.name or "drop" in target.name)
-        caller = self.place(location, offset=target is None) if location else ""
-        if _TRACER.search(caller):
-            caller = ""  # several programs are at the tracepoint, and so the kernel calls them by another function
-        drops = plain in _DROPS
-        if with_reason:
-            name += self._reason(reason)
-            drops = self._sites.drop_reasons.get(reason) not in _NO_DROP
-        return Function(name, caller, drops)
+    @property
+    def generation(self) -> int:
+        return self._kernel.generation
+
+    @abstractmethod
+    def function(self, hit: Hit) -> Function:
+        """Return the names of what a probe reports."""
 
     def stack(self, caller: int, frames: Sequence[int]) -> list[str]:
-        """The frames from the caller on. Which ones of the tracer are above it differs from backend to backend."""
+        """Return the frames from the caller on. How many frames of the tracer precede it depends on the backend."""
         if caller in frames and not _TRACER.search(self._frame(caller)):
             frames = frames[frames.index(caller) :]
         else:
-            names = [self._frame(frame) for frame in frames[:_TRACER_FRAMES]]
+            names = [self._frame(frame) for frame in frames[: self._tracer_frames]]
             own = [number for number, name in enumerate(names) if _TRACER.search(name)]
             frames = frames[own[-1] + 1 if own else 0 :]
         return [self._frame(frame) for frame in frames]
 
-    def last(self) -> set[int]:
-        """What `Where.addr` is where the way of an skb ends: its memory is given back, its address may be used again.
+    def _frame(self, address: int) -> str:
+        if address not in self._frames:
+            if len(self._frames) >= _FRAMES:
+                self._frames.clear()
+            self._frames[address] = self.place(address)
+        return self._frames[address]
 
-        What the kernel frees in bulk or keeps for the next packet ends in functions that are inlined.
-        """
-        if self._by_address:
-            return {addr for addr, target in self._by_address.items() if target.name in _LAST_FUNCTIONS}
-        return {number for number, t in enumerate(self._sites.tracepoints) if t.name in _LAST_TRACEPOINTS}
+    def netns(self) -> Mapping[int, str]:
+        return netns.names()
 
-    def _name(self, target: Target) -> str:
-        """As in `foo[bar]` for a module's function if others that are traced, of vmlinux or another module, are foo."""
-        if target.module is None:
-            return target.name
-        namesakes = (other for other in self._by_address.values() if other.name == target.name)
-        ambiguous = any(other.module != target.module for other in namesakes)
-        return f"{target.name}[{target.module}]" if ambiguous else target.name
+    def dump(self, part: str, raw: bytes) -> str:
+        if part not in self._dumps:
+            from pwru.kernel.dump import Dump
 
-    def _reason(self, reason: int) -> str:
-        known = self._sites.drop_reasons.get(reason)
-        return f"({known})" if known else f" ({reason})"
+            self._dumps[part] = Dump(self._kernel.btf, COPIES[part])
+        return self._dumps[part](raw)
 
     def place(self, address: int, *, offset: bool = True, returned: bool = True) -> str:
-        """`returned`: of where a call returns to. It may be the last of a function: what is behind it is another's."""
+        """Return the symbol that an address belongs to, with the offset in it.
+
+        `returned`: it is a return address. The call may be the last instruction of its function, and what follows
+        belongs to another one.
+        """
         symbol = self._symbol(address - returned)
         if symbol is None:
             return f"0x{address:x}"
         name = f"{symbol.name}+0x{symbol.offset + returned:x}" if offset else symbol.name
         return f"{name}[{symbol.module}]" if symbol.module else name
 
+    def with_reason(self, name: str, reason: int) -> Function:
+        """Return a function or tracepoint, without a caller, that takes a drop reason."""
+        known = self._kernel.drop_reasons.get(reason)
+        return Function(name + (f"({known})" if known else f" ({reason})"), "", known not in _NO_DROP)
+
+    def unknown(self, hit: Hit) -> Function:
+        """Return where a hit was that is at no probe: a line that says so is better than the end of a trace."""
+        return Function(self.place(hit.addr, returned=False), self.place(hit.location) if hit.location else "")
+
+    def caller(self, hit: Hit, *, offset: bool) -> str:
+        """Return the place of the location; "" where several programs share a tracepoint, which hides it."""
+        caller = self.place(hit.location, offset=offset) if hit.location else ""
+        return "" if _TRACER.search(caller) else caller
+
     def _symbol(self, address: int) -> Symbol | None:
-        """None where it has none, and for all where the kernel hides its symbols: that ends no trace."""
+        """None for an address without a symbol, and for all if the kernel hides its symbols: that ends no trace."""
         if self._hidden:
             return None
         try:
-            if not self._sites.kallsyms.in_vmlinux(address):
+            if not self._kernel.kallsyms.in_vmlinux(address):
                 from pwru.kernel.modules import loaded
 
-                if (there := loaded()) != self._modules:
-                    self._modules = there
-                    self._sites.forget_symbols()
-            return self._sites.kallsyms.lookup(address)
+                if (modules := loaded()) != self._modules:
+                    self._modules = modules
+                    self._kernel.forget_symbols()
+            return self._kernel.kallsyms.lookup(address)
         except KallsymsError as error:
             self._hidden = True
-            say(f"Places in the kernel have no names: {error}.")
+            self._say(f"Kernel symbols are unavailable: {error}.")
             return None
+
+
+class FunctionNames(LiveNames):
+    """Names of probed functions."""
+
+    def __init__(
+        self, kernel: Kernel, by_address: Mapping[int, Target], tracer_frames: int, on_message: Callable[[str], None]
+    ) -> None:
+        """`by_address`: what is attached, by what `Hit.addr` is; more may come."""
+        super().__init__(kernel, tracer_frames, on_message)
+        self._by_address = by_address
+        self.last = {addr for addr, target in by_address.items() if target.name in _LAST_FUNCTIONS}
+
+    def function(self, hit: Hit) -> Function:
+        target = self._by_address.get(hit.addr)
+        if target is None:
+            return self.unknown(hit)
+        function = Function(self._name(target), "", target.name in _DROPS)
+        # Functions that merely free pass a reason on, too, and for a packet that was consumed it says nothing
+        # (skb_release_data()).
+        if target.has_reason and ("kfree_skb" in target.name or "drop" in target.name):
+            function = self.with_reason(function.name, hit.reason)
+        return function._replace(caller=self.caller(hit, offset=False))
+
+    def _name(self, target: Target) -> str:
+        """`foo[bar]` for a module's function if others that are traced, of vmlinux or another module, are foo."""
+        if target.module is None:
+            return target.name
+        namesakes = (other for other in self._by_address.values() if other.name == target.name)
+        ambiguous = any(other.module != target.module for other in namesakes)
+        return f"{target.name}[{target.module}]" if ambiguous else target.name
+
+
+class TracepointNames(LiveNames):
+    """Names of tracepoints."""
+
+    def __init__(
+        self, kernel: Kernel, tracepoints: Sequence[Tracepoint], tracer_frames: int, on_message: Callable[[str], None]
+    ) -> None:
+        """`tracepoints`: what is attached, by what `Hit.addr` is."""
+        super().__init__(kernel, tracer_frames, on_message)
+        self._tracepoints = tracepoints
+        self.last = {number for number, t in enumerate(tracepoints) if t.name in _LAST_TRACEPOINTS}
+
+    def function(self, hit: Hit) -> Function:
+        if hit.addr >= len(self._tracepoints):
+            return self.unknown(hit)
+        tracepoint = self._tracepoints[hit.addr]
+        name = f"tracepoint:{tracepoint.name}"
+        function = Function(name, "", tracepoint.name in _DROPS)
+        if tracepoint.reason_arg is not None:
+            function = self.with_reason(name, hit.reason)
+        return function._replace(caller=self.caller(hit, offset=True))

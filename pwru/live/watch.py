@@ -1,9 +1,6 @@
 """Notice modules that are loaded while we trace."""
 
-from __future__ import annotations
-
 import socket
-from typing import Self
 
 from pwru.kernel.modules import loaded
 
@@ -31,12 +28,6 @@ class Watch:
             self._socket.close()
             raise
         self.modules = loaded()  # after the bind, so that none is missed in between
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._socket.close()

@@ -1,1 +1,52 @@
-"""Where events go: text, JSON, files."""
+"""Where the events of a source go: lines of text or JSON, to standard output or to files that give way to new ones."""
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+from pwru.record.account import Account
+from pwru.record.names import Names
+from pwru.record.schema import Record, Schema
+
+
+class Source(Protocol):
+    """What a sink has to know of where the records come from: a live session, a file, a list in a test."""
+
+    @property
+    def schema(self) -> Schema: ...
+
+    @property
+    def names(self) -> Names: ...
+
+
+class Sink(ABC):
+    """Takes the records of one source: open(), begin(), write() for each batch; close() whatever happened."""
+
+    events, packets = 0, 0  # how many it took so far
+
+    @abstractmethod
+    def open(self) -> None:
+        """Open what the records go to. Raises PwruError if that is impossible."""
+
+    @abstractmethod
+    def begin(self, source: Source) -> None:
+        """Write what precedes the first record."""
+
+    @abstractmethod
+    def write(self, records: list[Record]) -> int:
+        """Take a batch; return how many records it gave up, the last ones. Raises BrokenPipeError without a reader."""
+
+    @abstractmethod
+    def account(self, account: Account) -> str:
+        """Return the account of the whole trace in the form that goes with the output."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what begin() opened. May be called at any time, more than once."""
+
+    @property
+    def reader(self) -> int | None:
+        """A descriptor that polls with an error once whoever reads has gone; None if nobody can."""
+        return None
+
+    def give_up_after(self, stop_fd: int) -> None:  # noqa: B027  (most sinks wait for nobody)
+        """Do not wait for a slow reader once `stop_fd` is readable."""

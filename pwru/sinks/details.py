@@ -1,77 +1,75 @@
-"""What is printed of an event beyond its columns: values of fields behind FUNC, and blocks of lines below the row."""
+"""What is printed of an event beyond its columns: values of fields after FUNC, and blocks of lines below the row."""
 
-from __future__ import annotations
+import base64
+from collections.abc import Mapping
+from typing import Any
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from pwru.record.names import Names
+from pwru.record.parts import PARTS, Field, Payload
+from pwru.record.schema import Schema
 
-if TYPE_CHECKING:
-    from pwru.filter.expression import Value
-    from pwru.kernel.dump import Dump
-    from pwru.record.event import Decoder, Payload
-
-# As many frames of a stack are printed.
-STACK_FRAMES = 50
+STACK_FRAMES = 50  # of a stack are printed
 _LINE = 16
 
 
-class Describe(NamedTuple):
-    """What it takes to print them; of what a run does not ask for it is not there."""
+class Details:
+    """The parts of the section DETAILS as text and as JSON."""
 
-    decoder: Decoder
-    values: Sequence[Value] = ()
-    # From the caller and the frames to those from the caller on, as text.
-    stack: Callable[[int, Sequence[int]], list[str]] | None = None
-    skb: Dump | None = None
-    shared_info: Dump | None = None
+    def __init__(self, schema: Schema, names: Names) -> None:
+        self._schema = schema
+        self._names = names
 
-    def text(self, run: bytes) -> str:
-        """Behind the columns of the row."""
-        details = self.decoder.details(run)
-        parts = [f" {_last(value.name)}={_signed(value, raw)}" for value, raw in zip(self.values, details.values)]  # noqa: B905
-        if self.stack:
-            parts += [f"\n{frame}" for frame in self.stack(details.caller, details.frames)[:STACK_FRAMES]]
-        if self.skb:
-            parts.append(f"\n{self.skb(details.skb)}")
-        if self.shared_info:
-            parts.append(f"\n{self.shared_info(details.shared_info)}")
-        if details.payload:
-            parts.append(f"\n{hex_dump(details.payload)}")
-        return "".join(parts)
+    def text(self, raw: bytes) -> str:
+        """Return what follows the columns of the row."""
+        parts = self._schema.details(raw)
+        text = [f" {_last(field.name)}={value}" for field, value in self._values(parts)]
+        text += [f" {key}={value}" for key, value in _plain(parts).items()]
+        text += [f"\n{frame}" for frame in self._stack(parts)]
+        text += [f"\n{self._names.dump(name, parts[name])}" for name in ("skb", "shared_info") if name in parts]
+        if "payload" in parts:
+            text.append(f"\n{hex_dump(parts['payload'])}")
+        return "".join(text)
 
-    def members(self, run: bytes) -> dict[str, object]:
-        """Of the JSON object. The key of the skb is that of the Go tool, unless that is taken."""
-        details = self.decoder.details(run)
+    def members(self, raw: bytes) -> dict[str, object]:
+        """Return members of the JSON object. The key of the skb is the Go tool's, unless that is taken."""
+        parts = self._schema.details(raw)
         members: dict[str, object] = {}
-        if self.stack:
-            members["stack"] = self.stack(details.caller, details.frames)[:STACK_FRAMES]
-        if self.skb:
-            members["sk_buff" if self.values else "skb_metadata"] = self.skb(details.skb)
-        if self.values:
-            pairs = zip(self.values, details.values, strict=True)
-            members["skb_metadata"] = {value.name: _signed(value, raw) for value, raw in pairs}
-        if self.shared_info:
-            members["skb_shared_info"] = self.shared_info(details.shared_info)
-        if payload := details.payload:
-            import base64
-
+        if "stack" in parts:
+            members["stack"] = self._stack(parts)
+        if "skb" in parts:
+            members["sk_buff" if "values" in parts else "skb_metadata"] = self._names.dump("skb", parts["skb"])
+        if "values" in parts:
+            members["skb_metadata"] = {field.name: value for field, value in self._values(parts)}
+        if "shared_info" in parts:
+            members["skb_shared_info"] = self._names.dump("shared_info", parts["shared_info"])
+        members |= _plain(parts)
+        payload: Payload | None = parts.get("payload")
+        if payload:
             members["payload"] = base64.b64encode(payload.data).decode()
             members["payload_len"] = payload.length
             members["payload_has_mac"] = payload.has_mac
         return members
 
+    def _values(self, parts: Mapping[str, Any]) -> list[tuple[Field, int]]:
+        pairs = zip(self._schema.fields, parts.get("values", ()), strict=True)
+        return [(field, value - (1 << 64) if field.signed and value >> 63 else value) for field, value in pairs]
 
-def _signed(value: Value, raw: int) -> int:
-    return raw - (1 << 64) if value.signed and raw >> 63 else raw
+    def _stack(self, parts: Mapping[str, Any]) -> list[str]:
+        return self._names.stack(*parts["stack"])[:STACK_FRAMES] if "stack" in parts else []
+
+
+def _plain(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts without a look of their own, by key."""
+    return {key: value for name, value in parts.items() if (key := PARTS[name].key)}
 
 
 def _last(name: str) -> str:
-    """`mtu` of `skb->dev->mtu`, as the Go tool prints it."""
+    """Return `mtu` for `skb->dev->mtu`, as the Go tool prints it."""
     return name.replace("->", ".").rpartition(".")[2]
 
 
 def hex_dump(payload: Payload) -> str:
-    """As tcpdump -xx and -X print it, below a line that says what it is."""
+    """Return the packet as tcpdump -xx and -X print it, below a line that says what it is."""
     data = payload.data
     begin = "MAC" if payload.has_mac else "network"
     lines = [f"{len(data)} of {payload.length} bytes, from the {begin} header on:"]

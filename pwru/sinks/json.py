@@ -1,29 +1,38 @@
-"""Events as JSON, one object a line, with the keys of the text's columns.
+"""Events as JSON, one object per line, with the keys of the text's columns.
 
-Every key that the flags ask for is in every object. `sport` and `dport` are null where a packet has no ports, `tuple`
-where it has no IP header.
+Every key that the run asks for is in every object. `sport` and `dport` are null for a packet without ports, `tuple` for
+one without an IP header.
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
-from pwru.sinks.lines import Format
+from pwru.record.account import Account
+from pwru.record.event import Task
+from pwru.record.names import Function, Names
+from pwru.record.parts import PARTS, FlowTuple, Meta, Section
+from pwru.record.schema import Schema
+from pwru.sinks.lines import Format, LineStyle
 from pwru.sinks.text import flags_text, iface_text, task_text
-
-if TYPE_CHECKING:
-    from pwru.record.event import Function, Packet, Task, Tuple
 
 
 def _members(value: Mapping[str, object]) -> str:
-    """The members of an object without its braces, to be joined to others."""
+    """Return the members of an object without its braces, to be joined to others."""
     return json.dumps(value, separators=(",", ":"))[1:-1]
 
 
 class Json(Format):
     end = "}\n"
+
+    @staticmethod
+    def account(account: Account) -> str:
+        return account.json()
+
+    def __init__(self, schema: Schema, names: Names, style: LineStyle = LineStyle()) -> None:  # noqa: B008  (a constant)
+        super().__init__(schema, names, style)
+        of_packets = [part for part in PARTS.values() if part.section is Section.PACKET and part.name in schema.parts]
+        self._keys = [(part.name, part.key) for part in of_packets if part.key]
 
     def skb(self, address: int) -> str:
         return f'{{"skb":"{address:#x}",'
@@ -31,41 +40,39 @@ class Json(Format):
     def task(self, task: Task) -> str:
         return _members({"cpu": task.cpu, "process": task_text(task)}) + ","
 
-    def packet(self, packet: Packet) -> str:
+    def packet(self, parts: Mapping[str, Any]) -> str:
         members: dict[str, object] = {}
-        if m := packet.meta:
-            members = {"netns": m.netns, "mark": m.mark, "iface": iface_text(m)}
-            members |= {"proto": m.protocol, "mtu": m.mtu, "len": m.len}
+        meta: Meta | None = parts.get("meta")
+        if meta:
+            members = {"netns": meta.netns, "mark": meta.mark, "iface": iface_text(meta)}
+            members |= {"proto": meta.protocol, "mtu": meta.mtu, "len": meta.len}
             if self.netns_names:
-                members["netns_name"] = self.netns_names.get(m.netns)
-        if packet.cb is not None:
-            members["cb"] = packet.cb
-        if self._decoder.parts.tuple:
-            members["tuple"] = self._tuple(packet.tuple)
-        if self._decoder.parts.tunnel:
-            members["tunnel_tuple"] = self._tuple(packet.tunnel)
+                members["netns_name"] = self.netns_names.get(meta.netns)
+        for name, key in self._keys:
+            members[key] = parts[name]
+        if "tuple" in parts:
+            members["tuple"] = self._tuple(parts["tuple"])
+        if "tunnel" in parts:
+            members["tunnel_tuple"] = self._tuple(parts["tunnel"])
         return _members(members) + "," if members else ""
 
-    def _tuple(self, t: Tuple | None) -> dict[str, object] | None:
+    def _tuple(self, t: FlowTuple | None) -> dict[str, object] | None:
         if t is None:
             return None
         members: dict[str, object] = {"saddr": t.saddr, "daddr": t.daddr}
         members |= {"sport": t.sport, "dport": t.dport, "proto": t.protocol}
-        if self._decoder.parts.tcp_flags:
+        if self.schema.tcp_flags:
             members["flags"] = flags_text(t.flags)
         return members
 
-    def tail(self, packet: Packet) -> str:
-        return ""
-
     def function(self, function: Function) -> str:
         members = {"func": function.name}
-        if function.caller or self.caller:
+        if function.caller or self.style.caller:
             members["caller_func"] = function.caller
         return _members(members)
 
-    def details(self, run: bytes) -> str:
-        return "," + _members(self.more.members(run)) if self.more else ""
+    def details(self, raw: bytes) -> str:
+        return "," + _members(self.more.members(raw)) if self.more else ""
 
     def time(self, moment: int | str) -> str:
         return _members({"time": moment}) + ","

@@ -1,26 +1,21 @@
 """What only a terminal gets: colour, and columns that fit its width. Pipes and files get the same whatever it is."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from pwru.commands.options import Options
+from typing import NamedTuple
 
 BOLD, DIM, RED, DEFAULT, RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[39m", "\x1b[0m"
 
 
-class Look(NamedTuple):
-    """`width` is that of the terminal; 0: lines may be as long as they are."""
+class Terminal(NamedTuple):
+    """Whether lines have colour, and the width that they are to fit, in characters; 0: any."""
 
     color: bool = False
     width: int = 0
 
 
-def look(options: Options) -> Look:
-    """How text is to look where these events go."""
-    terminal = options.output_file is None and os.isatty(1)
-    able = terminal and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR")
-    color = options.color == "always" or (options.color == "auto" and bool(able))
-    return Look(color, os.get_terminal_size(1).columns if terminal else 0)
+def terminal(fd: int | None, color: str) -> Terminal:
+    """Return what the terminal at `fd` is to get; None is no terminal. `color` is "auto", "always" or "never"."""
+    is_terminal = fd is not None and os.isatty(fd)
+    able = is_terminal and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR")
+    width = os.get_terminal_size(fd).columns if is_terminal and fd is not None else 0
+    return Terminal(color == "always" or (color == "auto" and bool(able)), width)

@@ -1,16 +1,16 @@
 """Events as lines of text, in the columns that users of pwru have in their scripts."""
 
-from __future__ import annotations
-
 import sys
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
-from pwru.sinks.lines import Cache, Extras, Format
+from pwru.record.event import Task
+from pwru.record.names import Function, Names
+from pwru.record.parts import PARTS, FlowTuple, Meta
+from pwru.record.schema import Schema
+from pwru.sinks.columns import FURTHER_LINE, lay_out
+from pwru.sinks.lines import Format, LineStyle
 from pwru.sinks.terminal import BOLD, DEFAULT, DIM, RED, RESET
-
-if TYPE_CHECKING:
-    from pwru.record.event import Decoder, Function, Meta, Packet, Symbolize, Task, Tuple
 
 NAME_WIDTH = 16
 L4_NAMES = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51: "ah", 58: "icmp6", 89: "ospf",
@@ -19,19 +19,10 @@ _TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 # These are printed with ports although they have none: a column that scripts split at the colons.
 _PORTLESS = {1, 58}
 _CENTRED = ("IFACE", "NETNS NAME")
-_CB = "__sk_buff->cb[]"
-
-# On a terminal that is too narrow: what these columns are cut down to (values stay whole), what TUPLE and FUNC, and
-# CALLER, are to have room for, and how wide TUPLE and FUNC grow at most. What still does not fit goes to a further line
-# of the row.
-_LEAST = {"PROCESS": 11, "MARK/x": 6, "IFACE": 8}
-_TUPLE_AND_FUNC, _CALLER = 56, 20
-_TUPLE_MOST, _FUNC_MOST = 40, 20
-_FURTHER_LINE = "\n    "
 
 
 def cut(name: str) -> str:
-    """The end of a name that is too long for its column is what tells it from others (a PID, an index)."""
+    """Return the end of a name that is too long for its column: it tells the name from others (a PID, an index)."""
     return name if len(name) <= NAME_WIDTH else "~" + name[1 - NAME_WIDTH :]
 
 
@@ -43,8 +34,8 @@ def iface_text(meta: Meta) -> str:
     return cut(f"{meta.ifname}:{meta.ifindex}") if meta.ifname else str(meta.ifindex)
 
 
-def tuple_text(t: Tuple | None) -> str:
-    """`S:SP->D:DP(proto)`; a later fragment has no ports, what is not IP has no tuple."""
+def tuple_text(t: FlowTuple | None) -> str:
+    """Return `S:SP->D:DP(proto)`. A later fragment has no ports; a packet that is not IP has no tuple: ""."""
     if t is None:
         return ""
     source, destination = (t.saddr, t.daddr) if t.ip_version == 4 else (f"[{t.saddr}]", f"[{t.daddr}]")
@@ -57,92 +48,52 @@ def tuple_text(t: Tuple | None) -> str:
 
 
 def flags_text(flags: int) -> str:
-    """Of a TCP header: RFC 9293, from the lowest bit on."""
+    """Return the names of the flags of a TCP header (RFC 9293), from the lowest bit on."""
     return "|".join(name for bit, name in enumerate(_TCP_FLAGS) if flags >> bit & 1)
-
-
-class _Bold(Cache[int]):
-    """The first text that is made of an skb is bold, up to the end of FUNC: here a packet begins its way."""
-
-    def __missing__(self, key: int) -> str:
-        return BOLD + super().__missing__(key)
 
 
 class Text(Format):
     end = "\n"
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        symbolize: Symbolize,
-        last: Collection[int] = (),
-        extras: Extras = Extras(),  # noqa: B008  (a constant)
-    ) -> None:
-        super().__init__(decoder, symbolize, last, extras)
-        clock, netns_names, *_, look = extras
-        self.time_first = clock is not None and clock.is_first
-        self._color = look.color
-        if look.color:
-            self._skbs = _Bold(self.skb)
-        parts = decoder.parts
-        # All but TUPLE and FUNC, in their order; and what stands behind each: a space, unless it is the last of a line.
-        self._widths = {"TIME": 23} if self.time_first else {}
-        self._widths |= {"SKB": 18, "CPU": 3, "PROCESS": NAME_WIDTH}
-        if clock:
-            self._widths["TIMESTAMP"] = 16
-        if parts.meta:
-            self._widths |= {"NETNS": 10, "MARK/x": 8, "IFACE": NAME_WIDTH, "PROTO": 6, "MTU": 5, "LEN": 5}
-        if parts.cb:
-            self._widths[_CB] = 56
-        if netns_names:
-            self._widths["NETNS NAME"] = netns_names.width
-        self._after = dict.fromkeys(self._widths, " ")
-        self._tuple_width, self._tuple_most = len("TUPLE"), sys.maxsize
-        self._func_width, self._func_most = len("FUNC"), sys.maxsize
-        if look.width:
-            self._fit(look.width)
-        if clock:
+    def __init__(self, schema: Schema, names: Names, style: LineStyle = LineStyle()) -> None:  # noqa: B008  (a constant)
+        self.first_event = BOLD if style.color else ""
+        super().__init__(schema, names, style)
+        self.time_first = self.clock is not None and self.clock.is_first
+        self._columns = {name: c for name, part in PARTS.items() if name in schema.parts and (c := part.column)}
+        widths = {"TIME": 23} if self.time_first else {}
+        widths |= {"SKB": 18, "CPU": 3, "PROCESS": NAME_WIDTH}
+        if self.clock:
+            widths["TIMESTAMP"] = 16
+        if "meta" in schema.parts:
+            widths |= {"NETNS": 10, "MARK/x": 8, "IFACE": NAME_WIDTH, "PROTO": 6, "MTU": 5, "LEN": 5}
+        widths |= {column.title: column.width for column in self._columns.values()}
+        if style.netns_names:
+            widths["NETNS NAME"] = style.netns_names
+        layout = lay_out(widths, style.width, caller=style.caller)
+        self._widths, self._after = layout.widths, layout.after
+        self._tuple_width, self._tuple_most = len("TUPLE"), layout.tuple_most or sys.maxsize
+        self._func_width, self._func_most = len("FUNC"), layout.func_most or sys.maxsize
+        if self.clock:
             self.time_end = self._after["TIMESTAMP"]
-        self._meta_form = ""
-        if parts.meta:
+        if "meta" in schema.parts:
             after, mark = self._after, self._widths["MARK/x"]
             # At the end of a line a short length leaves room for a process whose name takes more than its column.
-            length = "" if after["LEN"] == _FURTHER_LINE else "-5"
+            length = "" if after["LEN"] == FURTHER_LINE else "-5"
             self._meta_form = (
                 f"%-10d{after['NETNS']}%-{mark}x{after['MARK/x']}%s{after['IFACE']}"
                 f"0x%04x{after['PROTO']}%-5d{after['MTU']}%{length}d{after['LEN']}"
             )
-
-    def _fit(self, width: int) -> None:
-        """Into this many columns of a terminal, if what a line usually has is more."""
-        wide, rest = self._widths, _TUPLE_AND_FUNC + _CALLER * self.caller
-        if sum(wide.values()) + len(wide) + rest <= width:
-            return
-        self._tuple_most, self._func_most = _TUPLE_MOST, _FUNC_MOST
-        self._widths = {name: _LEAST.get(name, own) for name, own in wide.items()}
-        at, line, first = 0, list[str](), None
-        for name, own in [*self._widths.items(), ("", rest)]:
-            if at and at + own > width:
-                self._after[line[-1]] = _FURTHER_LINE
-                first = first or (line, width - at + 1)
-                at, line = len(_FURTHER_LINE) - 1, []
-            at += own + 1
-            line.append(name)
-        line, spare = first or (line, width - at + 1)
-        for name in [name for name in _LEAST if name in line]:
-            more = min(spare, wide[name] - self._widths[name])
-            self._widths[name] += more
-            spare -= more
 
     def header(self) -> str:
         columns = "".join(
             f"{name:{'^' if name in _CENTRED else '<'}{width}}{self._after[name]}"
             for name, width in self._widths.items()
         )
-        if self._decoder.parts.tuple:
-            columns += "TUPLE "
-        columns += f"FUNC{' CALLER' * self.caller}{' TUNNEL' * self._decoder.parts.tunnel}"
-        return f"{DIM}{columns}{RESET}\n" if self._color else f"{columns}\n"
+        parts = self.schema.parts
+        columns += (
+            f"{'TUPLE ' * ('tuple' in parts)}FUNC{' CALLER' * self.style.caller}{' TUNNEL' * ('tunnel' in parts)}"
+        )
+        return f"{DIM}{columns}{RESET}\n" if self.style.color else f"{columns}\n"
 
     def skb(self, address: int) -> str:
         return f"{address:<#18x} "
@@ -150,21 +101,22 @@ class Text(Format):
     def task(self, task: Task) -> str:
         return f"{task.cpu:<3} {task_text(task):<{self._widths['PROCESS']}}{self._after['PROCESS']}"
 
-    def packet(self, packet: Packet) -> str:
-        columns = self._meta(packet.meta) if packet.meta else ""
-        if packet.cb is not None:
-            columns += f"[{','.join(f'0x{word:08X}' for word in packet.cb)}]{self._after[_CB]}"
-        if self.netns_names and packet.meta:
-            width = self.netns_names.width
-            name = (self.netns_names.get(packet.meta.netns) or "")[:width]
+    def packet(self, parts: Mapping[str, Any]) -> str:
+        meta: Meta | None = parts.get("meta")
+        columns = self._meta(meta) if meta else ""
+        for name, column in self._columns.items():
+            columns += f"{column.text(parts[name]):<{column.width}}{self._after[column.title]}"
+        if self.netns_names and meta:
+            width = self.style.netns_names
+            name = (self.netns_names.get(meta.netns) or "")[:width]
             columns += f"{name:^{width}}{self._after['NETNS NAME']}"
-        if not self._decoder.parts.tuple:
+        if "tuple" not in parts:
             return columns
-        addresses = tuple_text(packet.tuple)
+        addresses = tuple_text(parts["tuple"])
         if self._tuple_width < len(addresses) <= self._tuple_most:
             # The column only grows: what is kept at the old width is formatted anew.
             self._tuple_width = len(addresses)
-            self._packets.clear()
+            self.packet_texts.clear()
         return f"{columns}{addresses:<{self._tuple_width}} "
 
     def _meta(self, m: Meta) -> str:
@@ -173,21 +125,22 @@ class Text(Format):
 
     def function(self, function: Function) -> str:
         name = function.name
-        if self.caller:
+        if self.style.caller:
             if self._func_width < len(name) <= self._func_most:
-                self._func_width = len(name)  # grows, as that of the tuple
-                self._functions.clear()
+                self._func_width = len(name)  # grows, as TUPLE does
+                self.function_texts.clear()
             name = f"{name:<{self._func_width}} {function.caller}"
         elif function.caller:
             name += f" {function.caller}"
-        if not self._color:
+        if not self.style.color:
             return name
         if function.drops:
             name = f"{RED}{function.name}{DEFAULT}{name[len(function.name) :]}"
         return f"{name}{RESET}"
 
-    def tail(self, packet: Packet) -> str:
-        return f" {tuple_text(packet.tunnel)}" if packet.tunnel else ""
+    def tail(self, parts: Mapping[str, Any]) -> str:
+        tunnel = parts.get("tunnel")
+        return f" {tuple_text(tunnel)}" if tunnel else ""
 
     def time(self, moment: int | str) -> str:
         if self.time_first:

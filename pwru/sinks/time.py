@@ -1,31 +1,21 @@
 """What --timestamp prints of the time of an event: in the kernel it is bpf_ktime_get_ns(), CLOCK_MONOTONIC."""
 
-from __future__ import annotations
-
 import time
 
-# Of how many packets it is known when they were last seen.
-PACKETS = 1 << 16
-
+PACKETS = 1 << 16  # of so many it is known when they were last seen
 _SECOND = 10**9
 
 
 class Clock:
-    """From the skb's address and the time of an event, in ns, to what is printed."""
+    """From the skb's address and the time of an event, in ns, to what is printed: here that time."""
 
-    # Whether text has that as its first column.
-    is_first = False
+    is_first = False  # whether text has it as the first column
 
     def __call__(self, skb: int, now: int) -> int | str:
-        raise NotImplementedError
+        return now
 
     def forget(self, skb: int) -> None:
         """The packet has come to its end."""
-
-
-class Current(Clock):
-    def __call__(self, skb: int, now: int) -> int:
-        return now
 
 
 class Relative(Clock):
@@ -68,5 +58,4 @@ class Absolute(Clock):
         return f"{self._text}.{rest // 1_000_000:03}"
 
 
-# By what --timestamp says.
-CLOCKS: dict[str, type[Clock]] = {"current": Current, "relative": Relative, "absolute": Absolute}
+CLOCKS: dict[str, type[Clock]] = {"current": Clock, "relative": Relative, "absolute": Absolute}

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Runs the packet filter and the expression on what passes for skbs, which user space wrote into maps: for tests, with BPF_PROG_TEST_RUN, so nothing is attached.
+ * Run the packet filter, the expression and find_headers() on fake skbs that user space wrote into
+ * maps. Tests use BPF_PROG_TEST_RUN, so nothing is attached.
  */
-#include "vmlinux.h"
-#include <bpf/bpf_helpers.h>
+#include "../../bpf/carrier.bpf.h"
+#include "../../bpf/details.bpf.h"
 #include "../../bpf/filter.bpf.h"
 
 #define MAX_PACKETS 256
@@ -14,7 +15,7 @@
 char LICENSE[] SEC("license") = "GPL";
 
 struct packet {
-	__u32 skb[2]; /* offsets of two skbs that have it, one with a link-layer header, one without */
+	__u32 skb[2]; /* offsets of its two skbs, with and without a link-layer header */
 	__u32 match[2]; /* the verdicts */
 };
 
@@ -66,7 +67,7 @@ __noinline __u64 value_skb(__u64 skb)
 	return value;
 }
 
-/* Without a count it only says where the memory is, for the pointers in it. */
+/* With a count of 0 it only reports the address of the memory, for the pointers in it. */
 SEC("raw_tp")
 int run_expression(void *ctx)
 {
@@ -91,7 +92,39 @@ int run_expression(void *ctx)
 	return 0;
 }
 
-/* Without a count it only says where the memory is. */
+/* The filter's verdict, and as its value how C finds the same headers: length, has_mac, and the network header. */
+SEC("raw_tp")
+int run_headers(void *ctx)
+{
+	struct skbs *all;
+	__u64 address;
+	__u32 zero = 0, i;
+
+	all = bpf_map_lookup_elem(&skbs, &zero);
+	if (!all)
+		return 0;
+	*(volatile __u64 *)&all->address = (__u64)all;
+	address = *(volatile __u64 *)&all->address;
+
+	for (i = 0; i < MAX_SKBS; i++) {
+		struct skb *skb = &all->skbs[i];
+		__u64 payload[8] = {};
+		struct sk_buff *buffer;
+		struct headers h;
+
+		if (i >= all->count)
+			break;
+		skb->match = filter_packet(address + skb->offset);
+		buffer = (void *)(address + skb->offset);
+		find_headers(buffer, &h);
+		capture_payload(buffer, (struct payload *)payload);
+		skb->value = (__u64)((struct payload *)payload)->length << 32 |
+			     (__u64)((struct payload *)payload)->has_mac << 16 | (__u16)h.network;
+	}
+	return 0;
+}
+
+/* With a count of 0 it only reports the address of the memory. */
 SEC("raw_tp")
 int run_filters(void *ctx)
 {
@@ -102,7 +135,7 @@ int run_filters(void *ctx)
 	batch = bpf_map_lookup_elem(&batches, &zero);
 	if (!batch)
 		return 0;
-	/* The filter takes a number, and to the verifier what was stored and loaded again is one. */
+	/* The filter takes a scalar: to the verifier, what is stored and loaded again is one. */
 	*(volatile __u64 *)&batch->address = (__u64)batch;
 	address = *(volatile __u64 *)&batch->address;
 

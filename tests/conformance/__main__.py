@@ -1,4 +1,4 @@
-"""The command line: boots each kernel, has both tools trace there, and makes a report of what differs."""
+"""Boot each kernel, have both tools trace the same traffic there, and make a report of the differences."""
 
 from __future__ import annotations
 
@@ -31,15 +31,17 @@ Made by `{command}` on {date}.
 In a guest with one CPU, Debian's `pwru` (Go) and this one trace the same traffic at the same time, with the pcap
 filter `{pcap}`: {traffic}; by IPv4 and by IPv6.
 A packet is matched by its skb's address, its events by function and order. Each event of the Go tool must be here, too,
-with the same values. The layout of the columns differs: Debian's version has that of old, and no JSON, whose values are
-compared with its text. What is here beyond that, or is another value, is counted for the rule that explains it.
+with the same values. Debian's version has an old layout of columns and no JSON; our JSON is compared with its text. An
+additional event, or another value, is counted for the rule that explains it.
 """
-SHOWN = 40  # of what is not explained
+SHOWN = 40  # unexplained differences per set of flags
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m tests.conformance", description=__doc__)
-    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help=f"of vmtest's (default: {' '.join(KERNELS)})")
+    parser.add_argument(
+        "kernels", nargs="*", metavar="KERNEL", help=f"names from vmtest --list (default: {' '.join(KERNELS)})"
+    )
     parser.add_argument("--write", action="store_true", help="also write tests/CONFORMANCE.md")
     options = parser.parse_args(arguments)
     report = INTRODUCTION.format(
@@ -58,7 +60,7 @@ def main(arguments: list[str]) -> int:
             unexplained += len(result.unexplained)
             for line in result.unexplained[:SHOWN]:
                 print(f"{kernel.name}: {name}: {line}", file=sys.stderr)
-    lines = [["differences", "rule"], *([str(count), RULES[rule]] for rule, count in explained.most_common())]
+    lines = [["rule", "differences"], *([RULES[rule], str(count)] for rule, count in explained.most_common())]
     report += f"\n## What differs\n\n{markdown(lines)}\nNot explained: {unexplained}.\n"
     print(report)
     if options.write:
@@ -67,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
 
 def found_in(kernel: Kernel) -> dict[str, Any]:
-    """What `tests.conformance.guest` found."""
+    """Return what `tests.conformance.guest` found."""
     with tempfile.TemporaryDirectory() as out:
         guest = Guest(kernel, "python3 -m tests.conformance.guest", smp=1, timeout=900)
         run(guest, out=Path(out), echo=True).check()
@@ -76,7 +78,7 @@ def found_in(kernel: Kernel) -> dict[str, Any]:
 
 
 def judge(found: dict[str, Any]) -> tuple[str, dict[str, Result]]:
-    """The report of one kernel."""
+    """Return the report of one kernel, and the results by flags."""
     lines = [["flags", "skbs", "events of theirs", "events of ours", "values", "differ by a rule", "unexplained"]]
     left_out = ""
     results = {}

@@ -1,7 +1,7 @@
-"""What differs between the two outputs of one run, and which rule explains it. Pure: lines in, counts out.
+"""Compares the two outputs of one run, and finds the rule that explains each difference. Pure: lines in, counts out.
 
-A packet is matched by the address of its skb, its events by the functions in their order. What the Go tool has must be
-there, with the same values. A rule is a difference that is meant; its text goes into the report.
+A packet is matched by the address of its skb, its events by function and order. Each event of the Go tool must be
+found, with the same values. A rule is an intended difference; its text goes into the report.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ RULES = {
     "double": "`struct sk_buff **`: the Go tool does not trace such functions",
     "suffix": "the compiler gave the function a suffix (`.constprop.0`, …): the Go tool looks for the name without it",
     "reason": "the Go tool of this version has no drop reason at sk_skb_reason_drop and kfree_skb_list_reason",
-    "iface": "the interface has its name, in the Go tool of this version only its index",
-    "process": "the Go tool looks up the executable when it prints, and finds none or another name than the thread's",
+    "iface": "the interface has a name; the Go tool of this version prints only its index",
+    "process": "the Go tool looks up the executable when it prints, and finds none, or a name that is not the thread's",
     "fragment": "a later fragment has no ports: the Go tool takes its payload for them",
-    "extension": "behind IPv6 extension headers: the Go tool takes the first next-header for the protocol",
-    "clock": "two programs read the clock one after the other: less than 50 ms, in a guest that is emulated",
-    "reused": "--timestamp=relative: an skb's address that is used again is another packet, whose time begins at 0",
-    "printed": "the Go tool has the time of day at which it printed, here it is that of the event",
-    "not IP": "a packet without an IP header, as of ARP, has no tuple: the Go tool makes one up",
-    "protocol": "the protocol has a name, or its number, where the Go tool prints none",
+    "extension": "after IPv6 extension headers: the Go tool takes the first next-header for the protocol",
+    "clock": "two programs read the clock one after the other: they differ by less than 50 ms in an emulated guest",
+    "reused": "--timestamp=relative: a reused skb address is another packet, whose time begins at 0",
+    "printed": "the Go tool prints the time of day at which it printed; here it is the time of the event",
+    "not IP": "a packet without an IP header, such as ARP, has no tuple: the Go tool makes one up",
+    "protocol": "the protocol has a name or a number where the Go tool prints neither",
 }
 
 
 class Event(NamedTuple):
-    """Of a line: the function's name without drop reason or suffix, the one that was printed, and its columns."""
+    """A line: the function's name without drop reason or suffix, the name as printed, and the columns."""
 
     skb: str
     func: str
@@ -90,43 +90,43 @@ def ours(text: str, columns: Sequence[str], form: str) -> Iterator[Event]:
 
 
 def _match(pattern: re.Pattern[str], line: str) -> dict[str, str | None]:
-    found = pattern.fullmatch(line)
-    if not found:
-        raise ValueError(f"not a line as those before: {line}")
-    return found.groupdict()
+    match = pattern.fullmatch(line)
+    if not match:
+        raise ValueError(f"not a line of this format: {line}")
+    return match.groupdict()
 
 
-def _event(found: dict[str, str | None]) -> Event:
-    func = found.pop("func") or ""
-    clock, stamp = (found.pop(name, None) for name in ("clock", "stamp"))
-    values = {name: value or "" for name, value in found.items()}
+def _event(fields: dict[str, str | None]) -> Event:
+    func = fields.pop("func") or ""
+    clock, stamp = (fields.pop(name, None) for name in ("clock", "stamp"))
+    values = {name: value or "" for name, value in fields.items()}
     values |= {"time current": stamp or "", "time relative": stamp or "", "time absolute": clock or ""}
     return Event(values.pop("skb"), re.sub(r"[ .(].*", "", func), func, values)
 
 
 def _from_json(line: dict[str, Any]) -> Event:
-    """The keys of COLUMNS as text has them; a key that is missing is an error."""
+    """Return an event whose values are spelled as in text; a missing key is an error."""
     process, _, pid = line["process"].rpartition(":")
     values = {"cpu": str(line["cpu"]), "process": process, "pid": pid, "netns": str(line["netns"])}
     values |= {"mark": f"{line['mark']:x}", "iface": line["iface"], "proto": f"{line['proto']:04x}"}
     values |= {"mtu": str(line["mtu"]), "len": str(line["len"]), "tuple": ""}
     if t := line["tuple"]:
         source, destination = (f"[{t[key]}]" if ":" in t[key] else t[key] for key in ("saddr", "daddr"))
-        if t["sport"] is not None or t["proto"] in (1, 58):  # text has ports where there are none
+        if t["sport"] is not None or t["proto"] in (1, 58):  # text prints ports for these protocols, too
             source, destination = f"{source}:{t['sport'] or 0}", f"{destination}:{t['dport'] or 0}"
         values["tuple"] = f"{source}->{destination}({_L4.get(t['proto'], t['proto'])})"
     return Event(line["skb"], re.sub(r"[ .(].*", "", line["func"]), line["func"], values)
 
 
 def compare(left: list[Event], right: list[Event], columns: Sequence[str], signatures: Signatures) -> Result:
-    """`left` is the Go tool's."""
+    """Compare the Go tool's events, `left`, with ours."""
     explained: Counter[str] = Counter()
     unexplained: list[str] = []
     compared = 0
     packets = {event.skb: None for event in [*left, *right]}
     for skb in packets:
         of_left, of_right = ([event for event in events if event.skb == skb] for events in (left, right))
-        # Of events that are only here since the last pair: the times between them, and whether one is another packet's.
+        # The time of events since the last pair that are only here, and whether one of them begins another packet.
         between, again = 0, False
         for a, b in align(of_left, of_right):
             if a and b:
@@ -157,7 +157,7 @@ def compare(left: list[Event], right: list[Event], columns: Sequence[str], signa
 
 
 def align(left: list[Event], right: list[Event]) -> Iterator[tuple[Event | None, Event | None]]:
-    """Pairs of the same function in order, as many as possible, of these those whose values differ least."""
+    """Yield pairs of the same function in order: as many as possible, and among those the ones that differ least."""
     # best[i][j]: of left[i:] and right[j:]
     best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
     for i in range(len(left) - 1, -1, -1):
@@ -189,7 +189,7 @@ def _likeness(a: Event, b: Event) -> float:
 
 
 def _more(event: Event, signatures: Signatures) -> str:
-    """Why an event is only among ours."""
+    """Return the rule that explains why an event is only among ours, or ""."""
     _, const, double = signatures.get(event.func, (0, False, False))
     if double:
         return "double"
@@ -224,7 +224,7 @@ def _tuple(old: str, new: str) -> str:
 
 
 def _clock(old: str, new: str) -> str:
-    """In ns."""
+    """Compare times in ns."""
     if new == "0":
         return "reused"
     return "clock" if old and new and abs(int(old) - int(new)) < 50_000_000 else ""

@@ -1,4 +1,4 @@
-"""What is compared: a line for each set of flags, how both are called and what of their output has to be the same."""
+"""The flags that are compared: one entry per set of flags, with both command lines and the columns that must agree."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 
 class Flags(NamedTuple):
-    """`theirs` and `ours` are arguments; a set that one of them does not know yet is left out and said so.
+    """A set of flags: the arguments of both tools; if one of them lacks a flag, the report says so and leaves it out.
 
-    `format` is that of our output: text or json. `columns` are those that are compared beyond the ones of every line.
+    `format` is that of our output: text or json. `columns` are compared in addition to those of every line.
     """
 
     name: str

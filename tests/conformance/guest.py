@@ -1,4 +1,4 @@
-"""In a guest, as root: both tools trace the same traffic, for each set of flags; what they said goes to /out."""
+"""Run as root in a guest: both tools trace the same traffic, for each set of flags; their output goes to /out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OURS = Tool("ours", ("/usr/local/bin/pwru",))
 
 
 def unknown(tool: Tool, flags: tuple[str, ...]) -> list[str]:
-    """The flags that this tool does not have, by its --help."""
+    """Return the flags that the tool's --help does not list."""
     done = subprocess.run([*tool.command, "--help"], capture_output=True, text=True, check=False)
     return [
         flag for flag in flags if flag.partition("=")[0] not in (done.stdout + done.stderr).replace(",", " ").split()
@@ -30,7 +30,7 @@ def unknown(tool: Tool, flags: tuple[str, ...]) -> list[str]:
 
 
 def signatures(btf: Btf) -> dict[str, tuple[int, bool, bool]]:
-    """Of each function with an skb: the first argument that is one, whether that is const, and whether it is a `**`."""
+    """Return, by function: the first argument that is an skb, and whether it is const, and whether it is a `**`."""
     found = {}
     for function in functions(btf, "sk_buff"):
         prototype = btf.record(btf.record(function.btf_id)[2])
@@ -52,12 +52,12 @@ def trace(theirs: tuple[str, ...], ours: tuple[str, ...]) -> dict[str, str]:
         send_all()
         for each in traces.values():
             each.wait(float("inf"), seconds=3)
-    said = {}
+    printed = {}
     for name, each in traces.items():
         each.output.seek(0)
-        said[name] = each.output.read().decode(errors="replace")
-        said[f"{name} messages"] = "\n".join(line for _, line in each.messages)
-    return said
+        printed[name] = each.output.read().decode(errors="replace")
+        printed[f"{name} messages"] = "\n".join(line for _, line in each.messages)
+    return printed
 
 
 @network()
@@ -71,14 +71,14 @@ def main() -> None:
         ]
         runs[flags.name] = {"missing": "; ".join(missing)} if missing else trace(flags.theirs, flags.ours)
         print(f"conformance: {flags.name}: {runs[flags.name].get('missing', 'traced')}", file=sys.stderr, flush=True)
-    found = {
+    measured = {
         "release": platform.release(),
         "theirs": subprocess.check_output(["dpkg-query", "-W", "-f", "${Version}", "pwru"], text=True),
         "ours": pwru.__version__,
         "signatures": signatures(vmlinux_btf()),
         "runs": runs,
     }
-    (OUT / "found.json.gz").write_bytes(gzip.compress(json.dumps(found).encode()))
+    (OUT / "found.json.gz").write_bytes(gzip.compress(json.dumps(measured).encode()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The traffic that both trace: two namespaces joined by a veth pair, and packets of many kinds between them.
+"""The traffic that both tools trace: packets of many kinds between two namespaces joined by a veth pair.
 
-One process sends and receives all of it and is there to the end, since the Go tool looks a process up when it prints.
+One process sends and receives all of it and lives to the end, since the Go tool looks a process up when it prints.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def address(netns: str, family: socket.AddressFamily, port: int) -> tuple[str, i
 
 
 def udp(family: socket.AddressFamily, size: int = 64, port: int = PORT, **options: int) -> None:
-    """A datagram, received if it goes to PORT; `mark` and `segment` are socket options."""
+    """Send a datagram; it is received if it goes to PORT. `mark` and `segment` are socket options."""
     with opened(SERVER, family, socket.SOCK_DGRAM) as receiver, opened(CLIENT, family, socket.SOCK_DGRAM) as sender:
         receiver.bind(address(SERVER, family, PORT))
         sender.bind(address(CLIENT, family, 7777))
@@ -69,13 +69,13 @@ def udp(family: socket.AddressFamily, size: int = 64, port: int = PORT, **option
         if segment := options.get("segment"):
             sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, segment)
         sender.sendto(bytes(size), address(SERVER, family, port))
-        left = size if port == PORT else 0
-        while left:
-            left -= len(receiver.recv(1 << 16))
+        expected = size if port == PORT else 0
+        while expected:
+            expected -= len(receiver.recv(1 << 16))
 
 
 def tcp(family: socket.AddressFamily, size: int = 100) -> None:
-    """A connection from the first packet to the last."""
+    """Make a connection, from the first packet to the last."""
     with opened(SERVER, family, socket.SOCK_STREAM) as server, opened(CLIENT, family, socket.SOCK_STREAM) as client:
         server.bind(address(SERVER, family, PORT))
         server.listen()
@@ -90,7 +90,7 @@ def tcp(family: socket.AddressFamily, size: int = 100) -> None:
 
 
 def syn(family: socket.AddressFamily, port: int) -> None:
-    """To a port that answers with a reset, or from which nothing comes back."""
+    """Try to connect to a port that answers with a reset or not at all."""
     with opened(CLIENT, family, socket.SOCK_STREAM) as client:
         client.settimeout(0.2)
         client.connect_ex(address(SERVER, family, port))

@@ -11,8 +11,9 @@ from contextlib import ExitStack
 import pytest
 
 from pwru.kernel.functions import Targets, drop_blacklisted
-from pwru.live.backends import Sites
-from pwru.live.backends.trampoline import split
+from pwru.kernel.kernel import Kernel
+from pwru.kernel.places import Places
+from pwru.live.backends.trampoline import split_by_trampoline
 from vmtest.network import Network
 
 from .backends import BACKENDS
@@ -51,9 +52,9 @@ def test_backends_agree(network: Network, pwru: Start) -> None:
 
 def excused(traces: dict[str, Trace]) -> set[str]:
     """Functions that not every backend can trace: unsuitable for trampolines, blacklisted for kprobes, or refused."""
-    sites = Sites(FUNCTIONS)
-    _, left_out = split(sites, sites.targets)
-    blacklisted = drop_blacklisted(Targets(sites.targets, sites.left_out)).skipped
+    places = Places(Kernel(), FUNCTIONS)
+    _, left_out = split_by_trampoline(places.kernel, places.functions)
+    blacklisted = drop_blacklisted(Targets(places.functions, places.left_out)).skipped
     refused = re.findall(r"^debug: not attached: (\S+):", "".join(trace.err for trace in traces.values()), re.MULTILINE)
     return {name for causes in (left_out, blacklisted) for names in causes.values() for name in names} | set(refused)
 

@@ -13,9 +13,10 @@ from subprocess import PIPE
 
 import pytest
 
-from pwru.live.backends import Sites
+from pwru.kernel.kernel import Kernel
 from pwru.sinks.text import cut
 from tests.unit.filter import harness
+from tests.unit.filter.headers import Headers
 from tests.unit.filter.verdicts import Verdicts
 from vmtest.network import Network, sh
 from vmtest.udp import send_udp
@@ -27,6 +28,10 @@ from .tunnels import LOCAL, REMOTE, tunnel
 
 class TestVerdicts(Verdicts):
     default_pairs = 6000
+
+
+class TestHeaders(Headers):
+    pass
 
 
 def test_nothing_is_skipped_for_the_harness() -> None:
@@ -106,7 +111,7 @@ socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"", ("10.9.0.2", 7777))
 @pytest.mark.three_kernels
 def test_drop_reasons(network: Network, firewall: int, pwru: Start) -> None:
     """A firewall drops, and a socket is missing: each reason alone, both, and any. None shows packets that arrive."""
-    known = Sites().drop_reasons
+    known = Kernel().drop_reasons
     wanted = {"any": {"NETFILTER_DROP", "NO_SOCKET"} if known else {""}}
     if known:
         number = next(number for number, name in known.items() if name == "SKB_DROP_REASON_NO_SOCKET")

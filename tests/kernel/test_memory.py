@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pwru.kernel.facts import FOLDER, Facts
-from pwru.live.backends import Sites
+from pwru.kernel.kallsyms import Kallsyms
+from pwru.kernel.kernel import Kernel
+from pwru.kernel.places import Places
 from vmtest.network import Network
 
 from .backends import without_functions
@@ -43,17 +45,21 @@ def ping(start: Start, network: Network, *flags: str) -> tuple[list[str], str]:
 
 
 @without_functions
-def test_remembered_or_found_is_the_same(pwru: Start, network: Network) -> None:
+def test_remembered_or_found_is_the_same(pwru: Start, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found_again(*_: object) -> None:
+        pytest.fail("it was found again")
+
     first = ping(pwru, network)
     written = file().stat().st_mtime_ns
     assert ping(pwru, network) == first
     assert file().stat().st_mtime_ns == written, "it was found again"
-    found = Sites()
-    remembering = Sites(memory=Facts())
-    assert remembering.targets == found.targets
-    assert remembering.left_out == found.left_out
-    assert "btf" not in remembering.__dict__, "it was found again"
-    assert "kallsyms" not in remembering.__dict__, "it was found again"
+    fresh = Places(Kernel())
+    remembering = Places(Kernel(remember=True))
+    assert fresh.functions
+    monkeypatch.setattr("pwru.kernel.btf.vmlinux_btf", found_again)
+    monkeypatch.setattr(Kallsyms, "read", found_again)
+    assert remembering.functions == fresh.functions
+    assert remembering.left_out == fresh.left_out
 
 
 @without_functions

@@ -176,7 +176,7 @@ def built_in() -> str:
     ("arguments", "message"),
     [
         (["--kmods=vteh"], "--kmods vteh: there is no such module; did you mean veth?"),
-        (["--kmods=veth,dummy"], "--kmods dummy: it is not loaded; load it (modprobe dummy), or take --all-kmods, "),
+        (["--kmods=veth,dummy"], "--kmods dummy: it is not loaded; load it (modprobe dummy), or use --all-kmods to "),
         ([f"--kmods={built_in()}"], f"--kmods {built_in()}: it is built into this kernel and traced without this"),
         (["--filter-func=veth_xmit"], "--filter-func veth_xmit: matches no function with an skb argument"),
         (

@@ -98,15 +98,16 @@ def test_a_signal_while_attaching(number: signal.Signals) -> None:
 @pytest.mark.parametrize(
     ("at", "statuses"),
     [
+        ("pwru.sinks.terminal:terminal", (130, 254)),
         ("pwru.kernel.features:missing_capabilities", (130, 254)),
-        ("pwru.kernel.btf:vmlinux_btf", (0, 1)),
-        ("pwru.commands.trace:Stop.__enter__", (130, 254)),
+        ("pwru.kernel.btf.load:vmlinux_btf", (0, 1)),
+        ("pwru.commands.stop:Stop.__enter__", (130, 254)),
         ("pwru.filter.splice:splice", (0, 1)),
-        ("pwru.libbpf:Object.__init__", (0, 1)),
+        ("pwru.libbpf.object:Object.__init__", (0, 1)),
         ("pwru.kernel.kallsyms:Kallsyms.read", (0, 1)),
-        ("pwru.libbpf:Object.load", (0, 1)),
-        ("pwru.commands.trace:_ready", (0,)),
-        ("pwru.commands.trace:_report", (0,)),
+        ("pwru.libbpf.object:Object.load", (0, 1)),
+        ("pwru.sinks.lines:Lines.open", (0,)),
+        ("pwru.record.account:Account.text", (0,)),
     ],
 )
 def test_an_interrupt_at_any_moment(at: str, statuses: tuple[int, ...], network: Network, tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from pwru.commands.messages import Phases
-from pwru.commands.options import Options
-from pwru.commands.trace import Stop, attach_with, filters
 from pwru.errors import PwruError
-from pwru.live.backends import Refused, Sites, backend
-from pwru.live.backends.trampoline import split
+from pwru.kernel.kernel import Kernel
+from pwru.kernel.places import Places
+from pwru.live.backends.how import Refused
+from pwru.live.backends.trampoline import split_by_trampoline
+from pwru.live.request import Request
+from pwru.live.session import Session
 from vmtest.network import Network
 
 from .backends import BACKENDS
@@ -23,29 +24,27 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 @pytest.mark.skipif("fentry-multi" not in BACKENDS, reason="this kernel has no fentry-multi links")
 def test_what_is_left_out_is_what_the_kernel_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given all functions, the kernel refuses exactly these. It does not say which, so pwru finds them by bisection."""
-    sites = Sites()
-    suitable, left_out = split(sites, sites.targets)
+    kernel = Kernel()
+    targets = Places(kernel).functions
+    suitable, left_out = split_by_trampoline(kernel, targets)
     expected = {name for names in left_out.values() for name in names}
     assert len(expected) > 10
     # Of two functions with the same id and name, the kernel attaches to whichever it finds first.
-    everything = [target for target in sites.targets if not target.ambiguous]
-    monkeypatch.setattr("pwru.live.backends.fentry_multi.split", lambda *_: (everything, {}))
-    probes = backend("fentry-multi")(sites)
-    options, image = Options(), OBJECT.read_bytes()
-    with Stop() as stop:
-        bpf = attach_with(probes, options, image, filters(options, sites), stop, Phases(enabled=False))
-    with bpf:
-        probes.detach()
-    assert {name for name, _ in probes.skipped} == expected - {t.name for t in sites.targets if t.ambiguous}
-    assert probes.attached == len(suitable)
+    everything = [target for target in targets if not target.ambiguous]
+    monkeypatch.setattr("pwru.live.backends.fentry_multi.split_by_trampoline", lambda *_: (everything, {}))
+    with Session(Request(backend="fentry-multi"), image=OBJECT.read_bytes()) as session:
+        refused = {name for name, _ in session.backend.skipped}
+        attached = session.backend.attached
+    assert refused == expected - {t.name for t in targets if t.ambiguous}
+    assert attached == len(suitable)
 
 
 def test_a_double_pointer(network: Network, pwru: Start) -> None:
     """The verifier does not support such arguments of fentry programs."""
     function = "__netif_receive_skb_core"
     try:
-        sites = Sites(function)
-        split(sites, sites.targets)
+        kernel = Kernel()
+        split_by_trampoline(kernel, Places(kernel, function).functions)
     except (PwruError, Refused):
         pytest.skip("the compiler gave the one on the way of a ping another name")
     with pwru("--backend", "fentry", "--filter-func", function, "icmp") as trace:

@@ -1,4 +1,4 @@
-"""What the guide tells people to type is a command line, with a filter that libpcap compiles."""
+"""Every `pwru` command line in the README and the guide is valid, and libpcap compiles its filter."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from pwru import cli
-from pwru.filter.packet.pcap import Compiler, Filter
+from pwru.cli.options import parse
+from pwru.filter.packet.pcap import compile_filter
 
-GUIDE = Path(__file__).parents[2] / "docs/guide.md"
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_guide(command: str) -> None:
+def _commands(name: str) -> list[str]:
+    blocks = BLOCK.findall((ROOT / name).read_text())
+    return [line for block in blocks for line in block.splitlines()]
+
+
+GUIDE = _commands("docs/guide.md")
+README = [line for line in _commands("README.md") if line.startswith("pwru ")]  # others build, install and test
+
+
+@pytest.mark.parametrize("command", [*GUIDE, *README])
+def test_commands(command: str) -> None:
     name, *arguments = shlex.split(command)
     assert name == "pwru"
-    options = cli.options(arguments)
-    if options.filter_func:
-        re.compile(options.filter_func)
-    if options.pcap_filter:
-        inner = options.filter_tunnel_pcap_l2, options.filter_tunnel_pcap_l3
-        assert Compiler(Filter(options.pcap_filter, (), *inner)).programs()
+    request = parse(arguments).request
+    if request.functions:
+        re.compile(request.functions)
+    if request.filter:
+        assert compile_filter(request.filter)

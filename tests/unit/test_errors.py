@@ -17,13 +17,15 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from pwru import cli
-from pwru.commands import trace as tracer
 from pwru.errors import PwruError
+from pwru.filter.packet import Filter
 from pwru.filter.packet import skb as packet
-from pwru.filter.packet.pcap import Compiler, Filter
+from pwru.filter.packet.pcap import compile_filter
 from pwru.kernel import netns
 from pwru.kernel.btf import functions, vmlinux_btf
-from pwru.live.backends import Sites
+from pwru.kernel.kernel import Kernel
+from pwru.live import loader
+from pwru.live.request import Request
 from tests.unit.filter import harness
 from tests.unit.interrupt import CHECKOUT, interrupted
 
@@ -77,6 +79,13 @@ def test_nobody_reads_what_it_says_about_itself(flag: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_report_for_which_there_is_no_room() -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "pwru", "--check"]
+        done = subprocess.run(command, cwd=CHECKOUT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "pwru: cannot write to standard output: No space left on device\n")
+
+
 # --- filters ---
 
 
@@ -84,9 +93,10 @@ def test_thousands_of_terms() -> None:
     """The memory of libpcap's optimizer grows with the square of the length, beyond what a machine can spare."""
     expression = " or ".join(f"host 10.{n >> 8}.{n & 255}.1 and tcp port {n}" for n in range(1, 2001))
     code = (
-        "import sys, resource; from pwru.filter.packet.pcap import Filter, compile_filter\n"
-        "from pwru.errors import PwruError\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n"  # the machine of this test has other work, too
+        "import sys, resource; from pwru.errors import PwruError\n"
+        "from pwru.filter.packet import Filter\n"
+        "from pwru.filter.packet.pcap import compile_filter\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n"  # protects the machine of this test
         "try: compile_filter(Filter(sys.stdin.read()))\n"
         "except PwruError as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
@@ -116,6 +126,12 @@ def image() -> bytes:
     return harness.harness_image()
 
 
+def object_of_tcp(path: Path) -> bytes:
+    wanted = Filter("tcp")
+    kernel = Kernel(str(DATA / "sample.elf"))
+    return loader.Loader(Request(filter=wanted), kernel, [], path.read_bytes()).splice({}, compile_filter(wanted))
+
+
 @pytest.mark.parametrize("damage", ["", "junk", "cut", "header only", "without its end", "another"])
 def test_a_damaged_object(damage: str, image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Detected when the filter is spliced in. Without a filter libbpf refuses the object: see tests/kernel."""
@@ -130,10 +146,10 @@ def test_a_damaged_object(damage: str, image: bytes, tmp_path: Path, monkeypatch
             "another": (DATA / "sample.elf").read_bytes(),
         }[damage]
     )
-    monkeypatch.setattr(tracer, "OBJECT", path)
+    monkeypatch.setattr(loader, "OBJECT", path)
     monkeypatch.setattr(packet, "skb_layout", lambda _btf: [184, 186, 188, 200, 208, 112])
     with pytest.raises(PwruError) as error:
-        tracer._image(Compiler(Filter("tcp")), Sites(kernel_btf=str(DATA / "sample.elf")), {})
+        object_of_tcp(path)
     assert str(path) in str(error.value)
     assert str(error.value).isprintable()
 

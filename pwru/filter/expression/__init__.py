@@ -1,34 +1,19 @@
-"""Conditions on fields of the skb, such as `skb->dev->ifindex == 1 && skb->len > 1000`, as eBPF: the body of
-`int filter_skb(__u64 skb)` in bpf/filter.bpf.h.
+"""Conditions on fields of the skb, such as `skb->dev->ifindex == 1 && skb->len > 1000`, as eBPF.
 
-They mean what they mean in C, conversions between signed and unsigned included, with one exception: `&` binds tighter
-than comparisons, as everybody who writes `skb->mark & 0xff == 1` wants it.
+They are the body of `int filter_skb(__u64 skb)` in bpf/filter.bpf.h. They mean what they mean in C, conversions between
+signed and unsigned included, but `&` binds tighter than comparisons, as in `skb->mark & 0xff == 1`.
 
 A field is read where this kernel's BTF has it. What cannot be read, because a pointer on the way is NULL or bad, is 0.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
-
 from pwru.errors import PwruError
 from pwru.filter.load import RdonlyCast
 from pwru.kernel.btf import Btf
+from pwru.record.parts import Field
 
 from .code import Code
 from .parse import parse_condition, parse_field
 from .tree import Mistake
-
-
-class Field(NamedTuple):
-    """A field that compile_value() reads: `size` bytes, extended to 64 bits according to its sign."""
-
-    name: str
-    size: int
-    signed: bool
-
-
-Value = Field
 
 
 def compile_condition(text: str, btf: Btf, cast: RdonlyCast | None) -> bytes:
@@ -48,4 +33,4 @@ def compile_value(text: str, btf: Btf, cast: RdonlyCast | None) -> tuple[bytes, 
         load = parse_field(text, btf)
     except Mistake as mistake:
         raise PwruError(f"`skb_metadata`: {mistake}") from None
-    return Code(cast).value(load), Field(load.path, load.size.nbytes, load.type.signed)
+    return Code(cast).value(load), Field(load.path, load.type.signed)

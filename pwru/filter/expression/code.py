@@ -1,7 +1,5 @@
 """eBPF instructions for the tree of an expression."""
 
-from __future__ import annotations
-
 from pwru.ebpf import R0, R1, R6, R7, R8, R10, Alu, Assembler, Jump, Label, Reg, Size
 from pwru.filter.load import RdonlyCast, address_register, cast_offset, load
 
@@ -36,7 +34,6 @@ class Code:
         return asm.code()
 
     def value(self, field: FieldLoad) -> bytes:
-        """Return the value of the field."""
         self._evaluate(field)
         self._asm.alu64(Alu.MOV, R0, _VALUE)
         self._asm.exit()
@@ -92,7 +89,7 @@ class Code:
         if isinstance(right, Number):
             self._convert(_VALUE, left, common)
             value = common.wrap(right.value)
-            if _fits(value):
+            if -0x80000000 <= value <= 0x7FFFFFFF:  # an immediate is sign-extended
                 return value
             asm.constant(_OTHER, value)
         else:
@@ -123,8 +120,3 @@ class Code:
         if field.type.bits < 8 * field.size.nbytes or (field.type.signed and below):
             asm.alu64(Alu.LSH, _VALUE, above)
             asm.alu64(Alu.ARSH if field.type.signed else Alu.RSH, _VALUE, below)
-
-
-def _fits(value: int) -> bool:
-    """Return whether the value can be an immediate, which is sign-extended."""
-    return -0x80000000 <= value <= 0x7FFFFFFF

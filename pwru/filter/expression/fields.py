@@ -1,7 +1,5 @@
 """The way from the skb to a field, step by step through the kernel's BTF."""
 
-from __future__ import annotations
-
 from pwru.ebpf import Size
 from pwru.errors import near
 from pwru.kernel.btf import ARRAY, ENUM, ENUM64, FWD, INT, PTR, STRUCT, UNION, Btf, Type
@@ -55,7 +53,6 @@ class Path:
         return "a number, nothing is in it"
 
     def index(self, number: int, column: int) -> None:
-        """Go to an element of an array, or of what a pointer points to."""
         if self._type.kind == ARRAY:
             count = self._type.elements
             if 0 < count <= number:  # a flexible array ends where its memory does
@@ -65,7 +62,6 @@ class Path:
         self._text += f"[{number}]"
 
     def member(self, operator: str, name: str, column: int) -> None:
-        """Go to a member of a struct or union."""
         layout = self._btf.layout(self._type.id)
         member = layout.member(name)
         if not member:
@@ -105,7 +101,6 @@ class Path:
 
 
 def skb_id(btf: Btf, column: int) -> int:
-    """Return the BTF id of struct sk_buff."""
     type_id = btf.find("sk_buff", STRUCT)
     if type_id is None:
         raise Mistake("this kernel's BTF has no struct sk_buff", column)

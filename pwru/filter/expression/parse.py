@@ -3,8 +3,6 @@
 `&&`, `||` and `&` take any number of operands instead of two, so only parentheses and `!` nest.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar

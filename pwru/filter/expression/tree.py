@@ -8,7 +8,7 @@ from pwru.ebpf import Size
 
 
 class Mistake(Exception):
-    """What is wrong with an expression, and at which column (from 1); 0 stands for the whole."""
+    """An error in an expression, at a column (from 1); 0 stands for the whole expression."""
 
     def __init__(self, message: str, column: int = 0) -> None:
         super().__init__(f"column {column}: {message}" if column else message)
@@ -52,11 +52,10 @@ class Number(NamedTuple):
 
 
 class FieldLoad(NamedTuple):
-    """A field of the skb, found through pointers at these offsets: the first in the skb, each other in what the one
-    before points to.
+    """A field of the skb.
 
-    The field is at `offset` in what the last one points to. `shift` is how many bits of the loaded word are below a
-    bitfield.
+    `pointers` are offsets of the pointers to it: of the first in the skb, of each other in what the one before points
+    to. The field is at `offset` in what the last one points to; `shift` bits of the loaded word are below a bitfield.
     """
 
     path: str

@@ -1,22 +1,12 @@
 """Classic BPF: its instructions, and rewritten programs for packets that lack a part of their link-layer header."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
 
 from pwru.ebpf import Alu, Jump, Size
 from pwru.errors import PwruError
 
-
-class Insn(NamedTuple):
-    """struct bpf_insn of pcap/bpf.h."""
-
-    code: int
-    jt: int
-    jf: int
-    k: int
+from . import Insn
 
 
 # Opcodes (pcap/bpf.h). Sizes, ALU operations and jump conditions have the same numbers as in eBPF.
@@ -25,7 +15,7 @@ class Class(IntEnum):
 
 
 class Mode(IntEnum):
-    """How LD and LDX find their operand."""
+    """The ways in which LD and LDX find their operand."""
 
     IMM, ABS, IND, MEM, LEN, MSH = range(0x00, 0xC0, 0x20)
 
@@ -50,7 +40,6 @@ def load_mode(insn: Insn) -> Mode | None:
 
 
 def load_size(insn: Insn) -> Size:
-    """Return how much LD or LDX loads."""
     return Size(insn.code & 0x18)
 
 
@@ -65,7 +54,6 @@ def uses_x(insn: Insn) -> bool:
 
 
 def loads_len(insns: Sequence[Insn]) -> bool:
-    """Return whether the program looks at the packet's length."""
     return any(load_mode(insn) is Mode.LEN for insn in insns)
 
 
@@ -100,8 +88,7 @@ def with_tag(insns: Sequence[Insn]) -> list[Insn]:
 def without_mac(insns: Sequence[Insn]) -> list[Insn]:
     """Return the program for an Ethernet packet that lacks its link-layer header; the EtherType is at M[AT_TAG].
 
-    Both addresses are 00:00:00:00:00:00. Raises PwruError for a load that overlaps the EtherType, and for one at a
-    computed offset.
+    Both addresses are 00:00:00:00:00:00. Raises PwruError for a load over the EtherType or at a computed offset.
     """
     return [
         insn._replace(code=insn.code & 7 | Mode.IMM, k=0)

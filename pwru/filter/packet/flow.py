@@ -1,13 +1,12 @@
-"""What the translation must know about the flow of a classic BPF program. All jumps are forward: one pass finds it."""
-
-from __future__ import annotations
+"""The flow of a classic BPF program, as the translation must know it. All jumps are forward: one pass finds it."""
 
 from collections.abc import Sequence
 
 from pwru.ebpf import Alu, Jump, Size
 from pwru.errors import PwruError
 
-from .classic import MAX_OFFSET, RET_A, TXA, Class, Insn, Mode, load_end, load_mode, load_size, works_swapped
+from . import Insn
+from .classic import MAX_OFFSET, RET_A, TXA, Class, Mode, load_end, load_mode, load_size, works_swapped
 
 _SWAPPABLE = (Size.H, Size.W)
 _LD_W_ABS = Class.LD | Mode.ABS
@@ -15,7 +14,7 @@ _UNKNOWN = -1  # a value of A that is not a load, or that is needed in host orde
 
 
 class Flow:
-    """What is known about the instructions, by their index."""
+    """Facts about the instructions, by their index."""
 
     def __init__(self, insns: Sequence[Insn]) -> None:
         self._insns = insns

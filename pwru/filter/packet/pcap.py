@@ -1,7 +1,5 @@
 """pcap-filter(7) expressions, compiled to classic BPF by the system's libpcap."""
 
-from __future__ import annotations
-
 import marshal
 import os
 import re
@@ -15,7 +13,7 @@ from typing import NamedTuple, Self
 
 from pwru.errors import PwruError
 
-from .classic import Insn
+from . import Filter, Insn
 
 # pcap-linktype(7): the values that pcap_open_dead(3PCAP) takes; DLT_RAW is 12 on Linux (101 is for files)
 DLT_EN10MB, DLT_RAW = 1, 12
@@ -25,30 +23,6 @@ _PCAP_NETMASK_UNKNOWN = 0xFFFFFFFF
 _SHORT_ENOUGH = 8192  # characters; the size of anything longer is checked before it is optimized
 _OPTIMIZABLE = 1 << 15  # instructions
 _QUOTED = 200  # characters of an expression in a message
-
-
-class Filter(NamedTuple):
-    """pcap-filter(7) expressions that a packet must match; "" matches any.
-
-    `typed` is what a user wrote, `primitives` are made from parameters; all must match. The inner expressions are for
-    the packet inside a tunnel, from its link layer or from its network layer on.
-    """
-
-    typed: str = ""
-    primitives: tuple[str, ...] = ()
-    inner_l2: str = ""
-    inner_l3: str = ""
-
-    @property
-    def expression(self) -> str:
-        """The whole expression for the packet itself."""
-        typed = f"({self.typed})" if self.typed and self.primitives else self.typed
-        return " and ".join(part for part in (typed, *self.primitives) if part)
-
-    @property
-    def says_vlan(self) -> bool:
-        """Whether VLAN tags matter."""
-        return re.search(r"\bvlan\b", self.expression) is not None
 
 
 class Programs(NamedTuple):
@@ -69,6 +43,8 @@ def compile_filter(wanted: Filter) -> Programs:
     The typed part must be a filter by itself: an error is then about that part alone, and it cannot close the
     parentheses around it. libpcap has no program without a link-layer header for what names one (`ether host`, `vlan`).
     """
+    if "\0" in "".join((wanted.expression, wanted.inner_l2, wanted.inner_l3)):
+        raise PwruError("pcap filter: it has a NUL, which ends it for libpcap")
     if wanted.typed and wanted.primitives:
         compile_expression(wanted.typed, DLT_EN10MB)
     l2, l3 = list[Insn](), list[Insn]()
@@ -76,23 +52,17 @@ def compile_filter(wanted: Filter) -> Programs:
         l2 = compile_expression(wanted.expression, DLT_EN10MB)
         with suppress(PwruError):
             l3 = compile_expression(wanted.expression, DLT_RAW)
-    return Programs(
-        l2,
-        l3,
-        _compile_inner("tunnel_l2", wanted.inner_l2, DLT_EN10MB),
-        _compile_inner("tunnel_l3", wanted.inner_l3, DLT_RAW),
-    )
+    inner_l2 = _compile_inner("tunnel_l2", wanted.inner_l2, DLT_EN10MB)
+    return Programs(l2, l3, inner_l2, _compile_inner("tunnel_l3", wanted.inner_l3, DLT_RAW))
 
 
 class Compiler:
     """compile_filter() in a child process, while this process does something else.
 
-    For a command that must start quickly: importing libpcap takes 100 to 150 ms, a third of the time to start. The
-    memory for it is the child's, too.
+    For a command that must start quickly: importing libpcap takes 100 to 150 ms, a third of the start, and memory.
     """
 
     def __init__(self, wanted: Filter) -> None:
-        self.says_vlan = wanted.says_vlan
         self._pipe, result = os.pipe()
         self._child = os.fork()
         if not self._child:
@@ -144,12 +114,9 @@ def compile_expression(expression: str, dlt: int) -> list[Insn]:
     insns, error = _compile(pcap, expression, dlt)
     if error:
         where = _place(pcap, expression, dlt) if "syntax error" in error else ""
-        raise PwruError(f"pcap filter {_short(expression)!r}: {error}{where}")
+        short = expression if len(expression) <= _QUOTED else f"{expression[:_QUOTED]}…"
+        raise PwruError(f"pcap filter {short!r}: {error}{where}")
     return insns
-
-
-def _short(expression: str) -> str:
-    return expression if len(expression) <= _QUOTED else f"{expression[:_QUOTED]}…"
 
 
 def _compile(pcap: ModuleType, expression: str, dlt: int, optimize: int = 1) -> tuple[list[Insn], str]:

@@ -4,46 +4,23 @@ A packet gains and loses its link-layer header on its way, so there is a program
 only if it ends where the network header begins, VLAN tags apart: after an encapsulation the old one is further back,
 after a decapsulation that of the outer packet may be left (ipip up to v5.13), and one that was never set is 0xffff.
 
-find_headers() in bpf/ finds the headers a second time, in C, once a packet matches. This code runs in every function
-for every packet of the machine, mostly in vain, so every instruction counts: clang's took 201 per hit where this takes
-151. Fields are read where this kernel's BTF has them.
+find_headers() in bpf/ finds the headers a second time, in C, once a packet matches; tests/unit/filter/headers.py runs
+both on the same skbs. This code runs in every function for every packet of the machine, mostly in vain, so every
+instruction counts: with the headers found in C it took 201 per hit instead of 151.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from pwru.ebpf import (
-    R0,
-    R1,
-    R2,
-    R3,
-    R4,
-    R5,
-    R6,
-    R7,
-    R8,
-    R9,
-    R10,
-    Alu,
-    Assembler,
-    BPF_FUNC_probe_read_kernel,
-    Jump,
-    JumpTooFar,
-    Label,
-    Reg,
-    Size,
-)
+from pwru.ebpf import Alu, Assembler, BPF_FUNC_probe_read_kernel, Jump, JumpTooFar, Label, Reg, Size
 from pwru.errors import PwruError
 from pwru.filter.load import ARRAY_OFFSET, ARRAY_SIZE, RdonlyCast, address_register, call_cast, cast_offset, load
+from pwru.kernel.btf import Btf
 
-from .classic import REJECT, Insn, loads_len, with_tag, without_mac
+from . import Insn
+from .classic import REJECT, loads_len, with_tag, without_mac
 from .pcap import Programs
 from .translate import CAPLEN, LEN, TAG, Body
-
-if TYPE_CHECKING:
-    from pwru.kernel.btf import Btf
 
 ETH_HLEN = 14  # include/uapi/linux/if_ether.h
 MAC_UNSET = 0xFFFF  # mac_header before it is set: skb_mac_header_was_set() in include/linux/skbuff.h
@@ -80,32 +57,19 @@ class Inner(NamedTuple):
     len: int
 
 
+R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = Reg
 # Registers that both programs use after the headers have been loaded: network_header, mac_header and tail as they lie
 # in memory, head, the offsets of the MAC and the network header from head, and len counted from head.
 _HEADERS, _HEAD, _MAC, _NETWORK, _LENGTH = R6, R1, R4, R3, R5
 _COPY = -64  # on the stack: from network_header to data
 
 
-def skb_layout(btf: Btf) -> list[int]:
-    """Return the offsets of Layout as JSON can hold them. Raises PwruError if the BTF lacks one."""
-    return _offsets(btf, Layout._fields)
-
-
-def skb_tag(btf: Btf) -> list[int]:
-    """Return the offsets of Tag."""
-    return _offsets(btf, Tag._fields)
-
-
-def skb_inner(btf: Btf) -> list[int]:
-    """Return the offsets of Inner."""
-    return _offsets(btf, Inner._fields)
-
-
-def _offsets(btf: Btf, names: Sequence[str]) -> list[int]:
+def skb_layout(btf: Btf, of: type[Layout | Tag | Inner] = Layout) -> list[int]:
+    """Return the offsets of one of these as JSON can hold them. Raises PwruError if the BTF lacks one."""
     skb = btf.struct("sk_buff")
-    members = [skb.member(name) if skb else None for name in names]
+    members = [skb.member(name) if skb else None for name in of._fields]
     if not all(members):
-        raise PwruError(f"pcap filter: this kernel's BTF does not say where {', '.join(names)} of an skb are")
+        raise PwruError(f"pcap filter: this kernel's BTF does not say where {', '.join(of._fields)} of an skb are")
     return [member.offset for member in members if member]
 
 
@@ -147,7 +111,7 @@ def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: RdonlyCast |
     asm.alu64(Alu.MOV, skb, R1)
     field(Size.H, header, layout.inner_network_header)
     field(Size.H, other, layout.network_header)
-    asm.jump32(Jump.LE, header, other, passes)  # see capture_tunnel() in bpf/capture.bpf.h
+    asm.jump32(Jump.LE, header, other, passes)  # see capture_tunnel() in bpf/tuple.bpf.h
     if mac:
         field(Size.H, R0, layout.inner_mac_header)
         asm.jump32(Jump.LE, R0, other, passes)  # GRO sets only the inner network header
@@ -187,14 +151,6 @@ def _code(asm: Assembler) -> bytes:
         ) from None
 
 
-def _without_mac(l2: Sequence[Insn]) -> Sequence[Insn]:
-    """Return a program for packets without a link-layer header, when libpcap has none: the filter names that header."""
-    try:
-        return without_mac(l2)
-    except PwruError:
-        return [REJECT]  # it loads raw bytes of the header
-
-
 class _Packet:
     def __init__(
         self, programs: Programs, layout: Layout, cast: RdonlyCast | None, tag: Tag | None = None, *, max_tags: int
@@ -204,8 +160,13 @@ class _Packet:
         self._asm = Assembler()
         self._cast = cast
         self._layout = layout
-        l3 = programs.l3 or _without_mac(programs.l2)
         self._finds_ethertype = not programs.l3
+        l3 = programs.l3
+        if not l3:  # libpcap has none if the filter names the link-layer header
+            try:
+                l3 = without_mac(programs.l2)
+            except PwruError:
+                l3 = [REJECT]  # it loads raw bytes of the header
         self._l2, self._l3 = Body(programs.l2, cast), Body(l3, cast)
         self._uses_len = any(map(loads_len, programs))
         self._reject = Label()

@@ -11,35 +11,18 @@ Nearly all packets are rejected, so that path is the short one:
 - Two adjacent words that are compared one after the other, such as IPv4 addresses, are one load.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
-from pwru.ebpf import (
-    R0,
-    R1,
-    R2,
-    R3,
-    R6,
-    R7,
-    R8,
-    R9,
-    R10,
-    Alu,
-    Assembler,
-    BPF_FUNC_probe_read_kernel,
-    Jump,
-    Label,
-    Reg,
-    Size,
-)
+from pwru.ebpf import Alu, Assembler, BPF_FUNC_probe_read_kernel, Jump, Label, Reg, Size
 from pwru.filter.load import ARRAY_OFFSET, ARRAY_SIZE, RdonlyCast, call_cast, cast_offset, load
 
-from .classic import AT_TAG, MAX_OFFSET, RET_A, TXA, Class, Insn, Mode, X, load_end, load_mode, load_size, swap, uses_x
+from . import Insn
+from .classic import AT_TAG, MAX_OFFSET, RET_A, TXA, Class, Mode, X, load_end, load_mode, load_size, swap, uses_x
 from .flow import Flow
 
-# Stack slots: the address of the packet while a register has the result of a cast; the packet's length; the bytes that
-# the program reads as M[AT_TAG + n].
+R0, R1, R2, R3, _, _, R6, R7, R8, R9, R10 = Reg
+
+# Stack slots: the address of the packet while a register has the result of a cast; its length; M[AT_TAG + n].
 _ADDRESS = -8
 LEN = -16
 TAG = -24
@@ -80,8 +63,7 @@ class Body:
         self._insns = insns
         self._cast = cast
         self._flow = flow = Flow(insns)
-        # The stack, downwards from r10: 8 bytes for one load, LEN, TAG if used, the words of M[] that are read, the
-        # window.
+        # The stack, downwards from r10: 8 bytes for one load, LEN, TAG if used, words of M[] that are read, the window.
         self._top = -TAG if any(insn.k >= AT_TAG and load_mode(insn) is Mode.MEM for insn in insns) else -LEN
         self._memory: dict[int, int] = {}
         self._near = [(insn.k, load_size(insn)) for insn in insns if 0 < load_end(insn) <= ARRAY_SIZE]
@@ -93,8 +75,10 @@ class Body:
         self.compares_caplen = self._calls or bool(flow.checks)
 
     def emit(self, asm: Assembler, reject: Label, find_caplen: Callable[[], None]) -> None:
-        """Emit the code. r1 has the address of the packet, LEN its length if the program loads it, and CAPLEN is set
-        if compares_caplen; otherwise `find_caplen()` emits what computes it, without r0 and the registers from r6 on.
+        """Emit the code.
+
+        It expects the packet's address in r1, its length at LEN if the program loads it, and CAPLEN if compares_caplen;
+        otherwise `find_caplen()` emits what computes CAPLEN, using neither r0 nor the other registers from r6 on.
         """
         self._asm = asm
         self._reject = reject

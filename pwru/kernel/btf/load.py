@@ -1,7 +1,5 @@
 """BTF from files: raw, or the `.BTF` section of an ELF file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pwru.errors import PwruError
@@ -31,7 +29,6 @@ def read_btf(path: str | Path, base: Btf | None = None) -> Btf:
 
 
 def elf_section(path: str | Path) -> bytes:
-    """Return the `.BTF` section of an ELF file."""
     from elftools.elf.elffile import ELFFile
 
     with Path(path).open("rb") as file:

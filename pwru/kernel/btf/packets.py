@@ -1,7 +1,5 @@
 """Functions and tracepoints that carry a packet, by the BTF of their arguments."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from itertools import compress, repeat
 from typing import NamedTuple
@@ -12,8 +10,8 @@ from pwru.kernel.btf.types import Btf
 # MAX_BPF_FUNC_ARGS, and the bytes that two registers hold.
 _TRAMPOLINE_ARGS = 12
 _TRAMPOLINE_STRUCT = 16
-# Answers that are kept: those about the kernel, which are asked for again by each of its modules, and the module's own.
-_KEPT = 4
+# BTFs whose answers are cached: the kernel's, which each of its modules asks for, and the module's.
+_CACHED = 4
 
 
 class Function(NamedTuple):
@@ -43,18 +41,6 @@ class Tracepoint(NamedTuple):
     location_arg: int | None
 
 
-class _Pointers(NamedTuple):
-    """Ids of the types that are the struct, a pointer to it, or a `**`, whatever qualifiers and typedefs are around."""
-
-    plain: set[int]
-    single: set[int]
-    double: set[int]
-
-
-# The skb_arg, double_pointer and reason_arg of a Function.
-_Arguments = tuple[int, bool, int]
-
-
 def functions(btf: Btf, struct_name: str, reason_name: str = "skb_drop_reason") -> list[Function]:
     """Return every function with a parameter `struct sk_buff *` or `**`, whatever qualifiers and typedefs it has.
 
@@ -62,9 +48,7 @@ def functions(btf: Btf, struct_name: str, reason_name: str = "skb_drop_reason") 
     """
     prototypes = _prototypes_with(btf, struct_name, reason_name)
     offsets = btf.of_kinds(FUNC)
-    types = btf.column(2, offsets)
-    wanted = list(map(prototypes.__contains__, types))
-    carriers = sorted(compress(offsets, wanted))
+    carriers = sorted(compress(offsets, map(prototypes.__contains__, btf.column(2, offsets))))
     return [
         Function(btf.string(name), btf.id_at(offset), *prototypes[prototype])
         for offset, name, prototype in zip(carriers, btf.column(0, carriers), btf.column(2, carriers), strict=True)
@@ -128,9 +112,12 @@ def _location_arg(btf: Btf, prototype: int) -> int | None:
     return None
 
 
-@lru_cache(_KEPT)
-def _prototypes_with(btf: Btf, struct_name: str, reason_name: str) -> dict[int, _Arguments]:
-    """Return the prototypes by id, the base's included, that have a pointer to the struct among their parameters."""
+@lru_cache(_CACHED)
+def _prototypes_with(btf: Btf, struct_name: str, reason_name: str) -> dict[int, tuple[int, bool, int]]:
+    """Return skb_arg, double_pointer and reason_arg of each prototype with a pointer to the struct, by id.
+
+    Those of the base are included.
+    """
     prototypes = dict(_prototypes_with(btf.base, struct_name, reason_name)) if btf.base else {}
     _, single, double = _pointers_to(btf, struct_name)
     wanted = single | double
@@ -150,10 +137,15 @@ def _prototypes_with(btf: Btf, struct_name: str, reason_name: str) -> dict[int, 
     return prototypes
 
 
-@lru_cache(_KEPT)
-def _pointers_to(btf: Btf, struct_name: str) -> _Pointers:
-    """Return the struct's ids and those of what points to it, the base's included."""
-    base = _pointers_to(btf.base, struct_name) if btf.base else _Pointers(set(), set(), set())
+@lru_cache(_CACHED)
+def _pointers_to(btf: Btf, struct_name: str) -> tuple[set[int], set[int], set[int]]:
+    """Return the ids of the types that are the struct, a pointer to it, or a `**`, the base's included.
+
+    Whatever qualifiers and typedefs are around them.
+    """
+    old_plain, old_single, old_double = (
+        _pointers_to(btf.base, struct_name) if btf.base else (set[int](), set[int](), set[int]())
+    )
     modifiers = btf.of_kinds(*MODIFIERS)
     modified = btf.column(2, modifiers)
     pointers = btf.of_kinds(PTR)
@@ -168,7 +160,7 @@ def _pointers_to(btf: Btf, struct_name: str) -> _Pointers:
         return types
 
     # A forward declaration stands for the struct in a unit that does not know more of it.
-    plain = closure(base.plain | set(btf.named(struct_name, STRUCT, FWD)))
-    single = closure(base.single | ids(pointers, pointees, plain))
-    double = closure(base.double | ids(pointers, pointees, single))
-    return _Pointers(plain, single, double)
+    plain = closure(old_plain | set(btf.named(struct_name, STRUCT, FWD)))
+    single = closure(old_single | ids(pointers, pointees, plain))
+    double = closure(old_double | ids(pointers, pointees, single))
+    return plain, single, double

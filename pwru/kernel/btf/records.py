@@ -49,12 +49,10 @@ class BtfError(PwruError):
 # Kind has 7 bits and vlen 24 since commit f7a6b9eaff3e ("bpf: Extend BTF UAPI vlen, kinds to use unused bits").
 # Before, they had 5 and 16, and the other bits were 0.
 def kind_of(info: int) -> int:
-    """Return the kind in the info word of a record."""
     return info >> 24 & 0x7F
 
 
 def vlen_of(info: int) -> int:
-    """Return the number of entries in the info word of a record."""
     return info & 0xFFFFFF
 
 
@@ -108,7 +106,6 @@ class Records:
         return self._first_id + len(self._offsets)
 
     def validate(self) -> None:
-        """Read all records, so that damage shows."""
         _ = self._index
 
     # --- one record ---
@@ -120,7 +117,7 @@ class Records:
                 raise self.damaged(f"type {type_id} is not a record")
             return self.base.record(type_id)
         try:
-            return self.record_at(self._offsets[type_id - self._first_id])
+            return self._words[self._offsets[type_id - self._first_id] :]
         except IndexError:
             raise self.damaged(f"there is no type {type_id}") from None
 
@@ -153,6 +150,26 @@ class Records:
         if end < 0:
             raise self.damaged("a name is beyond its strings")
         return self._strings[at:end].decode("utf-8", "backslashreplace")
+
+    def parts(self, type_id: int) -> list[tuple[str, int, int, int]]:
+        """Return the members of a struct or union as declared: name, type, first bit, and the bits of a bitfield."""
+        record = self.record(type_id)
+        entries = [record[entry : entry + 3] for entry in range(3, 3 + 3 * vlen_of(record[1]), 3)]
+        if record[1] >> 31:
+            return [(self.string(name), member, at & 0xFFFFFF, at >> 24) for name, member, at in entries]
+        return [(self.string(name), member, at, 0) for name, member, at in entries]
+
+    @staticmethod
+    def enumerators_in(record: memoryview[int]) -> Iterator[tuple[int, int]]:
+        """Yield, for each value of an enum, where its name starts in the strings, and the value."""
+        info = record[1]
+        wide, signed = kind_of(info) == ENUM64, info >> 31
+        width = 3 if wide else 2
+        for entry in range(3, 3 + width * vlen_of(info), width):
+            value = record[entry + 1] | (record[entry + 2] << 32 if wide else 0)
+            if signed and value >> (32 * width - 33):
+                value -= 1 << (32 * width - 32)
+            yield record[entry], value
 
     # --- many records ---
 

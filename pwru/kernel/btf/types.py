@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from pwru.kernel.btf.records import (
-    ARRAY,
-    ENUM,
-    ENUM64,
-    FLOAT,
-    FWD,
-    INT,
-    MAX_DEPTH,
-    MODIFIERS,
-    PTR,
-    STRUCT,
-    TYPEDEF,
-    UNION,
-    Records,
-    kind_of,
-    vlen_of,
-)
+from .records import ARRAY, ENUM, ENUM64, FLOAT, FWD, INT, MAX_DEPTH, MODIFIERS, PTR, STRUCT, TYPEDEF, UNION, Records
 
 _MAX_MEMBERS = 1 << 16  # of one struct with its anonymous members: more than any has
 _INT_SIGNED = 1
@@ -33,8 +16,7 @@ class Member(NamedTuple):
 
     `offset` and `size` are in bytes; `bit_offset` counts from the start of the outermost struct. `bit_size` is 0 except
     for bitfields, whose `offset` is that of the byte with their first bit and whose `size` is that of the declared
-    type. `kind` is INT, PTR, ENUM, … An array has the kind ARRAY and the number of its `elements`, of all dimensions;
-    any other member has one element.
+    type. `kind` is INT, PTR, ENUM, … An array has the kind ARRAY and the number of its `elements`, else 1.
     """
 
     name: str
@@ -77,7 +59,6 @@ class Struct(NamedTuple):
     members: tuple[Member, ...]
 
     def member(self, name: str) -> Member | None:
-        """Return the member with this name."""
         return next((member for member in self.members if member.name == name), None)
 
 
@@ -90,7 +71,7 @@ class Btf(Records):
         """Return the values and names of an enum; the first name of a value that has several."""
         for type_id in self.named(name, ENUM, ENUM64):
             values: dict[int, str] = {}
-            for start, value in _enumerators(self.record(type_id)):
+            for start, value in self.enumerators_in(self.record(type_id)):
                 values.setdefault(value, self.string(start))
             if values:
                 return values
@@ -98,43 +79,32 @@ class Btf(Records):
 
     def values(self, type_id: int) -> dict[int, str]:
         """Return the values and names of the enum with this id."""
-        return {value: self.string(start) for start, value in _enumerators(self.record(type_id))}
+        return {value: self.string(start) for start, value in self.enumerators_in(self.record(type_id))}
 
     def enumerator(self, name: str) -> set[int]:
         """Return the values of this name in all enums: several enums may have it, each with its own value."""
         values = self.base.enumerator(name) if self.base else set()
         starts = self.string_starts(name)
         for offset in self.of_kinds(ENUM, ENUM64) if starts else ():
-            values |= {value for start, value in _enumerators(self.record_at(offset)) if start in starts}
+            values |= {value for start, value in self.enumerators_in(self.record_at(offset)) if start in starts}
         return values
 
     def enumerators(self) -> set[str]:
-        """Return the names of all values of all enums."""
         names = self.base.enumerators() if self.base else set()
         for offset in self.of_kinds(ENUM, ENUM64):
-            names |= {self.string(start) for start, _ in _enumerators(self.record_at(offset))}
+            names |= {self.string(start) for start, _ in self.enumerators_in(self.record_at(offset))}
         return names
 
     # --- structs ---
 
     def struct(self, name: str) -> Struct | None:
-        """Return the layout of a struct or union."""
         type_id = self.find(name, STRUCT, UNION)
         return None if type_id is None else self.layout(type_id)
 
     def layout(self, type_id: int) -> Struct:
-        """Return the layout of the struct or union with this id."""
         members: list[Member] = []
         self._add_members(type_id, 0, members, MAX_DEPTH)
         return Struct(self.record(type_id)[2], tuple(members))
-
-    def parts(self, type_id: int) -> list[tuple[str, int, int, int]]:
-        """Return the members of a struct or union as declared: name, type, first bit, and the bits of a bitfield."""
-        record = self.record(type_id)
-        entries = [record[entry : entry + 3] for entry in range(3, 3 + 3 * vlen_of(record[1]), 3)]
-        if record[1] >> 31:
-            return [(self.string(name), member, at & 0xFFFFFF, at >> 24) for name, member, at in entries]
-        return [(self.string(name), member, at, 0) for name, member, at in entries]
 
     def _add_members(self, struct_id: int, start: int, members: list[Member], depth: int) -> None:
         """Append the members of a struct that begins at bit `start`."""
@@ -230,15 +200,3 @@ class Btf(Records):
             if type_id is not None and self.record(type_id)[2] in (4, 8):
                 return self.record(type_id)[2]
         return 8
-
-
-def _enumerators(record: memoryview[int]) -> Iterator[tuple[int, int]]:
-    """Yield, for each value of an enum, where its name starts in the strings, and the value."""
-    info = record[1]
-    wide, signed = kind_of(info) == ENUM64, info >> 31
-    width = 3 if wide else 2
-    for entry in range(3, 3 + width * vlen_of(info), width):
-        value = record[entry + 1] | (record[entry + 2] << 32 if wide else 0)
-        if signed and value >> (32 * width - 33):
-            value -= 1 << (32 * width - 32)
-        yield record[entry], value

@@ -2,77 +2,60 @@
 
 Each costs a load, an update of ftrace when it comes and grace periods when it goes, so this is for few functions, and
 for kernels that have nothing better for many. Each gets its own copy of one loaded template program, in which constants
-say what is to be known of the function (see bpf/pwru.bpf.c).
+describe the function (see bpf/pwru.bpf.c).
 
-A trampoline goes within 36 to 150 ms, one after the other however many threads ask for it. So the programs are told to
-do nothing any more, and a child process is left behind that does nothing but end, which closes its descriptors.
+Removing a trampoline takes 36-150 ms, and removals are serialised however many threads are used. So the programs are
+first told to do nothing, and a child process, if permitted, holds the links and ends, which closes them.
 """
 
-from __future__ import annotations
-
 import contextlib
-import ctypes
 import errno
 import os
 import resource
 import struct
-from typing import TYPE_CHECKING
 
 from pwru import libbpf
 from pwru.ebpf import replace_constant
-from pwru.live import rlimits as limits
-from pwru.live.backends import Probes, Progress, Refused, why
-from pwru.live.backends.trampoline import module_btf, split
+from pwru.kernel.functions import Target
+from pwru.libbpf import Link, syscalls
+from pwru.live import rlimits
+from pwru.live.backends.base import Backend
+from pwru.live.backends.child import Child, start
+from pwru.live.backends.how import Missing, ProgramSpec, Progress, Refused, reason_of
+from pwru.live.backends.trampoline import module_btf, split_by_trampoline
+from pwru.live.program import Program
+from pwru.record.layout import Wire
 
-if TYPE_CHECKING:
-    from pwru.kernel.functions import Target
-    from pwru.libbpf import Link, Object
-
-_CONSTANT = 0x70777275000000F0
-_ADDRESS = 0x7077727600000000
-_NO_ARG = 15
-_POINTER = 0x100
-_PATIENCE = 16  # functions that are refused before it is thought that all will be
+_PATIENCE = 16  # refused functions, none attached, after which all are taken to be refused
 _OTHER_FILES = 16  # that are opened later
 
-# include/uapi/linux/membarrier.h
-_MEMBARRIER_CMD_GLOBAL = 1
-_NR_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 
-
-class Backend(Probes):
+class Fentry(Backend):
     name = "fentry"
-    program = "on_fentry"
-    kind = libbpf.BPF_PROG_TYPE_TRACING, libbpf.BPF_TRACE_FENTRY
+    program = ProgramSpec("on_fentry", libbpf.BPF_PROG_TYPE_TRACING, libbpf.BPF_TRACE_FENTRY)
 
-    def unavailable(self) -> str | None:
-        if not self.sites.has_attach_type("BPF_TRACE_FENTRY"):
-            return "this kernel is older than BPF trampolines (Linux 5.5)"
+    def unavailable(self) -> Missing | None:
+        if not self.kernel.has_attach_type("BPF_TRACE_FENTRY"):
+            return Missing("this kernel is older than BPF trampolines", "5.5", "fec56f5890d9")
         return None
 
-    def attach(self, bpf: Object, progress: Progress) -> None:
-        targets, self.left_out = split(self.sites, self.sites.targets)
-        self._stopped = bpf.map(".data.stopped")
-        self._attach(bpf, targets, progress)
+    def attach(self, program: Program, progress: Progress) -> None:
+        targets, self.left_out = split_by_trampoline(self.kernel, self.places.functions)
+        self._stopped = program.map(".data.stopped")
+        self._attach(program, targets, progress)
         self.attached = len(self.links)
         if not self.links:
             raise Refused(f"attaching is refused ({self.skipped[0][1]})")
 
-    def attach_more(self, bpf: Object, targets: list[Target]) -> int:
-        targets, _ = split(self.sites, targets)
+    def attach_more(self, program: Program, targets: list[Target]) -> int:
+        targets, _ = split_by_trampoline(self.kernel, targets)
         before = len(self.links)
-        self._attach(bpf, targets, lambda _done, _total: None)
+        self._attach(program, targets, lambda _done, _total: None)
         return len(self.links) - before
 
-    def _attach(self, bpf: Object, targets: list[Target], progress: Progress) -> None:
-        files = len(os.listdir("/proc/self/fd")) + 2 * len(targets) + _OTHER_FILES
-        if not limits.at_least(resource.RLIMIT_NOFILE, files):
-            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            raise Refused(
-                f"{len(targets)} functions take two open files each, of which {hard} are allowed;"
-                f" `ulimit -n {files}` in a root shell, or a narrower --filter-func, helps"
-            )
-        template = bpf.program(self.program).insns()
+    def _attach(self, program: Program, targets: list[Target], progress: Progress) -> None:
+        _raise_open_files(len(targets))
+        template, self._wire = program.insns(), program.wire
         with contextlib.ExitStack() as opened:
             btfs: dict[str | None, int] = {}
             for number, target in enumerate(targets):
@@ -83,58 +66,60 @@ class Backend(Probes):
                     self.by_address[target.address] = target
                     self.links.append(self._link(template, target, btfs[target.module]))
                 except OSError as error:
-                    self.skipped.append((target.name, why(error)))
+                    self.skipped.append((target.name, reason_of(error)))
                     if error.errno == errno.EPERM or (not self.links and number == _PATIENCE):
-                        raise Refused(f"attaching is refused ({why(error)})") from None
+                        raise Refused(f"attaching is refused ({reason_of(error)})") from None
                 progress(number + 1, len(targets))
 
     def _link(self, template: bytes, target: Target, btf_fd: int) -> Link:
-        fd = self._load_copy(specialize(template, target), btf_id=target.btf_id, btf_fd=btf_fd)
-        try:
+        insns = specialize(self._wire, template, target)
+        with self.copied(insns, btf_id=target.btf_id, btf_fd=btf_fd) as fd:
             return libbpf.link_fentry(fd)
-        finally:
-            os.close(fd)  # the link holds the program
 
     def detach(self) -> None:
-        """Leaves the links to a child process that ends, and so closes them, once they are closed here."""
-        if not self.links:
-            return
-        self._stopped.update(bytes(4), struct.pack("=I", 1))
-        _wait_for_programs()
-        self.missed += self._count_missed()
-        links = {link.fd for link in self.links}
-        read_end, write_end = os.pipe()
+        """Stop the programs and close the links; a child process does the waiting, if it is permitted."""
+        child = None
+        if self.links:
+            self._stopped.update(bytes(4), struct.pack("=I", 1))
+            with contextlib.suppress(OSError):  # then events of programs that run at this moment may be missing
+                syscalls.membarrier()
+            if self.how.may_fork:
+                with contextlib.suppress(OSError):  # then it takes its time
+                    child = _hold([link.fd for link in self.links])
         try:
-            child = os.fork()
-        except OSError:  # then it takes its time
-            child = -1
-        if not child:
-            try:
-                # Among the rest is the output, of which somebody awaits the end.
-                for fd in {int(name) for name in os.listdir("/proc/self/fd")} - links - {read_end}:
-                    with contextlib.suppress(OSError):
-                        os.close(fd)
-                os.read(read_end, 1)
-            finally:
-                os._exit(0)  # gives back the memory before it closes files
-        os.close(read_end)
-        for link in self.links:
-            link.close()
-        self.links = []
-        os.close(write_end)
+            super().detach()
+        finally:
+            if child:
+                child.release()
 
 
-def _wait_for_programs() -> None:
-    """Until those programs have ended that run at this moment: membarrier(2) waits for an RCU grace period.
+def _raise_open_files(functions: int) -> None:
+    """Raise RLIMIT_NOFILE as far as needed. Raises Refused if that is impossible."""
+    files = len(os.listdir("/proc/self/fd")) + 2 * functions + _OTHER_FILES
+    if not rlimits.at_least(resource.RLIMIT_NOFILE, files):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        raise Refused(
+            f"{functions} functions take two open files each, of which {hard} are allowed;"
+            f" `ulimit -n {files}` in a root shell, or a narrower `functions`, helps"
+        )
 
-    It fails where CPUs are left alone (nohz_full); then one that matches just now may be missing in the output.
-    """
-    syscall = ctypes.CDLL(None).syscall
-    syscall(ctypes.c_long(_NR_MEMBARRIER[os.uname().machine]), ctypes.c_int(_MEMBARRIER_CMD_GLOBAL), 0, 0)
+
+def _hold(links: list[int]) -> Child:
+    """Start a child that keeps these descriptors until it is released: they are closed when it ends."""
+
+    def work(read_end: int) -> None:
+        # The other descriptors include the output, and somebody may be waiting for its end.
+        for fd in {int(name) for name in os.listdir("/proc/self/fd")} - {*links, read_end}:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        os.read(read_end, 1)
+
+    return start(work)
 
 
-def specialize(template: bytes, target: Target) -> bytes:
-    """The template's instructions with the constants of this function: FENTRY_TEMPLATE in bpf/pwru.bpf.c."""
-    reason = target.reason_arg - 1 if target.has_reason else _NO_ARG
-    what = target.skb_arg - 1 | reason << 4 | (_POINTER if target.double_pointer else 0)
-    return replace_constant(replace_constant(template, _CONSTANT, what), _ADDRESS, target.address)
+def specialize(wire: Wire, template: bytes, target: Target) -> bytes:
+    """Return the template's instructions with the constants of this function: FENTRY_TEMPLATE in bpf/pwru.bpf.c."""
+    reason = target.reason_arg - 1 if target.has_reason else wire.constant("NO_ARG")
+    args = target.skb_arg - 1 | reason << 4 | (wire.constant("FENTRY_POINTER") if target.double_pointer else 0)
+    insns = replace_constant(template, wire.constant("FENTRY_TEMPLATE"), args)
+    return replace_constant(insns, wire.constant("FENTRY_ADDRESS"), target.address)

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import termios
+from contextlib import closing
 
 import pytest
 
@@ -33,12 +34,12 @@ def test_without_standard_error(
     stderr: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing of it gets among the events, and the trace goes on."""
-    monkeypatch.setattr("pwru.commands.messages._QUIET_SECONDS", 0)
-    monkeypatch.setattr("pwru.commands.messages._LINE_SECONDS", 0)
+    monkeypatch.setattr("pwru.commands.messages.QUIET_SECONDS", 0)
+    monkeypatch.setattr("pwru.commands.messages.LINE_SECONDS", 0)
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stderr", None if stderr == "closed" else full)
         say("Listening for events..")
-        with Progress("Attaching") as progress:
+        with closing(Progress("Attaching")) as progress:
             progress(1, 2)
         monkeypatch.undo()
         os.dup2(1, full.fileno())  # what it holds back

@@ -1,4 +1,4 @@
-"""The comparison with the Go tool notices what differs, and explains only what a rule is about."""
+"""The comparison with the Go tool notices every difference, and explains only those that a rule is about."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ def test_a_line_that_is_none() -> None:
 
 
 def test_an_address_that_is_used_again_by_what_is_only_here() -> None:
-    """The time of the next event is then since that one; without it, nothing explains it."""
+    """The time of the next event is then relative to that event; otherwise nothing explains it."""
 
     def event(func: str, time: int) -> Event:
         return Event("0x1", func, func, {"cpu": "0", "pid": "1", "process": "p", "time relative": f"{time}"})
 
     columns = ("time relative",)
     old = [event("ip_rcv", 0), event("sock_rfree", 75_000_000)]
-    same = {"const": 1, "clock": 1}  # the time since the event before, which is only here
+    same = {"const": 1, "clock": 1}  # the time since the previous event, which is only here
     cases = ((0, {"const": 1, "reused": 1}), (5, {"const": 1}), (75_000_000, same))
     for between, rules in ((event("peek", time), rules) for time, rules in cases):
         found = compare(old, [old[0], between, event("sock_rfree", 15_052)], columns, SIGNATURES)

@@ -61,7 +61,7 @@ class Conditions(InKernel):
             assert [value for _, value in results] == expected, f"PWRU_FILTER_SEED={SEED} {field.text}"
 
     def test_a_long_condition(self, image: bytes, cast: RdonlyCast | None) -> None:
-        """As long as it may be: the verifier follows it, and jumps reach its end."""
+        """The longest possible: the verifier follows it, and jumps reach its end."""
         text = " || ".join(f"skb->dev->next->mtu & {n:#x} == {n}" for n in range(1, 10000))
         text = text[: text.rindex(" ||", 0, 4096)]
         memory = skbs.Memory(Random(SEED))
@@ -91,7 +91,7 @@ class Conditions(InKernel):
         ],
     )
     def test_fields_that_kernels_have(self, image: bytes, cast: RdonlyCast | None, text: str) -> None:
-        """The kernel takes the code; here is no skb to look at but one of zeros."""
+        """The kernel accepts the code; the only skb to look at consists of zeros."""
         code = compile_condition(text, vmlinux_btf(), cast)
         ((match, _),) = harness.run_expression(image, {"filter_skb": code}, [1024], lambda _: bytes(harness.SKBS_SIZE))
         assert match == interpreter.run(code, 0, lambda _, size: bytes(size))

@@ -1,7 +1,7 @@
 """Verdicts on packets: of translated filters in this machine's kernel, and of libpcap's own interpreter.
 
-In the kernel: tests/bpf/filter_harness.bpf.c, loaded with the filters spliced in and run by BPF_PROG_TEST_RUN. It runs
-expressions on memory that passes for skbs, too.
+In the kernel it is tests/bpf/filter_harness.bpf.c, loaded with the filters spliced in and run by BPF_PROG_TEST_RUN. It
+also runs expressions on memory that passes for skbs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from pathlib import Path
 import pytest
 
 from pwru.filter.load import RdonlyCast
-from pwru.filter.packet.classic import Insn
+from pwru.filter.packet import Insn
 from pwru.filter.packet.pcap import Programs
 from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Layout, filter_packet, skb_layout
 from pwru.filter.splice import splice
-from pwru.kernel.btf import vmlinux_btf
-from pwru.libbpf import BpfError, Object, prog_test_run
+from pwru.kernel.btf import read_btf, vmlinux_btf
+from pwru.libbpf import BpfError, Object
+from pwru.record.layout import Wire
+from tests.support.libbpf import prog_test_run
 
 from .packets import Packet
 
@@ -38,14 +40,13 @@ MAX_PACKETS = 256
 _HEADER = struct.Struct("=QQ")
 _ENTRY = struct.Struct("=4I")
 _SKB_SIZE = 256
-MAX_TAGS = 8  # bytes of VLAN tags between the headers, as in bpf/
-_HEADROOM = 64  # in front of a packet, from head on
-_BEHIND = 320  # bytes that can be read: struct skb_shared_info
+_HEADROOM = 64  # before a packet, from head on
+_TAILROOM = 320  # bytes that can be read: struct skb_shared_info
 _OTHER = 0xFFFFFFFF
 
 
 def harness_image() -> bytes:
-    """The harness object, brought up to date when there is a compiler; skips the test when it cannot be had."""
+    """Return the harness object, rebuilt if a compiler is installed; skip the test if the object is missing."""
     if shutil.which("clang-19") or shutil.which("clang"):
         subprocess.run(["make", "-s", "-C", str(_BPF)], check=True)
     if not OBJECT.exists():
@@ -53,8 +54,15 @@ def harness_image() -> bytes:
     return OBJECT.read_bytes()
 
 
+@cache
+def max_tags() -> int:
+    """Return MAX_TAGS of bpf/pwru.h."""
+    harness_image()
+    return Wire(read_btf(OBJECT)).constant("MAX_TAGS")
+
+
 def permitted() -> str:
-    """Why programs cannot be loaded here; empty if they can."""
+    """Return why programs cannot be loaded here, or ""."""
     if os.geteuid() != 0:
         return "not root: cannot load BPF programs"
     try:
@@ -68,7 +76,7 @@ def permitted() -> str:
 
 
 def cast_of_this_kernel() -> RdonlyCast | None:
-    """Ids for bpf_rdonly_cast() in this kernel's BTF; None where it does not have it."""
+    """Return the ids for bpf_rdonly_cast() in this kernel's BTF, or None."""
     libbpf = ctypes.CDLL("libbpf.so.1")
     libbpf.btf__load_vmlinux_btf.restype = ctypes.c_void_p
     libbpf.btf__find_by_name_kind.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32)
@@ -86,15 +94,15 @@ def layout_of_this_kernel() -> Layout:
 
 
 class Batch:
-    """Packets laid out for the harness: behind each come another's bytes, as far behind the last as behind an skb's.
+    """Packets laid out for the harness: one after the other, with as much room at the end as an skb's data has.
 
-    Each is that of two skbs, in which the network header is or is not set, as drivers have it.
+    Each packet belongs to two skbs; the network header is set or, as drivers leave it, is not.
     """
 
     def __init__(self, packets: Sequence[Packet]) -> None:
         assert len(packets) <= MAX_PACKETS
         self.packets = packets
-        self._data = b"".join(packet.data for packet in packets) + bytes(_BEHIND)
+        self._data = b"".join(packet.data for packet in packets) + bytes(_TAILROOM)
         self._data_at = _BATCH_SIZE - len(self._data)
         self._skbs_at = _HEADER.size + MAX_PACKETS * _ENTRY.size
         assert self._skbs_at + 2 * len(packets) * _SKB_SIZE <= self._data_at
@@ -106,13 +114,13 @@ class Batch:
         skb, data = self._skbs_at, self._data_at
         for index, packet in enumerate(self.packets):
             _ENTRY.pack_into(memory, _HEADER.size + index * _ENTRY.size, skb, skb + _SKB_SIZE, _OTHER, _OTHER)
-            head, start, behind = address + data - _HEADROOM, _HEADROOM, _HEADROOM + ETH_HLEN
+            head, start, after_mac = address + data - _HEADROOM, _HEADROOM, _HEADROOM + ETH_HLEN
             end = start + len(packet.data)
             if index % 2:
-                self._skb(memory, skb, packet, head, mac=start, network=behind, data=start, end=end)
+                self._skb(memory, skb, packet, head, mac=start, network=after_mac, data=start, end=end)
                 self._skb(memory, skb + _SKB_SIZE, packet, head, mac=MAC_UNSET, network=start, data=start, end=end)
             else:
-                self._skb(memory, skb, packet, head, mac=start, network=0, data=behind, end=end)
+                self._skb(memory, skb, packet, head, mac=start, network=0, data=after_mac, end=end)
                 self._skb(memory, skb + _SKB_SIZE, packet, head, mac=start, network=0, data=start, end=end)
             skb += 2 * _SKB_SIZE
             data += len(packet.data)
@@ -130,8 +138,8 @@ class Batch:
         struct.pack_into("=I", memory, at + layout.len, packet.len + _HEADROOM - data & 0xFFFFFFFF)
 
     def run(self, image: bytes, programs: Programs, cast: RdonlyCast | None) -> list[tuple[bool, bool]]:
-        """The verdicts in the kernel on each packet, with a link-layer header and without."""
-        code = {"filter_packet": filter_packet(programs, layout_of_this_kernel(), cast, max_tags=MAX_TAGS)}
+        """Return the kernel's verdicts on each packet, with a link-layer header and without."""
+        code = {"filter_packet": filter_packet(programs, layout_of_this_kernel(), cast, max_tags=max_tags())}
         with Object(splice(image, code), "filter_harness") as bpf:
             bpf.load()
             run = bpf.program("run_filters").fd
@@ -157,13 +165,20 @@ SKBS_DATA = _SKBS_HEADER.size + MAX_SKBS * _SKB.size
 def run_expression(
     image: bytes, code: Mapping[str, bytes], skbs: Sequence[int], memory: Callable[[int], bytes]
 ) -> list[tuple[int, int]]:
-    """What filter_skb() and value_skb() with the bodies in `code` return in the kernel, for each skb.
+    """Return what filter_skb() and value_skb() with the bodies in `code` return in the kernel, for each skb."""
+    return run_on_skbs(image, "run_expression", code, skbs, memory)
 
-    `memory(address)` is what is to be from SKBS_DATA on in memory that begins at `address`; `skbs` are offsets there.
+
+def run_on_skbs(
+    image: bytes, program: str, code: Mapping[str, bytes], skbs: Sequence[int], memory: Callable[[int], bytes]
+) -> list[tuple[int, int]]:
+    """Return the match and the value of each skb, by a program of the harness with the bodies of stubs in `code`.
+
+    `memory(address)` returns memory that begins at `address`, used from SKBS_DATA on; `skbs` are offsets in it.
     """
     with Object(splice(image, code), "filter_harness") as bpf:
         bpf.load()
-        run = bpf.program("run_expression").fd
+        run = bpf.program(program).fd
         with mmap.mmap(bpf.map("skbs").fd, SKBS_SIZE) as shared:
             prog_test_run(run)
             (address,) = struct.unpack_from("=Q", shared)
@@ -196,7 +211,7 @@ class _PcapHeader(ctypes.Structure):
 
 
 def libpcap_verdicts(insns: Sequence[Insn], packets: Sequence[Packet]) -> list[bool]:
-    """What pcap_offline_filter(3PCAP) says to each packet."""
+    """Return the verdict of pcap_offline_filter(3PCAP) on each packet."""
     array = (_PcapInsn * len(insns))(*(_PcapInsn(*insn) for insn in insns))
     program = _PcapProgram(len(insns), array)
     verdicts = []

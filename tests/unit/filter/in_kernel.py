@@ -1,4 +1,4 @@
-"""What tests of filters in this machine's kernel share; tests/kernel runs the same tests in guests."""
+"""The base of tests of filters in this machine's kernel, which tests/kernel runs in guests, too."""
 
 from __future__ import annotations
 

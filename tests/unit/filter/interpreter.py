@@ -1,6 +1,6 @@
-"""eBPF run in Python: the instructions that filters are made of, and what a verifier would hold against them.
+"""An interpreter for the eBPF instructions that filters are made of; it asserts what a verifier would check.
 
-What calls destroy is None afterwards, and so is a register that was never written.
+A register is None if it was never written, and after a call destroyed it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _MOST_STEPS = 100_000  # more than any filter has instructions: it jumps back on
 
 
 def run(code: bytes, argument: int, read: Callable[[int, int], bytes], *others: int) -> int:
-    """r0 at the end; the arguments are `argument` and `others`, `read(address, size)` is the kernel's memory."""
+    """Return r0 at the end of a function with these arguments; `read(address, size)` reads the kernel's memory."""
     insns = list(struct.iter_unpack("<BBhi", code))
     registers: Registers = [None] * 10 + [STACK]
     registers[1 : 2 + len(others)] = [argument, *others]

@@ -125,7 +125,7 @@ def ipv6(rng: Random, depth: int = 0) -> bytes:
 
 
 def extension_header(rng: Random, following: int, payload: bytes) -> tuple[int, bytes]:
-    """One IPv6 extension header in front of what follows."""
+    """Put one IPv6 extension header before the payload."""
     kind = rng.choice([HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION, AH])
     if kind == FRAGMENT:
         offset = rng.choice([0, 0, 1 << 3, 185 << 3 | 1])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
-from pwru.filter.packet.classic import Insn
+from pwru.filter.packet import Insn
 
 LD, LDX, ST, STX, ALU, JMP, RET, MISC = range(8)
 W, H, B = 0x00, 0x08, 0x10

@@ -22,7 +22,7 @@ SKB_SIZE, DEVICE_SIZE = 192, 64
 
 @dataclass(frozen=True)
 class Field:
-    """`way`: where the pointers to it are. `first` is its first bit from where the last one points."""
+    """`way` has the offsets of the pointers to it. `first` is its first bit from where the last pointer points."""
 
     text: str
     way: tuple[int, ...]
@@ -71,10 +71,10 @@ def _fields() -> list[Field]:
         Field("next->ifindex", (8, 8), 0, 32, True),
         Field("next->next->mtu", (8, 8, 8), 192, 32),
     ]
-    behind = [Field(f"next->{f.text}", (0, *f.way), f.first, f.bits, f.signed) for f in skb[2:12]]
-    found = [Field(f"skb->{f.text}", f.way, f.first, f.bits, f.signed) for f in skb + behind]
-    found += [Field(f"skb->dev->{f.text}", f.way, f.first, f.bits, f.signed) for f in device]
-    return [*found, Field("skb->dev[1].ifindex", (8,), 8 * DEVICE_SIZE, 32, True)]
+    of_next = [Field(f"next->{f.text}", (0, *f.way), f.first, f.bits, f.signed) for f in skb[2:12]]
+    fields = [Field(f"skb->{f.text}", f.way, f.first, f.bits, f.signed) for f in skb + of_next]
+    fields += [Field(f"skb->dev->{f.text}", f.way, f.first, f.bits, f.signed) for f in device]
+    return [*fields, Field("skb->dev[1].ifindex", (8,), 8 * DEVICE_SIZE, 32, True)]
 
 
 FIELDS = _fields()
@@ -92,66 +92,33 @@ def btf() -> Btf:
     state = w.enum("state", ("CLOSED", 7), ("LISTEN", 10), ("HIGH", 0xFFFFFFF0), ("TWICE", 1))
     sstate = w.enum("sstate", ("MINUS", -2), ("TWICE", 2), signed=True)
     w.enum64("wide", ("WIDE", 1 << 40))
-    header = w.bitfields(
-        "hdr",
-        28,
-        ("a", u16, 0, 0),
-        ("b", s16, 16, 0),
-        ("c", w.array(w.array(u32, u32, 3), u32, 2), 32, 0),
-        ("flag", u8, 226, 2),
-    )
+    numbers = w.array(w.array(u32, u32, 3), u32, 2)
+    header = w.bitfields("hdr", 28, ("a", u16, 0, 0), ("b", s16, 16, 0), ("c", numbers, 32, 0), ("flag", u8, 226, 2))
     offload = w.struct("", 4, ("offload", w.ref("TYPEDEF", u32, "__u32"), 0))
     union = w.struct("", 4, ("mark", w.ref("CONST", u32), 0), ("", offload, 0), kind="UNION")
     boolean, function = w.integer("_Bool", 1), w.ref("PTR", w.proto(u32))
-    absent, nothing, numbers = w.ref("PTR", w.add("FWD", "absent", 0)), w.ref("PTR", 0), w.ref("PTR", u32)
+    absent, nothing, to_numbers = w.ref("PTR", w.add("FWD", "absent", 0)), w.ref("PTR", 0), w.ref("PTR", u32)
     declared = w.add("FWD", "net_device", 0)
     six, cb, flexible = w.array(u8, u32, 6), w.array(s8, u32, 48), w.array(u8, u32, 0)
     double = w.add("FLOAT", "double", 8)
     pointer = w.ref("PTR", w.next_id + 1)
     w.struct(
-        "net_device",
-        DEVICE_SIZE,
-        ("ifindex", s32, 0),
-        ("next", pointer, 64),
-        ("addr", six, 128),
-        ("mtu", u32, 192),
-        ("absent", absent, 256),
-        ("nothing", nothing, 320),
-        ("numbers", numbers, 384),
-    )
+        "net_device", DEVICE_SIZE,
+        ("ifindex", s32, 0), ("next", pointer, 64), ("addr", six, 128), ("mtu", u32, 192), ("absent", absent, 256),
+        ("nothing", nothing, 320), ("numbers", to_numbers, 384),
+    )  # fmt: skip
     qualified = w.ref("PTR", w.ref("CONST", declared))
     pointer = w.ref("PTR", w.next_id + 1)
     w.bitfields(
-        "sk_buff",
-        SKB_SIZE,
-        ("next", pointer, 0, 0),
-        ("dev", qualified, 64, 0),
-        ("len", u32, 128, 0),
-        ("err", s32, 160, 0),
-        ("u8", u8, 192, 0),
-        ("s8", s8, 200, 0),
-        ("u16", u16, 208, 0),
-        ("s16", s16, 224, 0),
-        ("s64", s64, 256, 0),
-        ("u64", u64, 320, 0),
-        ("cb", cb, 384, 0),
-        ("pkt_type", u8, 768, 3),
-        ("cloned", u8, 771, 1),
-        ("nibble", s8, 772, 4),
-        ("eleven", u16, 779, 11),
-        ("most", u32, 801, 31),
-        ("signed_most", s32, 832, 31),
-        ("deep", u64, 900, 40),
-        ("", union, 960, 0),
-        ("state", state, 992, 0),
-        ("sstate", sstate, 1024, 0),
-        ("hdr", header, 1056, 0),
-        ("wide", wide, 1280, 0),
-        ("destructor", function, 1408, 0),
-        ("flag", boolean, 1472, 0),
-        ("real", double, 1472, 0),
-        ("rest", flexible, 1480, 0),
-    )
+        "sk_buff", SKB_SIZE,
+        ("next", pointer, 0, 0), ("dev", qualified, 64, 0), ("len", u32, 128, 0), ("err", s32, 160, 0),
+        ("u8", u8, 192, 0), ("s8", s8, 200, 0), ("u16", u16, 208, 0), ("s16", s16, 224, 0), ("s64", s64, 256, 0),
+        ("u64", u64, 320, 0), ("cb", cb, 384, 0), ("pkt_type", u8, 768, 3), ("cloned", u8, 771, 1),
+        ("nibble", s8, 772, 4), ("eleven", u16, 779, 11), ("most", u32, 801, 31), ("signed_most", s32, 832, 31),
+        ("deep", u64, 900, 40), ("", union, 960, 0), ("state", state, 992, 0), ("sstate", sstate, 1024, 0),
+        ("hdr", header, 1056, 0), ("wide", wide, 1280, 0), ("destructor", function, 1408, 0),
+        ("flag", boolean, 1472, 0), ("real", double, 1472, 0), ("rest", flexible, 1480, 0),
+    )  # fmt: skip
     return Btf(w.data())
 
 
@@ -174,7 +141,7 @@ class Memory:
         self.address = 0
 
     def at(self, address: int) -> bytes:
-        """All of it, if it begins there."""
+        """Return all of it, beginning at that address."""
         self.address = address
         for at, to, bad in self._pointers:
             struct.pack_into("<Q", self._data, at, bad if to is None else address + to)
@@ -216,7 +183,7 @@ def convert(value: int, to: Type) -> int:
 
 
 def _calculated(a: Type, b: Type) -> Type:
-    """What C calculates with."""
+    """Return the type that C calculates with."""
     (a_bits, a_signed), (b_bits, b_signed) = (
         (32, True) if t[0] < 32 else (32 if t[0] == 32 else 64, t[1]) for t in (a, b)
     )
@@ -228,7 +195,7 @@ def _calculated(a: Type, b: Type) -> Type:
 
 
 def _spelt(rng: Random, value: int) -> tuple[str, Type]:
-    """A number in one of the ways to write it, and the type that it has in C then."""
+    """Return a number in one of the ways to write it, and the type that C gives it."""
     names = [name for name, constant in CONSTANTS.items() if constant == value]
     if names and rng.random() < 0.5:
         return names[0], (32, True) if value < 2**31 else (32, False) if value < 2**32 else (64, True)
@@ -332,7 +299,7 @@ def _comparison(rng: Random) -> tuple[str, Truth]:
 
 
 def condition(rng: Random, depth: int = 3) -> tuple[str, Truth]:
-    """Its text, and what it says of an skb. Some compare a field with a number that it cannot be."""
+    """Return a text and its meaning for an skb. Some compare a field with a number that it cannot have."""
     kind = rng.randrange(6)
     if depth <= 0 or kind == 0:
         return _comparison(rng)

@@ -22,12 +22,12 @@ def image() -> bytes:
 
 def functions(image: bytes) -> dict[str, bytes]:
     elf: Any = ELFFile(BytesIO(image))
-    found = {}
+    bodies = {}
     for symbol in elf.get_section_by_name(".symtab").iter_symbols():
         if symbol["st_info"]["type"] == "STT_FUNC":
             section = elf.get_section(symbol["st_shndx"]).data()
-            found[symbol.name] = section[symbol["st_value"] :][: symbol["st_size"]]
-    return found
+            bodies[symbol.name] = section[symbol["st_value"] :][: symbol["st_size"]]
+    return bodies
 
 
 def test_replaces_the_functions_and_nothing_else(image: bytes) -> None:

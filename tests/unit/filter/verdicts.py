@@ -12,8 +12,9 @@ import pytest
 
 from pwru.errors import PwruError
 from pwru.filter.load import RdonlyCast
-from pwru.filter.packet.classic import REJECT, Insn
-from pwru.filter.packet.pcap import Filter, Programs, compile_filter
+from pwru.filter.packet import Filter, Insn
+from pwru.filter.packet.classic import REJECT
+from pwru.filter.packet.pcap import Programs, compile_filter
 
 from . import expressions, harness, packets, programs
 from .in_kernel import InKernel
@@ -22,12 +23,10 @@ SEED = int(os.environ.get("PWRU_FILTER_SEED", Random().randrange(1 << 32)))
 PACKETS_PER_FILTER = 100
 
 
-def compare(
-    image: bytes, cast: RdonlyCast | None, l2: list[Insn], l3: list[Insn], batch: harness.Batch, what: str
-) -> int:
+def compare(image: bytes, cast: RdonlyCast | None, programs: Programs, batch: harness.Batch, what: str) -> int:
     """Fail if kernel and libpcap differ on a packet; return how many packets matched."""
-    kernel = batch.run(image, Programs(l2, l3), cast)
-    expected = list(zip(*(harness.libpcap_verdicts(insns, batch.packets) for insns in (l2, l3)), strict=True))
+    kernel = batch.run(image, programs, cast)
+    expected = list(zip(*(harness.libpcap_verdicts(insns, batch.packets) for insns in programs[:2]), strict=True))
     for packet, got, libpcap in zip(batch.packets, kernel, expected, strict=True):
         wanted = libpcap if packet.data else (False, False)  # nothing is left for a header
         assert got == wanted, (
@@ -37,10 +36,10 @@ def compare(
     return sum(map(any, expected))
 
 
-def compile_both(expression: str) -> tuple[list[Insn], list[Insn]]:
+def compile_both(expression: str) -> Programs:
     """Compile for Ethernet and for raw IP; what libpcap has no program for matches nothing."""
     compiled = compile_filter(Filter(expression))
-    return list(compiled.l2), list(compiled.l3) or [REJECT]
+    return compiled._replace(l3=compiled.l3 or [REJECT])
 
 
 class Verdicts(InKernel):
@@ -60,13 +59,13 @@ class Verdicts(InKernel):
             real = filters <= len(expressions.REAL)
             expression = expressions.REAL[filters - 1] if real else expressions.expression(rng)
             try:
-                l2, l3 = compile_both(expression)
+                compiled = compile_both(expression)
             except PwruError:
                 assert not real, f"{expression} does not compile"
                 refused += 1
                 continue
             batch = harness.Batch([packets.packet(rng) for _ in range(PACKETS_PER_FILTER)])
-            matched = compare(image, cast, l2, l3, batch, expression)
+            matched = compare(image, cast, compiled, batch, expression)
             matches += matched
             some += 0 < matched < PACKETS_PER_FILTER
             compared += PACKETS_PER_FILTER
@@ -79,13 +78,13 @@ class Verdicts(InKernel):
         rng = Random(SEED)
         matches = 0
         for _ in range(0, pairs, PACKETS_PER_FILTER):
-            l2, l3 = programs.program(rng), programs.program(rng)
+            both = Programs(programs.program(rng), programs.program(rng))
             batch = harness.Batch([packets.packet(rng) for _ in range(PACKETS_PER_FILTER)])
-            matches += compare(image, cast, l2, l3, batch, f"{l2}\n{l3}")
+            matches += compare(image, cast, both, batch, f"{both.l2}\n{both.l3}")
         assert 0.1 * pairs < matches < 0.9 * pairs
 
     def test_memory_is_zero_at_first(self, image: bytes, cast: RdonlyCast | None) -> None:
-        """As in the kernel's own classic BPF; some releases of libpcap leave it undefined."""
+        """The kernel's own classic BPF does the same; some releases of libpcap leave it undefined."""
         zero = [Insn(0x60, 0, 0, 3), Insn(0x15, 0, 1, 0), Insn(0x06, 0, 0, 1), Insn(0x06, 0, 0, 0)]  # M[3] == 0
         programs = Programs(zero, [zero[0], Insn(0x16, 0, 0, 0)])  # ret A
         assert harness.Batch([packets.Packet(b"x", 1)]).run(image, programs, cast) == [(True, False)]
@@ -95,4 +94,4 @@ class Verdicts(InKernel):
         expression = " or ".join(f"(host 10.0.0.{n} and port {1000 + n})" for n in range(3, 120)) + " or host 10.0.0.2"
         rng = Random(SEED)
         batch = harness.Batch([packets.packet(rng) for _ in range(PACKETS_PER_FILTER)])
-        assert compare(image, cast, *compile_both(expression), batch, expression) > 0
+        assert compare(image, cast, compile_both(expression), batch, expression) > 0

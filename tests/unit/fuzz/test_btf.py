@@ -18,9 +18,9 @@ from pwru.errors import PwruError
 from pwru.kernel import btf
 from pwru.kernel.btf import VMLINUX, Btf, functions, no_trampoline, read_btf, tracepoints
 from pwru.kernel.btf.load import elf_section
+from tests.support.records import OBJECT
 from tests.unit.kernel.btf_writer import KINDS
 from tests.unit.kernel.samples import DATA, Sample, rich
-from tests.unit.records import OBJECT
 
 from .limits import CASES, bounded, cases
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwru.filter.expression import compile_condition, compile_value
+from pwru.filter.expression.parse import parse_field
 from pwru.filter.load import RdonlyCast
 from pwru.kernel.btf import VMLINUX, Btf, vmlinux_btf
 from tests.unit.filter import interpreter
@@ -100,6 +101,7 @@ def test_values(text: str, cast: RdonlyCast | None) -> None:
     with bounded():
         code, value = compile_value(text, btf(), cast)
         result = interpreter.run(code, 0xFFFF888000001000, read)
-        assert value.size in (1, 2, 4, 8)
+        size = parse_field(text, btf()).size.nbytes
+        assert size in (1, 2, 4, 8)
         if not value.signed:
-            assert result < 1 << 8 * value.size
+            assert result < 1 << 8 * size

@@ -1,6 +1,6 @@
-"""pcap expressions to eBPF: right ones mean what libpcap's interpreter makes of them, wrong ones are told.
+"""pcap expressions as eBPF: valid ones mean what libpcap's interpreter makes of them, invalid ones are refused.
 
-The eBPF runs in Python here, so that all cases are judged; a kernel judges fewer in filter/test_verdicts.py.
+The eBPF runs in Python here, so that every case is checked; a kernel checks fewer in tests/unit/filter/verdicts.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from pwru.errors import PwruError
 from pwru.filter.load import RdonlyCast
-from pwru.filter.packet.classic import REJECT, Insn, loads_len, without_mac
-from pwru.filter.packet.pcap import Filter, Programs, compile_filter
+from pwru.filter.packet import Filter, Insn
+from pwru.filter.packet.classic import REJECT, loads_len, without_mac
+from pwru.filter.packet.pcap import Programs, compile_filter
 from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Inner, Layout, Tag, filter_inner, filter_packet, filter_tagged
 from tests.unit.filter import expressions, harness, interpreter, packets, programs
 
@@ -27,11 +28,10 @@ CASTS = (None, RdonlyCast(kfunc_id=0x1234, struct_id=0x5678))
 LAYOUT = Layout(network_header=184, mac_header=186, tail=188, head=200, data=208, len=112)
 WITH_KCOV = LAYOUT._replace(tail=200, head=208, data=216)
 SKB, HEAD = 0xFFFF888000001000, 0xFFFF888000010000
-HEADROOM, BEHIND = 64, 320  # in front of a packet, and what can be read behind it: struct skb_shared_info
+HEADROOM, TAILROOM = 64, 320  # before a packet, and what can be read after it: struct skb_shared_info
 INNER = Inner(network_header=184, inner_network_header=180, inner_mac_header=182, tail=188, head=200, data=208, len=112)
 OUTER = 30  # bytes of a tunnel's headers
 TAG = Tag(vlan_proto=156, vlan_tci=158)
-MAX_TAGS = harness.MAX_TAGS
 PACKETS = 3
 # No other words: libpcap asks the name service for them.
 WORDS = [
@@ -75,7 +75,7 @@ NOISE = re.compile("[A-Za-z]")
 
 
 def changed(rng: Random, text: str) -> str:
-    """Some words of it lost, doubled, in another order or others; sometimes with other bytes between."""
+    """Return the text with words lost, doubled, moved or replaced; sometimes with other bytes between."""
     words = re.findall(r"[\w.:/-]+|\S", text)
     for _ in range(rng.choice([1, 1, 2, 5])):
         place = rng.randrange(len(words) + 1)
@@ -111,6 +111,7 @@ def verdict(
     packet: packets.Packet,
     mac: int,
     network: int,
+    *,
     proto: int = 0,
     tci: int = 0,
     inner: tuple[int, int] = (0, 0),
@@ -124,35 +125,35 @@ def verdict(
     struct.pack_into("=I", skb, layout.tail, HEADROOM + len(packet.data))
     struct.pack_into("=QQ", skb, layout.head, HEAD, HEAD + HEADROOM)
     struct.pack_into("=I", skb, layout.len, packet.len)
-    memory = {SKB: bytes(skb), HEAD: bytes(HEADROOM) + packet.data + bytes(BEHIND)}
+    memory = {SKB: bytes(skb), HEAD: bytes(HEADROOM) + packet.data + bytes(TAILROOM)}
 
     def read(address: int, size: int) -> bytes:
         start = max(start for start in memory if start <= address)
-        found = memory[start][address - start :][:size]
-        assert len(found) == size, "beyond the packet"
-        return found
+        data = memory[start][address - start :][:size]
+        assert len(data) == size, "beyond the packet"
+        return data
 
     return interpreter.run(code, SKB, read) != 0
 
 
 def compare(insns: Sequence[Insn], rng: Random) -> None:
-    """As the program for packets with a link-layer header, and for those without; and for what is in a tunnel."""
+    """Compare as the program for packets with a link-layer header, without one, and inside a tunnel."""
     sent = [packets.packet(rng) for _ in range(PACKETS)]
     expected = harness.libpcap_verdicts(insns, sent)
     for cast in CASTS:
-        l2 = filter_packet(Programs(insns, [REJECT]), LAYOUT, cast, max_tags=MAX_TAGS)
-        with_kcov = filter_packet(Programs(insns, [REJECT]), WITH_KCOV, cast, max_tags=MAX_TAGS)
-        l3 = filter_packet(Programs([REJECT], insns), LAYOUT, cast, max_tags=MAX_TAGS)
+        l2 = filter_packet(Programs(insns, [REJECT]), LAYOUT, cast, max_tags=harness.max_tags())
+        with_kcov = filter_packet(Programs(insns, [REJECT]), WITH_KCOV, cast, max_tags=harness.max_tags())
+        l3 = filter_packet(Programs([REJECT], insns), LAYOUT, cast, max_tags=harness.max_tags())
         inner_l2, inner_l3 = (filter_inner(insns, INNER, cast, mac=mac) for mac in (True, False))
         for packet, matches in zip(sent, expected, strict=True):
             matches = matches and bool(packet.data)  # noqa: PLW2901  (there is no header)
             assert verdict(l2, packet, HEADROOM, HEADROOM + ETH_HLEN) == matches
             assert verdict(with_kcov, packet, HEADROOM, HEADROOM + ETH_HLEN, layout=WITH_KCOV) == matches
             assert verdict(l3, packet, MAC_UNSET, HEADROOM) == matches
-            network, behind = HEADROOM - OUTER, HEADROOM + ETH_HLEN
-            assert verdict(inner_l2, packet, MAC_UNSET, network, inner=(behind, HEADROOM)) == matches
+            network, after_mac = HEADROOM - OUTER, HEADROOM + ETH_HLEN
+            assert verdict(inner_l2, packet, MAC_UNSET, network, inner=(after_mac, HEADROOM)) == matches
             assert verdict(inner_l3, packet, MAC_UNSET, network, inner=(HEADROOM, 0)) == matches
-            # There is no such header: nothing in front of it, or no inner one.
+            # Without such a header: nothing before it, or no inner one.
             assert verdict(inner_l2, packet, MAC_UNSET, network, inner=(HEADROOM, HEADROOM))
             assert verdict(inner_l3, packet, MAC_UNSET, HEADROOM, inner=(HEADROOM, 0))
             assert verdict(inner_l2, packet, MAC_UNSET, network, inner=(HEADROOM, 0))
@@ -178,7 +179,7 @@ def test_expressions(seed: int) -> None:
 @cases
 @given(st.integers(0, 2**64))
 def test_without_a_link_layer_header(seed: int) -> None:
-    """Where libpcap has no program for that, a packet is taken for one with the EtherType of its version of IP."""
+    """If libpcap has no program for that, a packet counts as one with the EtherType of its version of IP."""
     rng = Random(seed)
     link = rng.choice(
         ["ether broadcast", "ether host 02:00:00:00:00:01", "vlan", "ether src 0:0:0:0:0:0", "ether[0]=0"]
@@ -189,13 +190,13 @@ def test_without_a_link_layer_header(seed: int) -> None:
     with bounded():
         insns = compile_filter(Filter(whole)).l2
         if loads_len(insns):
-            return  # that is from the first header on, which there is none of
+            return  # the length is counted from the first header, which is missing
         try:
             without_mac(insns)
         except PwruError:
             return
         for cast in CASTS:
-            code = filter_packet(Programs(insns, []), LAYOUT, cast, max_tags=MAX_TAGS)
+            code = filter_packet(Programs(insns, []), LAYOUT, cast, max_tags=harness.max_tags())
             for _ in range(PACKETS):
                 packet = packets.packet(rng)
                 data = packet.data[rng.choice([0, ETH_HLEN]) :]
@@ -204,7 +205,7 @@ def test_without_a_link_layer_header(seed: int) -> None:
                 header = bytes(12) + struct.pack("!H", {4: 0x0800, 6: 0x86DD}.get(data[0] >> 4, 0))
                 (expected,) = harness.libpcap_verdicts(insns, [packets.Packet(header + data, len(header + data))])
                 assert verdict(code, packets.Packet(data, len(data)), MAC_UNSET, HEADROOM) == expected
-                # Nor is one that lies further back: it is that of a packet that this one was in.
+                # A header further back does not count: it is that of a packet that this one was in.
                 assert verdict(code, packets.Packet(data, len(data)), HEADROOM - 34, HEADROOM) == expected
 
 
@@ -220,7 +221,7 @@ def test_tags(seed: int) -> None:
     with bounded():
         insns = compile_filter(Filter(whole)).l2
         for cast in CASTS:
-            code = filter_tagged(Programs(insns, [REJECT]), LAYOUT, TAG, cast, max_tags=MAX_TAGS)
+            code = filter_tagged(Programs(insns, [REJECT]), LAYOUT, TAG, cast, max_tags=harness.max_tags())
             for _ in range(PACKETS):
                 packet = packets.packet(rng)
                 proto, tci = rng.choice([0x8100, 0x88A8]), rng.choice([10, 0x200A, 20, rng.randrange(1 << 16)])
@@ -228,13 +229,13 @@ def test_tags(seed: int) -> None:
                     continue
                 wire = packet.data[:12] + struct.pack("!HH", proto, tci) + packet.data[12:]
                 (expected,) = harness.libpcap_verdicts(insns, [packets.Packet(wire, packet.len + 4)])
-                assert verdict(code, packet, HEADROOM, HEADROOM + ETH_HLEN, proto, tci) == expected
+                assert verdict(code, packet, HEADROOM, HEADROOM + ETH_HLEN, proto=proto, tci=tci) == expected
 
 
 @cases
 @given(st.integers(0, 2**64))
 def test_programs(seed: int) -> None:
-    """Those of programs.py use all that classic BPF has."""
+    """The programs of programs.py use every instruction of classic BPF."""
     rng = Random(seed)
     with bounded():
         compare(programs.program(rng), rng)

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
 from pwru.kernel.btf import Tracepoint
 from pwru.kernel.functions import Target
 from pwru.kernel.kallsyms import Kallsyms
-from pwru.live.backends import Probes, Sites
-from pwru.live.names import Symbolizer
-from pwru.record.event import Function, Where
-from tests.unit.kernel.samples import KALLSYMS
+from pwru.live.names import LiveNames
+from pwru.record.names import Function, Hit
 
+from .names import FakeKernel, function_names, ignore, tracepoint_names
+
+SAMPLE = Path(__file__).parents[1] / "kernel/data/kallsyms"
 IP_RCV = 0xFFFFFFFF9FE3E110
+TARGET = Target("f", 1, 1, 0, False, 7, None, False)
 
 
-@pytest.mark.parametrize("by_address", [{}, {1: Target("f", 1, 1, 0, False, 7, None, False)}])
+@pytest.mark.parametrize("by_address", [{}, {1: TARGET}])
 @pytest.mark.parametrize(
     ("addr", "name"), [(IP_RCV, "ip_rcv+0x0"), (0xFFFFFFFFFFFFFFFF, "0xffffffffffffffff"), (0, "")]
 )
 def test_an_address_where_no_probe_is(by_address: dict[int, Target], addr: int, name: str) -> None:
     """It is printed as what it is: nothing ends because of it."""
-    tracepoints = [Tracepoint("kfree_skb", 0, None, None)]
-    kallsyms = Kallsyms.read(str(KALLSYMS))
-    sites = SimpleNamespace(tracepoints=tracepoints, drop_reasons={}, kallsyms=kallsyms, forget_symbols=lambda: None)
-    symbolizer = Symbolizer(cast(Probes, SimpleNamespace(sites=sites, by_address=by_address)))
+    kernel = FakeKernel(lambda: Kallsyms.read(str(SAMPLE)))
+    names: LiveNames = function_names(kernel, by_address) if by_address else tracepoint_names(kernel)
     expected = name or ("0x0" if by_address else "tracepoint:kfree_skb")
-    assert symbolizer.function(Where(addr, 0, 0)) == Function(expected, "", "kfree_skb" in expected)
+    assert names.function(Hit(addr, 0, 0)) == Function(expected, "", "kfree_skb" in expected)
 
 
 @pytest.mark.parametrize(
@@ -46,26 +45,10 @@ def test_an_address_where_no_probe_is(by_address: dict[int, Target], addr: int, 
     ],
 )
 def test_what_drops(name: str, has_reason: bool, reason: int, printed: str, drops: bool) -> None:
-    target = Target(name, 1, 1, 0, False, 7, None, False)._replace(reason_arg=2 * has_reason)
+    target = TARGET._replace(name=name, reason_arg=2 * has_reason)
     reasons = {0: "SKB_NOT_DROPPED_YET", 1: "SKB_CONSUMED", 6: "NETFILTER_DROP"}
-    sites = SimpleNamespace(tracepoints=[], drop_reasons=reasons)
-    symbolizer = Symbolizer(cast(Probes, SimpleNamespace(sites=sites, by_address={1: target})))
-    assert symbolizer.function(Where(1, reason, 0)) == Function(printed, "", drops)
-
-
-class SitesOf(Sites):
-    """With these symbols, which are read again when they are forgotten."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self.drop_reasons = {}
-        self.tracepoints = [Tracepoint("kfree_skb", 0, None, 1)]
-
-    @property
-    def kallsyms(self) -> Kallsyms:
-        found: Kallsyms = vars(self).setdefault("kallsyms", Kallsyms.read(str(self.path)))
-        return found
+    names = function_names(FakeKernel(lambda: Kallsyms.read(str(SAMPLE)), reasons), {1: target})
+    assert names.function(Hit(1, reason, 0)) == Function(printed, "", drops)
 
 
 @pytest.fixture
@@ -75,30 +58,36 @@ def symbols(tmp_path: Path) -> Path:
     return path
 
 
-def places(sites: Sites) -> Symbolizer:
-    return Symbolizer(cast(Probes, SimpleNamespace(sites=sites, by_address={})))
+def names_of(symbols: Path, on_message: Callable[[str], None] = ignore) -> LiveNames:
+    kernel = FakeKernel(lambda: Kallsyms.read(str(symbols)))
+    return tracepoint_names(kernel, [Tracepoint("kfree_skb", 0, None, 1)], on_message)
 
 
 def test_a_module_that_is_loaded_later(symbols: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its functions are not taken for the ends of those that were there before."""
-    there = {"veth": 1}
-    monkeypatch.setattr("pwru.kernel.modules.loaded", lambda: dict(there))
+    """Its functions are not taken for the ends of functions that were known before, and the names are a new
+    generation."""
+    loaded = {"veth": 1}
+    monkeypatch.setattr("pwru.kernel.modules.loaded", lambda: dict(loaded))
     symbols.write_text(symbols.read_text() + "ffffffffc0000000 t veth_xmit\t[veth]\n")
-    symbolizer = places(SitesOf(symbols))
-    assert symbolizer.stack(0, [0xFFFFFFFFC0000011]) == ["veth_xmit+0x11[veth]"]
+    names = names_of(symbols)
+    assert names.stack(0, [0xFFFFFFFFC0000011]) == ["veth_xmit+0x11[veth]"]
     symbols.write_text(symbols.read_text() + "ffffffffc0020000 t nft_do_chain\t[nf_tables]\n")
-    there["nf_tables"] = 2
-    assert symbolizer.function(Where(0, 0, 0xFFFFFFFFC002040E)).caller == "nft_do_chain+0x40e[nf_tables]"
-    assert symbolizer.stack(0, [0xFFFFFFFFC0020011, 0xFFFFFFFFC0000011]) == [
+    loaded["nf_tables"] = 2
+    before = names.generation
+    assert names.function(Hit(0, 0, 0xFFFFFFFFC002040E)).caller == "nft_do_chain+0x40e[nf_tables]"
+    assert names.stack(0, [0xFFFFFFFFC0020011, 0xFFFFFFFFC0000011]) == [
         "nft_do_chain+0x11[nf_tables]",
         "veth_xmit+0x11[veth]",
     ]
+    assert names.generation > before
 
 
-def test_symbols_that_the_kernel_hides(symbols: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As kernel.kptr_restrict=2 does: a drop is told all the same."""
+def test_symbols_that_the_kernel_hides(symbols: Path) -> None:
+    """With kernel.kptr_restrict=2, drops are still reported."""
     symbols.write_text(f"{0:016x} T _text\n{0:016x} T ip_rcv\n{0:016x} T _etext\n")
-    symbolizer = places(SitesOf(symbols))
+    messages: list[str] = []
+    names = names_of(symbols, messages.append)
     for place in (0xFFFFFFFF81000111, 0xFFFFFFFFC0000011):
-        assert symbolizer.function(Where(0, 0, place)) == Function("tracepoint:kfree_skb", f"0x{place:x}", True)
-    assert capsys.readouterr().err.count("Places in the kernel have no names: ") == 1
+        assert names.function(Hit(0, 0, place)) == Function("tracepoint:kfree_skb", f"0x{place:x}", True)
+    (message,) = messages
+    assert message.startswith("Kernel symbols are unavailable: ")

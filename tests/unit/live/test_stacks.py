@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from pwru.kernel.functions import Target
 from pwru.kernel.kallsyms import Symbol
-from pwru.live.names import Symbolizer
-from pwru.record.event import Function, Where
+from pwru.live.names import LiveNames
+from pwru.record.names import Function, Hit
+
+from .names import FakeKernel, function_names, tracepoint_names
 
 SYMBOLS = (
     (0x1000, "bpf_prog_1_on_tracepoint", "bpf"),
@@ -23,33 +26,32 @@ SYMBOLS = (
 
 
 def lookup(address: int) -> Symbol | None:
-    found = [Symbol(name, module, address - start) for start, name, module in SYMBOLS if start <= address]
-    return found[-1] if found else None
+    symbols = [Symbol(name, module, address - start) for start, name, module in SYMBOLS if start <= address]
+    return symbols[-1] if symbols else None
 
 
 @pytest.fixture
-def symbolizer() -> Symbolizer:
-    target = SimpleNamespace(name="ip_rcv", module=None, has_reason=False)
-    sites = SimpleNamespace(
-        kallsyms=SimpleNamespace(lookup=lookup, in_vmlinux=lambda _: True),
-        tracepoints=[SimpleNamespace(name="kfree_skb", reason_arg=None)],
-        drop_reasons={},
-    )
-    probes: Any = SimpleNamespace(sites=sites, by_address={0x4000: target})
-    return Symbolizer(probes)
+def kernel() -> FakeKernel:
+    kallsyms: Any = SimpleNamespace(lookup=lookup, in_vmlinux=lambda _: True)
+    return FakeKernel(lambda: kallsyms)
 
 
-def test_a_caller_has_no_offset_a_place_has(symbolizer: Symbolizer) -> None:
-    assert symbolizer.function(Where(0x4000, 0, 0x5010)) == Function("ip_rcv", "veth_poll[veth]")
-    symbolizer._by_address.clear()
-    assert symbolizer.function(Where(0, 0, 0x5010)) == Function("tracepoint:kfree_skb", "veth_poll+0x10[veth]", True)
-    assert symbolizer.function(Where(0, 0, 0x3004)) == Function("tracepoint:kfree_skb", "", True)
+@pytest.fixture
+def names(kernel: FakeKernel) -> LiveNames:
+    return function_names(kernel, {0x4000: Target("ip_rcv", 0x4000, 1, 0, False, 7, None, False)})
 
 
-def test_the_address_behind_a_function_is_in_it(symbolizer: Symbolizer) -> None:
+def test_a_caller_has_no_offset_a_place_has(kernel: FakeKernel, names: LiveNames) -> None:
+    assert names.function(Hit(0x4000, 0, 0x5010)) == Function("ip_rcv", "veth_poll[veth]")
+    names = tracepoint_names(kernel)
+    assert names.function(Hit(0, 0, 0x5010)) == Function("tracepoint:kfree_skb", "veth_poll+0x10[veth]", True)
+    assert names.function(Hit(0, 0, 0x3004)) == Function("tracepoint:kfree_skb", "", True)
+
+
+def test_the_address_after_a_function_is_in_it(names: LiveNames) -> None:
     """It is where a last call would return to."""
-    assert symbolizer.place(0x5000) == "ip_rcv+0x1000"
-    assert symbolizer.place(0x10) == "0x10"
+    assert names.place(0x5000) == "ip_rcv+0x1000"
+    assert names.place(0x10) == "0x10"
 
 
 @pytest.mark.parametrize(
@@ -61,9 +63,9 @@ def test_the_address_behind_a_function_is_in_it(symbolizer: Symbolizer) -> None:
         (0, [0x5010, 0x6010]),
     ],
 )
-def test_stacks_begin_at_the_caller(symbolizer: Symbolizer, caller: int, frames: list[int]) -> None:
-    assert symbolizer.stack(caller, frames) == ["veth_poll+0x10[veth]", "kthread+0x10"]
+def test_stacks_begin_at_the_caller(names: LiveNames, caller: int, frames: list[int]) -> None:
+    assert names.stack(caller, frames) == ["veth_poll+0x10[veth]", "kthread+0x10"]
 
 
-def test_no_stack(symbolizer: Symbolizer) -> None:
-    assert symbolizer.stack(0, ()) == []
+def test_no_stack(names: LiveNames) -> None:
+    assert names.stack(0, ()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+from contextlib import closing
 
 import pytest
 
@@ -31,13 +32,13 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 def test_nothing_is_new_without_a_uevent(loaded: dict[str, int]) -> None:
-    with Watch() as modules:
+    with closing(Watch()) as modules:
         assert modules.modules == loaded
         assert modules.new() == []
 
 
 def test_what_is_new(loaded: dict[str, int]) -> None:
-    with Watch() as modules:
+    with closing(Watch()) as modules:
         loaded.update(vxlan=3, bridge=4)  # the second one was loaded again
         del loaded["veth"]
         send(b"add@/module/vxlan\0")
@@ -53,6 +54,6 @@ def test_what_is_new(loaded: dict[str, int]) -> None:
 
 
 def test_it_closes_its_socket(loaded: dict[str, int]) -> None:
-    with Watch() as modules:
+    with closing(Watch()) as modules:
         assert modules.fd >= 0
     assert modules.fd == -1

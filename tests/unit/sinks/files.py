@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pwru.sinks.stream import Backups, File
+from pwru.sinks.rotate import Backups, File
 
 HEADER = "WHAT\n"
 BACKUP = re.compile(r"trace-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}\.log")
@@ -14,8 +14,13 @@ BACKUP = re.compile(r"trace-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}\.log")
 TIMES = ("2020-02-29T23-59-59.999", "2020-03-01T00-00-00.000", "2021-01-01T00-00-00.000")
 
 
+def file_at(path: Path | str, max_bytes: int = 1 << 20, **backups: Any) -> File:
+    return File(str(path), max_bytes, Backups(str(path), **backups))
+
+
 def open_file(path: Path, max_bytes: int = 1 << 20, **backups: Any) -> File:
-    file = File(str(path), max_bytes, Backups(str(path), **backups))
+    file = file_at(path, max_bytes, **backups)
+    file.open()
     file.begin(HEADER)
     return file
 

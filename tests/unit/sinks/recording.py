@@ -1,8 +1,8 @@
-"""Records what pwru had from the kernel and what it printed, in a guest: `python -m tests.unit.sinks.recording`.
+"""Records what the kernel sent and what was printed of it, in a guest: `python -m tests.unit.sinks.recording`.
 
-Each set of flags gives two files in recorded/, of text and JSON: the events as they came from the ring buffer, what
-user space looked up elsewhere (symbols, names of namespaces), and the output, which test_recorded.py makes again of it.
-To be run when the record of an event changes; look at the difference before it is committed.
+Each set of flags gives two files in recorded/, for text and JSON: the events as they came from the ring buffer, the
+names that were looked up (symbols, namespaces), and the output, which test_recorded.py makes again from the rest.
+Run it when the record of an event changes, and look at the difference before it is committed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pwru.libbpf.ringbuf import Records
+from pwru.record.names import Function, Hit, Names
+from pwru.record.parts import PARTS, Field
+from pwru.record.schema import Record
+from pwru.sinks import Source
+from pwru.sinks.json import Json
+from pwru.sinks.lines import Format, Lines, LineStyle
+from pwru.sinks.stream import Stream
+from pwru.sinks.text import Text
+from pwru.sinks.time import CLOCKS
 from tests.conformance.traffic import network
+from tests.support.records import in_ring, schema
+from tests.support.source import FakeSource
+
+S = TypeVar("S", bound=Lines)
 
 RECORDED = Path(__file__).with_name("recorded")
 OUT = Path("/out")
@@ -63,66 +77,134 @@ s.connect_ex(("10.9.0.2", 8080))
 s.close()
 subprocess.run(["ping", "-q", "-c", "1", "-W", "5", "10.7.0.2"], check=True, stdout=subprocess.DEVNULL)
 """
-# What a clock of the day says at the start of the kernel's, so that it is the same when it is asked again.
+# The time of day at which the kernel's clock began, the same whenever it is asked.
 DAY = 1_700_000_000_000_000_000
 
 
 def stop_clock() -> None:
-    """The time of day, from here on, is the kernel's clock and DAY."""
+    """Make the time of day the kernel's clock and DAY, from here on."""
     os.environ["TZ"] = "UTC"
     time.tzset()
     vars(time).update(time_ns=lambda: DAY, monotonic_ns=lambda: 0)
 
 
+class Remembering:
+    """Names that keep what they answered."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self.last, self.generation = names.last, names.generation
+        self.functions: dict[str, Function] = {}
+        self.stacks: dict[str, list[str]] = {}
+
+    def function(self, hit: Hit) -> Function:
+        return self.functions.setdefault(json.dumps(hit), self._names.function(hit))
+
+    def stack(self, caller: int, frames: Sequence[int]) -> list[str]:
+        return self.stacks.setdefault(json.dumps((caller, frames)), self._names.stack(caller, frames))
+
+    def netns(self) -> Mapping[int, str]:
+        return self._names.netns()
+
+    def dump(self, part: str, raw: bytes) -> str:
+        raise NotImplementedError("no case has copies of structs")
+
+
+class Remembered:
+    """Names from a file."""
+
+    generation = 0
+
+    def __init__(self, file: Mapping[str, Any]) -> None:
+        self._functions: dict[str, Any] = file["functions"]
+        self._stacks: dict[str, list[str]] = file["stacks"]
+        self._netns: dict[str, str] = file["netns"]
+        self.last: list[int] = file["last"]
+
+    def function(self, hit: Hit) -> Function:
+        return Function(*self._functions[json.dumps(hit)])
+
+    def stack(self, caller: int, frames: Sequence[int]) -> list[str]:
+        return self._stacks[json.dumps((caller, frames))]
+
+    def netns(self) -> Mapping[int, str]:
+        return {int(inode): name for inode, name in self._netns.items()}
+
+    def dump(self, part: str, raw: bytes) -> str:
+        raise NotImplementedError("no case has copies of structs")
+
+
+class Recorder(Lines):
+    """Prints events, and keeps what it prints them from."""
+
+    def begin(self, source: Source) -> None:
+        self.schema, self.names = source.schema, Remembering(source.names)
+        self.events_read = b""
+        super().begin(FakeSource(self.schema, self.names))
+
+    def write(self, records: list[Record]) -> int:
+        for record in records:
+            self.events_read += in_ring(struct.pack(f"={self.schema.format}", *record))
+        return super().write(records)
+
+
+def sink(make: Callable[[type[Format], Stream, LineStyle], S], stream: Stream, form: str, flags: Sequence[str]) -> S:
+    """Return the sink that these flags ask for."""
+    clock = next((mode for mode in CLOCKS if f"--timestamp={mode}" in flags), "none")
+    netns_names = 16 if "--output-netns-names" in flags else 0
+    style = LineStyle(timestamp=clock, netns_names=netns_names, caller="--output-caller" in flags)
+    return make(Json if form == "json" else Text, stream, style)
+
+
 def record(path: Path, arguments: list[str]) -> None:
-    """pwru with these arguments; what it had to print with goes to the file."""
-    from pwru import cli
-    from pwru.commands import trace as tracer
-    from pwru.kernel import netns
-    from pwru.sinks.lines import Format
+    """Trace with these arguments; what there was to print with goes to the file."""
+    from pwru.cli.options import parse
+    from pwru.live.session import Session
 
     stop_clock()
-    found: dict[str, Any] = {"functions": {}, "stacks": {}, "netns": {}}
-    events = bytearray()
-    make = tracer._format
+    options = parse(arguments)
+    assert options.ready_file
+    out = sink(Recorder, Stream(), path.suffix[1:], arguments)
+    with Session(options.request) as session:
+        out.open()
+        out.begin(session)
+        Path(options.ready_file).touch()
+        while out.events < options.limit:
+            out.write(session.read(options.limit - out.events) or [])
+    schema, names, sizes = out.schema, out.names, options.request.parts
+    parts: dict[str, int] = {}
+    parts |= {name: name in schema.parts for name in PARTS} | {"tcp_flags": schema.tcp_flags}
+    parts |= {"values": len(schema.fields), "payload": sizes.get("payload", 0)}
+    file = {
+        "functions": names.functions,
+        "stacks": names.stacks,
+        "netns": names.netns(),
+        "parts": parts,
+        "values": [(field.name, 8, field.signed) for field in schema.fields],
+        "last": list(names.last),
+        "events": base64.b64encode(out.events_read).decode(),
+    }
+    path.write_text(json.dumps(file))
 
-    def remembering(into: str, key: str, answer: Any) -> Any:
-        found[into][key] = answer
-        return answer
 
-    def recording(*of: Any) -> Format:
-        output = make(*of)
-        _, decoder, _, values = of
-        found["parts"], found["values"] = decoder.parts._asdict(), values
-        found["last"] = list(output._last_addresses)
-        symbolize, more, lines = output._symbolize, output.more, output.events
-        output._symbolize = lambda hit: remembering("functions", json.dumps(hit), symbolize(hit))
-        if more and more.stack:
-            stack: Callable[..., Any] = more.stack
-            output.more = more._replace(
-                stack=lambda *hit: remembering("stacks", json.dumps(hit), stack(*hit)),
-            )
-
-        def keeping(records: list[Any]) -> str:
-            for fields in records:
-                packed = decoder._event.pack(*fields)
-                events.extend(struct.pack("=II", len(packed) - 8, 0) + packed[8:])
-            return lines(records)
-
-        vars(output)["events"] = keeping
-        return output
-
-    vars(tracer)["_format"] = recording
-    status = cli.main(arguments)
-    found["netns"] = netns.names()
-    found["events"] = base64.b64encode(events).decode()
-    path.write_text(json.dumps(found))
-    sys.exit(status)
+def replay(path: Path, flags: Sequence[str], stream: Stream) -> int:
+    """Print what a file has; return how many events it has."""
+    file: dict[str, Any] = json.loads(path.read_text())
+    parts: dict[str, int] = file["parts"]
+    tcp_flags, _ = parts.pop("tcp_flags"), parts.pop("values")
+    fields = tuple(Field(name, signed) for name, _, signed in file["values"])
+    sizes = {name: 0 if size is True else size for name, size in parts.items() if size}
+    of = schema(parts=(), tcp_flags=bool(tcp_flags), fields=fields, **sizes)
+    records = Records(of.format).complete(memoryview(base64.b64decode(file["events"])))
+    out = sink(Lines, stream, path.suffix[1:], flags)
+    out.begin(FakeSource(of, Remembered(file)))
+    out.write([Record._make(fields) for fields in records])
+    return out.events
 
 
 @network()
 def record_all() -> None:
-    """In the guest."""
+    """Record all cases, in the guest."""
     for line in TUNNEL.splitlines():
         subprocess.run(line.split(), check=True, stdout=subprocess.DEVNULL)
     for name, flags in CASES.items():
@@ -157,6 +239,9 @@ if __name__ == "__main__":
     if not sys.argv[1:]:
         main()
     elif sys.argv[1] == "guest":
-        record_all()
+        from tests.conformance.traffic import network
+
+        with network():
+            record_all()
     else:
         record(Path(sys.argv[1]), sys.argv[2:])

@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-from pwru.sinks import stream as module
-
 from .files import BACKUP, HEADER, TIMES, backups, make_backups, open_file
 
 # --- limits ---
@@ -86,16 +84,15 @@ def test_files_of_other_names_are_left_alone(path: Path, limit: dict[str, Any]) 
     assert left == {*OTHERS, f"trace-{TIMES[0]}.log", f"trace-{TIMES[1]}.log"}
 
 
-def test_what_cannot_be_removed_is_said(
-    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_removed_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str) -> None:
         raise PermissionError(1, "Operation not permitted", path)
 
     make_backups(path, *(f"{when}.log" for when in TIMES))
     monkeypatch.setattr(os, "remove", refuse)
-    open_file(path, max_count=2).close()
-    (line,) = capsys.readouterr().err.splitlines()
+    messages: list[str] = []
+    open_file(path, max_count=2, on_message=messages.append).close()
+    (line,) = messages
     assert line == f"Not removed: {path.parent}/trace-{TIMES[0]}.log: Operation not permitted."
 
 
@@ -147,25 +144,22 @@ def test_compression_does_not_hold_up_what_is_written(path: Path, slow_gzip: thr
     assert [unzipped(b) for b in backups(path)] == [HEADER + "17\n", HEADER + "18\n"]
 
 
-def test_who_waits_for_compression_is_told(
-    path: Path, slow_gzip: threading.Event, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(module, "_QUIET_SECONDS", 0.01)
+def test_who_waits_for_compression_is_told(path: Path, slow_gzip: threading.Event) -> None:
+    messages = []
 
     def say(text: str) -> None:
-        print(text)
+        messages.append(text)
         slow_gzip.set()
 
-    monkeypatch.setattr(module, "say", say)
     make_backups(path, f"{TIMES[0]}.log")
-    open_file(path, compress=True).close()
-    assert capsys.readouterr().out == "Compressing what is full..\n"
+    open_file(path, compress=True, on_message=say).close()
+    assert messages == ["Compressing rotated files …"]
     assert len(backups(path)) == 1
 
 
 KILLED = """
 import gzip, os, sys
-from pwru.sinks.stream import Backups, File
+from pwru.sinks.rotate import Backups, File
 
 class Killed(gzip.GzipFile):
     def close(self):
@@ -174,6 +168,7 @@ class Killed(gzip.GzipFile):
 
 gzip.GzipFile = Killed
 file = File(sys.argv[1], 1 << 20, Backups(sys.argv[1], compress=True))
+file.open()
 file.begin("")
 file.close()
 """
@@ -212,9 +207,7 @@ def test_compressed_but_not_yet_removed(path: Path) -> None:
     assert unzipped(only) == text
 
 
-def test_no_room_for_what_is_compressed(
-    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_room_for_what_is_compressed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The trace continues, and the backup stays as it is."""
 
     def full(fd: int) -> None:
@@ -222,10 +215,11 @@ def test_no_room_for_what_is_compressed(
 
     monkeypatch.setattr(os, "fsync", full)
     (plain,) = make_backups(path, f"{TIMES[0]}.log")
-    file = open_file(path, compress=True)
+    messages: list[str] = []
+    file = open_file(path, compress=True, on_message=messages.append)
     file.write("one\n")
     file.close()
     assert path.read_text() == HEADER + "one\n"
     assert backups(path) == [plain]
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = messages
     assert line == f"Not compressed: {plain}: No space left on device."

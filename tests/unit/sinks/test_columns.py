@@ -1,97 +1,67 @@
-"""Columns that flags add: golden lines of text and JSON, of the same record."""
+"""The layout of columns on a terminal: what is cut down, and what goes to a further line."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from pwru.record.event import Function, Parts
-from pwru.sinks.json import Json
-from pwru.sinks.lines import Extras, NetnsNames
-from pwru.sinks.text import Text, flags_text
-from tests.unit.records import NO_IP, addresses, cb, decoder, meta, record, where
+from pwru.sinks.columns import FURTHER_LINE, lay_out
 
-PARTS = Parts(cb=True, tcp_flags=True, tunnel=True)
-OUTER = addresses("192.0.2.1", "192.0.2.2", ports=(47934, 4789), l4=17)
-INNER = addresses("10.7.0.1", "10.7.0.2", ports=(33000, 80), l4=6, flags=0x12)
-CB = cb(1, 0xABCDEF01, 0, 0, 0xFFFFFFFF)
+WIDTHS = {"SKB": 18, "CPU": 3, "PROCESS": 16, "NETNS": 10, "MARK/x": 8, "IFACE": 16, "PROTO": 6, "MTU": 5, "LEN": 5}
+LEAST = {"PROCESS": 11, "MARK/x": 6, "IFACE": 8}
+# The columns, a space after each, and 56 characters for TUPLE and FUNC; CALLER has 20.
+ALL = sum(WIDTHS.values()) + len(WIDTHS) + 56
 
 
-def name(names: dict[int, str], width: int = 16) -> NetnsNames:
-    return NetnsNames(lambda: names, width)
+def lines(after: dict[str, str]) -> list[list[str]]:
+    """Return the columns on each line."""
+    rows: list[list[str]] = [[]]
+    for name, separator in after.items():
+        rows[-1].append(name)
+        if separator == FURTHER_LINE:
+            rows.append([])
+    return rows
 
 
-def text(packet_run: bytes, names: NetnsNames, parts: Parts = PARTS) -> list[str]:
-    data = memoryview(record(packet_run=packet_run, where_run=where(0xA)))
-    form = Text(decoder(parts), lambda hit: Function(f"f{hit.addr:x}", ""), extras=Extras(netns_names=names))
-    return (form.header() + form.events(decoder(parts).records(data))).splitlines()
+@pytest.mark.parametrize(("terminal", "caller"), [(0, False), (0, True), (ALL, False), (ALL + 20, True), (1000, True)])
+def test_columns_that_fit(terminal: int, caller: bool) -> None:
+    layout = lay_out(WIDTHS, terminal, caller=caller)
+    assert layout.widths == WIDTHS
+    assert layout.after == dict.fromkeys(WIDTHS, " ")
+    assert (layout.tuple_most, layout.func_most) == (None, None)
 
 
-def test_text() -> None:
-    assert text(meta() + CB + OUTER + INNER, name({4026531840: "blue"})) == [
-        "SKB                CPU PROCESS          NETNS      MARK/x        IFACE       PROTO  MTU   LEN   "
-        "__sk_buff->cb[]                                             NETNS NAME    TUPLE FUNC TUNNEL",
-        "0xffff8f3c8192f000 1   ping:214         4026531840 0              v0:2       0x0800 1500  84    "
-        "[0x00000001,0xABCDEF01,0x00000000,0x00000000,0xFFFFFFFF]       blue       "
-        "192.0.2.1:47934->192.0.2.2:4789(udp) fa 10.7.0.1:33000->10.7.0.2:80(tcp:SYN|ACK)",
-    ]
+@pytest.mark.parametrize(("terminal", "caller"), [(ALL - 1, False), (ALL + 19, True)])
+def test_columns_that_are_cut_down(terminal: int, caller: bool) -> None:
+    """One character is missing: IFACE is the last column that gets its room back."""
+    layout = lay_out(WIDTHS, terminal, caller=caller)
+    assert layout.widths == WIDTHS | {"IFACE": 15}
+    assert layout.after == dict.fromkeys(WIDTHS, " ")
+    assert (layout.tuple_most, layout.func_most) == (40, 20)
 
 
-def test_text_without_tunnel_and_name() -> None:
-    header, line = text(meta() + CB + OUTER + NO_IP, name({1: "blue"}))
-    assert line.endswith(f"FFFF] {'':16} 192.0.2.1:47934->192.0.2.2:4789(udp) fa")
-    assert header.endswith("TUNNEL")
+def test_columns_over_two_lines() -> None:
+    layout = lay_out(WIDTHS, 80, caller=False)
+    assert layout.widths == WIDTHS | LEAST
+    assert lines(layout.after) == [list(WIDTHS), []]
+    assert lay_out(WIDTHS, 82, caller=False).widths == WIDTHS | LEAST | {"PROCESS": 13}
 
 
-def test_long_names_are_cut() -> None:
-    assert f" {'a-very-lo':^10} "[:-2] in text(meta() + OUTER, name({4026531840: "a-very-long-name"}, 10), Parts())[1]
-    assert "\\x1b" in text(meta() + OUTER, name({4026531840: "\x1b"}), Parts())[1]
+@pytest.mark.parametrize("caller", [False, True])
+@pytest.mark.parametrize("terminal", range(1, 200))
+def test_any_terminal(terminal: int, caller: bool) -> None:
+    """Every column is there, no line is wider than the terminal unless it is a single column, and no line is empty."""
+    layout = lay_out(WIDTHS, terminal, caller=caller)
+    assert list(layout.widths) == list(layout.after) == list(WIDTHS)
+    assert all(LEAST.get(name, WIDTHS[name]) <= width <= WIDTHS[name] for name, width in layout.widths.items())
+    *complete, last = lines(layout.after)
+    for number, row in enumerate([*complete, last] if last else complete):
+        assert row
+        width = 4 * (number > 0) + sum(layout.widths[name] for name in row) + len(row) - 1
+        assert width <= terminal or len(row) == 1
 
 
-def test_json() -> None:
-    data = memoryview(record(packet_run=meta() + CB + OUTER + INNER))
-    form = Json(decoder(PARTS), lambda _: Function("f", ""), extras=Extras(netns_names=name({4026531840: "blue"})))
-    event = json.loads(form.events(decoder(PARTS).records(data)))
-    assert event["cb"] == [1, 0xABCDEF01, 0, 0, 0xFFFFFFFF]
-    assert event["netns_name"] == "blue"
-    assert event["tuple"]["flags"] == ""
-    inner = {"saddr": "10.7.0.1", "daddr": "10.7.0.2", "sport": 33000, "dport": 80, "proto": 6, "flags": "SYN|ACK"}
-    assert event["tunnel_tuple"] == inner
-    data = memoryview(record(packet_run=meta(netns=7) + CB + OUTER + NO_IP))
-    event = json.loads(form.events(decoder(PARTS).records(data)))
-    assert (event["netns_name"], event["tunnel_tuple"]) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("flags", "names"), [(0, ""), (1, "FIN"), (0x18, "PSH|ACK"), (0xFF, "FIN|SYN|RST|PSH|ACK|URG|ECE|CWR")]
-)
-def test_flags(flags: int, names: str) -> None:
-    assert flags_text(flags) == names
-
-
-def test_names_that_come_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once a second they are looked up, and what was printed without them is formatted anew."""
-    now = 100.0
-    monkeypatch.setattr("pwru.sinks.lines.monotonic", lambda: now)
-    names: dict[int, str] = {}
-    form = Json(decoder(), lambda _: Function("f", ""), extras=Extras(netns_names=NetnsNames(lambda: dict(names), 16)))
-
-    def said() -> str | None:
-        event = json.loads(form.events(decoder().records(memoryview(record()))))
-        value: str | None = event["netns_name"]
-        return value
-
-    def of_other() -> str | None:
-        event = json.loads(form.events(decoder().records(memoryview(record(packet_run=meta(netns=7) + addresses())))))
-        value: str | None = event["netns_name"]
-        return value
-
-    assert said() is None
-    names[4026531840] = "late"
-    assert said() is None
-    names[7] = "new"
-    assert of_other() == "new"  # at once: it was not there before
-    assert said() is None
-    now += 1.1
-    assert said() == "late"
+def test_a_terminal_that_is_narrower_than_a_column() -> None:
+    """Each column has a line of its own."""
+    layout = lay_out(WIDTHS, 1, caller=False)
+    assert lines(layout.after) == [*([name] for name in WIDTHS), []]
+    assert layout.widths == WIDTHS | LEAST

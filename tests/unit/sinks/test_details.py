@@ -15,32 +15,34 @@ from typing import NamedTuple
 
 import pytest
 
-from pwru.filter.expression import Value
 from pwru.kernel.btf import Btf, BtfError
 from pwru.kernel.dump import Dump
-from pwru.record.event import Function, Parts, Payload, Where
-from pwru.sinks.details import Describe, hex_dump
+from pwru.record.names import Function, Hit
+from pwru.record.parts import Field, Payload
+from pwru.record.schema import Schema
+from pwru.sinks.details import Details, hex_dump
 from pwru.sinks.json import Json
-from pwru.sinks.lines import Extras, Format
+from pwru.sinks.lines import Format, LineStyle
 from pwru.sinks.text import Text
+from tests.support.records import cut, hit, record, schema, u64
+from tests.support.source import FakeNames
 from tests.unit.kernel.btf_writer import Writer
-from tests.unit.records import decoder, ns, record, where
 
 GOLDEN = Path(__file__).with_name("golden")
 CALLER = 0xFFFFFFFF81000042
 STACK = (0xFFFFFFFFC0000001, 0xFFFFFFFF8F000005, CALLER, 0xFFFFFFFF81000100)
-VALUES = (
-    Value("skb->mark", 4, False),
-    Value("skb->dev->mtu", 4, False),
-    Value("skb->skb_iif", 4, True),
-    Value("skb->cb[3]", 1, True),
+FIELDS = (
+    Field("skb->mark", False),
+    Field("skb->dev->mtu", False),
+    Field("skb->skb_iif", True),
+    Field("skb->cb[3]", True),
 )
 SKB_SIZE, SHARED_INFO_SIZE = 92, 20
 
 
 @cache
 def btf() -> Btf:
-    """Of a kernel with an skb that is small, but has one of everything."""
+    """Return the BTF of a kernel whose skb is small, but has one member of every kind."""
     w = Writer()
     char, u8, u16, u32 = (
         w.integer(*of) for of in (("char", 1, True), ("__u8", 1), ("short unsigned int", 2), ("u32", 4))
@@ -83,7 +85,7 @@ def payload(data: bytes, room: int, *, length: int, has_mac: bool = True) -> byt
 
 
 def stack(caller: int = CALLER, frames: Sequence[int] = STACK) -> bytes:
-    """The room behind the frames has whatever was in the ring buffer before."""
+    """Return struct stack; the room after the frames has whatever was in the ring buffer before."""
     return struct.pack(f"=Qq{len(frames)}Q", caller, 8 * len(frames), *frames) + b"\xff" * 8 * (64 - len(frames))
 
 
@@ -93,57 +95,50 @@ def frames_from(caller: int, frames: Sequence[int]) -> list[str]:
 
 
 class Case(NamedTuple):
-    parts: Parts
+    schema: Schema
     rest: bytes = b""
-    where_run: bytes = where(0xA)
+    site: bytes = hit(0xA)
 
 
-VALUES_RUN = struct.pack("=QQqq", 0xFFFFFFFF, 1500, -1, -128)
+VALUES = struct.pack("=QQqq", 0xFFFFFFFF, 1500, -1, -128)
+EVERYTHING = schema("stack", fields=FIELDS, skb=SKB_SIZE, shared_info=SHARED_INFO_SIZE, payload=50)
 CASES = {
-    "caller": Case(Parts(location=True), where_run=where(0xA, location=CALLER)),
-    "stack": Case(Parts(stack=True), stack()),
-    "skb-metadata": Case(Parts(values=4), VALUES_RUN),
-    "skb": Case(Parts(skb=SKB_SIZE), padded(SKB)),
-    "skb-shared-info": Case(Parts(shared_info=SHARED_INFO_SIZE), padded(SHARED_INFO)),
-    "payload": Case(Parts(payload=50), payload(PACKET, 50, length=84)),
+    "caller": Case(schema("location"), site=hit(0xA, location=CALLER)),
+    "stack": Case(schema("stack"), stack()),
+    "skb-metadata": Case(schema(fields=FIELDS), VALUES),
+    "skb": Case(schema(skb=SKB_SIZE), padded(SKB)),
+    "skb-shared-info": Case(schema(shared_info=SHARED_INFO_SIZE), padded(SHARED_INFO)),
+    "payload": Case(schema(payload=50), payload(PACKET, 50, length=84)),
     "all": Case(
-        Parts(location=True, time=True, values=4, stack=True, skb=92, shared_info=20, payload=50),
-        ns(1234567890123)
-        + VALUES_RUN
+        schema("location", "time", "stack", fields=FIELDS, skb=SKB_SIZE, shared_info=SHARED_INFO_SIZE, payload=50),
+        u64(1234567890123)
+        + VALUES
         + stack()
         + padded(SKB)
         + padded(SHARED_INFO)
         + payload(b"\x45\0\0\x15", 50, length=21, has_mac=False),
-        where(0xA, location=CALLER),
+        hit(0xA, location=CALLER),
     ),
-}  # fmt: skip
+}
 
 
-def symbolize(hit: Where) -> Function:
+def function(hit: Hit) -> Function:
     return Function("a_function", "its_caller" if hit.location else "")
 
 
-def describe(parts: Parts) -> Describe:
-    return Describe(
-        decoder(parts),
-        VALUES[: parts.values],
-        frames_from if parts.stack else None,
-        Dump(btf(), "sk_buff") if parts.skb else None,
-        Dump(btf(), "skb_shared_info") if parts.shared_info else None,
-    )
+def dump(part: str, raw: bytes) -> str:
+    return Dump(btf(), {"skb": "sk_buff", "shared_info": "skb_shared_info"}[part])(raw)
+
+
+NAMES = FakeNames(function, stack=frames_from, dump=dump)
 
 
 def printed(case: Case, make: type[Format]) -> str:
-    parts = case.parts
-    of, more = decoder(parts), describe(parts)
-    more_or_none = more if of.has_details else None
-    if make is Text:
-        text: Format = Text(of, symbolize, extras=Extras(more=more_or_none, caller=parts.location))
-    else:
-        text = Json(of, symbolize, extras=Extras(more=more_or_none))
-    data = record(where_run=case.where_run, rest=case.rest)
-    assert of.record_size == len(data)
-    return text.header() + text.events(of.records(memoryview(data * 2)))
+    schema = case.schema
+    form = make(schema, NAMES, LineStyle(caller=make is Text and "location" in schema.parts))
+    data = record(hit=case.site, rest=case.rest)
+    assert schema.size == len(data)
+    return form.header() + form.events(cut(schema, data, data))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -154,15 +149,14 @@ def test_as_in_the_file(name: str, make: type[Format], ending: str) -> None:
 
 def test_no_stack() -> None:
     """bpf_get_stack() failed: -EFAULT."""
-    of = decoder(Parts(stack=True))
-    assert of.details(struct.pack("=Qq512x", 0, -14)).frames == ()
+    assert schema("stack").details(struct.pack("=Qq512x", 0, -14))["stack"].frames == ()
 
 
 def test_sizes_that_cannot_be() -> None:
-    of = decoder(Parts(stack=True, payload=16))
-    run = struct.pack("=Qq512xIIII16s", 0, 1 << 40, 9, 1 << 31, 1, 0, bytes(16))
-    assert len(of.details(run).frames) == 64
-    assert of.details(run).payload == Payload(9, True, bytes(16))
+    raw = struct.pack("=Qq512xIIII16s", 0, 1 << 40, 9, 1 << 31, 1, 0, bytes(16))
+    details = schema("stack", payload=16).details(raw)
+    assert len(details["stack"].frames) == 64
+    assert details["payload"] == Payload(9, True, bytes(16))
 
 
 def test_a_struct_that_contains_itself() -> None:
@@ -184,11 +178,12 @@ def test_nothing_but_zeros() -> None:
 def test_whatever_the_bytes_are(seed: int) -> None:
     """Nothing ends because of them, and nothing that a terminal would obey is printed."""
     rng = Random(seed)
-    more = describe(Parts(values=4, stack=True, skb=SKB_SIZE, shared_info=SHARED_INFO_SIZE, payload=50))
-    size = more.decoder.record_size - decoder(Parts(values=4)).record_size + 32
-    text = more.text(run := rng.choice((rng.randbytes(size), b"\xff" * size, bytes(size))))
+    details = Details(EVERYTHING, NAMES)
+    size = EVERYTHING.size - schema().size
+    raw = rng.choice((rng.randbytes(size), b"\xff" * size, bytes(size)))
+    text = details.text(raw)
     assert text.replace("\n", "").replace("\t", "").isprintable()
-    assert json.loads(json.dumps(more.members(run)))
+    assert json.loads(json.dumps(details.members(raw)))
 
 
 if __name__ == "__main__":

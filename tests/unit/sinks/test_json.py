@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pwru.record.event import Function, Parts, Where
+from pwru.record.names import Function, Hit
+from pwru.record.schema import Schema
 from pwru.sinks.json import Json
-from tests.unit.records import NO_IP, addresses, decoder, meta, record, task, where
+from tests.support.records import NO_IP, addresses, cut, hit, meta, record, schema, task
+from tests.support.source import FakeNames
 
 
-def symbolize(hit: Where) -> Function:
+def function(hit: Hit) -> Function:
     return Function(f"f{hit.addr:x}", "there+0x1" if hit.location else "")
 
 
-def parsed(data: bytes, parts: Parts = Parts()) -> dict[str, Any]:  # noqa: B008  (a constant)
-    (line,) = Json(decoder(parts), symbolize).events(decoder(parts).records(memoryview(data))).splitlines()
+def parsed(record: bytes, schema: Schema = schema()) -> dict[str, Any]:  # noqa: B008  (a constant)
+    (line,) = Json(schema, FakeNames(function)).events(cut(schema, record)).splitlines()
     value: dict[str, Any] = json.loads(line)
     return value
 
 
 def test_all_keys() -> None:
-    assert parsed(record(where_run=where(0xA), task_run=task(cpu=0))) == {
+    assert parsed(record(hit=hit(0xA), task=task(cpu=0))) == {
         "skb": "0xffff8f3c8192f000",
         "cpu": 0,
         "process": "ping:214",
@@ -37,21 +39,21 @@ def test_all_keys() -> None:
 
 
 def test_ports_and_location() -> None:
-    packet_run = meta() + addresses("::1", "::2", ports=(0, 53), l4=17)
-    value = parsed(record(where_run=where(location=1), packet_run=packet_run), Parts(location=True))
+    packet = meta() + addresses("::1", "::2", ports=(0, 53), l4=17)
+    value = parsed(record(hit=hit(location=1), packet=packet), schema("location"))
     assert value["tuple"] == {"saddr": "::1", "daddr": "::2", "sport": 0, "dport": 53, "proto": 17}
     assert value["caller_func"] == "there+0x1"
 
 
 def test_without_ip_the_tuple_is_null() -> None:
-    assert parsed(record(packet_run=meta() + NO_IP))["tuple"] is None
+    assert parsed(record(packet=meta() + NO_IP))["tuple"] is None
 
 
 def test_names_are_quoted() -> None:
-    assert parsed(record(task_run=task(1, b'a"b\\c\x07')))["process"] == 'a"b\\c\\x07:1'
+    assert parsed(record(task=task(1, b'a"b\\c\x07')))["process"] == 'a"b\\c\\x07:1'
 
 
 def test_only_what_was_asked_for() -> None:
     columns = {"skb", "cpu", "process", "func"}
-    assert set(parsed(record(packet_run=b""), Parts(meta=False, tuple=False))) == columns
-    assert set(parsed(record(packet_run=addresses()), Parts(meta=False))) == columns | {"tuple"}
+    assert set(parsed(record(packet=b""), schema(parts=()))) == columns
+    assert set(parsed(record(packet=addresses()), schema(parts=("tuple",)))) == columns | {"tuple"}

@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pwru.filter.expression import Value
-from pwru.record.event import Function, Parts, Where
-from pwru.sinks.details import Describe
-from pwru.sinks.json import Json
-from pwru.sinks.lines import Extras, Format, NetnsNames
-from pwru.sinks.text import Text
-from pwru.sinks.time import CLOCKS
-from tests.unit.records import decoder
+from pwru.sinks.stream import Stream
 
-from .recording import CASES, DAY, FORMATS, RECORDED
+from .recording import CASES, DAY, FORMATS, RECORDED, replay
 
 
-def replay(path: Path, flags: tuple[str, ...]) -> str:
-    found: dict[str, Any] = json.loads(path.read_text())
-    of = decoder(Parts(**found["parts"]))
-    clock = next((make() for mode, make in CLOCKS.items() if f"--timestamp={mode}" in flags), None)
-    names = {int(inode): name for inode, name in found["netns"].items()}
-    more = Describe(
-        of,
-        [Value(*value) for value in found["values"]],
-        (lambda *hit: found["stacks"][json.dumps(hit)]) if of.parts.stack else None,
-    )
+class Kept(Stream):
+    """Lines that are kept."""
 
-    def symbolize(hit: Where) -> Function:
-        return Function(*found["functions"][json.dumps(hit)])
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
 
-    extras = Extras(
-        clock,
-        NetnsNames(lambda: names, 16) if "--output-netns-names" in flags else None,
-        more if of.has_details else None,
-        "--output-caller" in flags,
-    )
-    make: type[Format] = Json if path.suffix == ".json" else Text
-    output = make(of, symbolize, found["last"], extras)
-    records = of.records(memoryview(base64.b64decode(found["events"])))
-    assert len(records) == 8
-    return output.header() + output.events(records)
+    def write(self, text: str) -> int:
+        self.text += text
+        return 0
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -58,7 +33,9 @@ def test_as_it_was(name: str, form: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(time, "time_ns", lambda: DAY)
     monkeypatch.setattr(time, "monotonic_ns", lambda: 0)
     try:
-        assert replay(path, CASES[name]).splitlines() == json.loads(path.read_text())["printed"]
+        kept = Kept()
+        assert replay(path, CASES[name], kept) == 8
+        assert kept.text.splitlines() == json.loads(path.read_text())["printed"]
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pwru.errors import PwruError
-from pwru.sinks.stream import Backups, File
+from pwru.sinks.rotate import Backups, File
 
 from .files import BACKUP, HEADER, backups, names, open_file
 
@@ -79,6 +79,7 @@ def test_what_is_written_at_once_stays_together(path: Path) -> None:
 
 def test_without_a_header(path: Path) -> None:
     file = File(str(path), 10, Backups(str(path)))
+    file.open()
     file.begin("")
     for _ in range(3):
         file.write('{"a":1}\n')
@@ -170,7 +171,7 @@ def test_a_file_that_cannot_be_renamed(path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "rename", refuse)
     file = open_file(path, 10)
     file.write("one\n")
-    with pytest.raises(PwruError, match=r"--output-file: \S+trace\.log is full and cannot be renamed: Permission d"):
+    with pytest.raises(PwruError, match=r"`output_file`: \S+trace\.log is full and cannot be renamed: Permission d"):
         file.write("two\n")
     file.close()
     assert path.read_text() == HEADER + "one\n"
@@ -183,6 +184,6 @@ def test_a_folder_that_has_gone(path: Path) -> None:
     file.write("one\n")
     (folder / "trace.log").unlink()
     folder.rmdir()
-    with pytest.raises(PwruError, match=r"--output-file: cannot write .*: No such file or directory"):
+    with pytest.raises(PwruError, match=r"`output_file`: cannot write .*: No such file or directory"):
         file.write("two\n")
     file.close()

@@ -1,4 +1,4 @@
-"""Where lines go: whole ones only, and a trace that is to end does not wait for who does not read."""
+"""Streams take whole lines, and a trace that is to end does not wait for a reader that has stopped."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ from threading import Thread
 
 import pytest
 
-from pwru.commands.options import Options
-from pwru.sinks.stream import Writer
-from pwru.sinks.stream import writer as destination
+from pwru.sinks.stream import Stream
+
+from .files import file_at
 
 
 @pytest.fixture
-def pipe(tmp_path: Path) -> Iterator[tuple[int, Writer]]:
-    """The reading end, and a writer to it that has been asked to end."""
+def pipe(tmp_path: Path) -> Iterator[tuple[int, Stream]]:
+    """The reading end of a pipe, and a stream to it that has been asked to end."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     stop, asked = os.pipe()
     os.write(asked, b"x")
-    with closing(destination(Options(output_file=str(path)))) as writer:
-        writer.give_up_after(stop)
-        yield reader, writer
+    with closing(file_at(path)) as file:
+        file.open()
+        file.give_up_after(stop)
+        yield reader, file
     for fd in (reader, stop, asked):
         os.close(fd)
 
 
-def test_lines_that_nobody_takes_are_given_up(pipe: tuple[int, Writer], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_that_nobody_takes_are_given_up(pipe: tuple[int, Stream], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pwru.sinks.stream.GRACE", 0.01)
-    reader, writer = pipe
+    reader, stream = pipe
     lines = [f"{number:0{number % 300}}\n" for number in range(5000)]
-    given_up = writer.write("".join(lines))
+    given_up = stream.write("".join(lines))
     assert given_up > 4000
     assert os.read(reader, 1 << 20).decode() == "".join(lines[:-given_up])
 
 
 @pytest.fixture(params=["socket", "terminal"])
-def other(request: pytest.FixtureRequest) -> Iterator[tuple[int, Writer]]:
-    """The same of what is no pipe, and as another program may have left it: non-blocking."""
+def other(request: pytest.FixtureRequest) -> Iterator[tuple[int, Stream]]:
+    """The same for a socket and a terminal, non-blocking as another program may have left them."""
     if request.param == "socket":
         ours, theirs = (end.detach() for end in socket.socketpair())
     else:
@@ -52,32 +53,31 @@ def other(request: pytest.FixtureRequest) -> Iterator[tuple[int, Writer]]:
     os.set_blocking(ours, False)
     stop, asked = os.pipe()
     os.write(asked, b"x")
-    writer = Writer()
-    writer.fd = ours
-    writer._watch()
-    writer.give_up_after(stop)
-    yield theirs, writer
+    stream = Stream(ours)
+    stream.give_up_after(stop)
+    stream.open()
+    yield theirs, stream
     for fd in (ours, theirs, stop, asked):
         os.close(fd)
 
 
-def test_no_other_reader_is_waited_for(other: tuple[int, Writer], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_other_reader_is_waited_for(other: tuple[int, Stream], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pwru.sinks.stream.GRACE", 0.01)
     assert 0 < other[1].write("a line of some length\n" * 50_000) < 50_000
 
 
-def test_every_reader_gets_everything(other: tuple[int, Writer]) -> None:
+def test_every_reader_gets_everything(other: tuple[int, Stream]) -> None:
     gets_everything(*other, "a line\n" * 20_000 + "x" * 10_000 + "\nanother\n")
 
 
-def test_who_goes_on_reading_gets_everything(pipe: tuple[int, Writer]) -> None:
+def test_who_goes_on_reading_gets_everything(pipe: tuple[int, Stream]) -> None:
     """Also a line that is longer than what a pipe takes as a whole."""
-    reader, writer = pipe
+    reader, stream = pipe
     os.set_blocking(reader, True)
-    gets_everything(reader, writer, "a line\n" * 50_000 + "x" * 10_000 + "\nanother\n")
+    gets_everything(reader, stream, "a line\n" * 50_000 + "x" * 10_000 + "\nanother\n")
 
 
-def gets_everything(reader: int, writer: Writer, text: str) -> None:
+def gets_everything(reader: int, stream: Stream, text: str) -> None:
     got = bytearray()
 
     def read() -> None:
@@ -86,6 +86,6 @@ def gets_everything(reader: int, writer: Writer, text: str) -> None:
 
     reading = Thread(target=read)
     reading.start()
-    assert writer.write(text) == 0
+    assert stream.write(text) == 0
     reading.join()
     assert got.decode() == text

@@ -1,4 +1,4 @@
-"""What is wrong in a condition or a field is told with its column."""
+"""A mistake in a condition or a field is reported with its column."""
 
 from __future__ import annotations
 

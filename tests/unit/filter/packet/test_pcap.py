@@ -10,9 +10,8 @@ import sys
 import pytest
 
 from pwru.errors import PwruError
-from pwru.filter.packet import pcap
-from pwru.filter.packet.classic import Insn
-from pwru.filter.packet.pcap import DLT_EN10MB, DLT_RAW, Compiler, Filter, compile_expression, compile_filter
+from pwru.filter.packet import Filter, Insn, pcap
+from pwru.filter.packet.pcap import DLT_EN10MB, DLT_RAW, Compiler, compile_expression, compile_filter
 from pwru.filter.packet.translate import Body
 
 
@@ -78,7 +77,7 @@ def test_loop() -> None:
 
 
 def test_no_libpcap() -> None:
-    """Where the system has no libpcap.so: the package's own error is not for users."""
+    """The package's own error is not for users."""
     done = subprocess.run(
         [
             sys.executable,

@@ -1,4 +1,4 @@
-"""What the translation must be beyond right (test_verdicts.py): small, and refused where it cannot be."""
+"""The translation is not only right (test_verdicts.py) but small, and refused when it is impossible."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pytest
 
 from pwru.errors import PwruError
 from pwru.filter.load import RdonlyCast
-from pwru.filter.packet.classic import REJECT, Insn
+from pwru.filter.packet import Insn
+from pwru.filter.packet.classic import REJECT
 from pwru.filter.packet.pcap import DLT_EN10MB, Programs, compile_expression
 from pwru.filter.packet.skb import Layout, filter_packet
-from tests.unit.filter.harness import MAX_TAGS
+from tests.unit.filter import harness
 
 LAYOUT = Layout(network_header=184, mac_header=186, tail=188, head=200, data=208, len=112)
 CAST = RdonlyCast(kfunc_id=0x1234, struct_id=0x5678)
@@ -25,8 +26,8 @@ def insns(code: bytes) -> list[bytes]:
 
 
 def translate(l2: Sequence[Insn], cast: RdonlyCast | None) -> bytes:
-    """With nothing for packets without a link-layer header."""
-    return filter_packet(Programs(l2, [REJECT]), LAYOUT, cast, max_tags=MAX_TAGS)
+    """Translate a program that rejects packets without a link-layer header."""
+    return filter_packet(Programs(l2, [REJECT]), LAYOUT, cast, max_tags=harness.max_tags())
 
 
 def test_window_serves_all_constant_offsets() -> None:

@@ -1,58 +1,54 @@
-"""The two tables: what bpf/arguments.bpf.h finds in it, by the same arithmetic."""
+"""The two tables: lookups by the arithmetic of bpf/arguments.bpf.h find every code."""
 
 from __future__ import annotations
 
 import random
-import struct
 
-from pwru.kernel.btf import read_btf
 from pwru.kernel.functions import Target
-from pwru.live.backends.arg_table import position, table
-from tests.unit.records import OBJECT
+from pwru.live.backends.arg_table import code_of, encode
+from pwru.record.layout import Wire
 
-SLOTS, AGAIN_SLOTS = 1 << 16, 1 << 14
-AGAIN = 255
-
-
-def find(data: bytes, address: int) -> int:
-    multiplier, again = map(int, struct.unpack_from("=II", data))
-    found = data[8 + (address * multiplier % 2**32 >> 16)]
-    return found if found != AGAIN else data[8 + SLOTS + (address * again % 2**32 >> 18)]
+SLOT_BITS, OVERFLOW_BITS = 16, 14
 
 
-def test_layout_is_that_of_the_object() -> None:
-    layout = read_btf(OBJECT).struct("positions")
-    assert layout is not None
-    assert layout.size == len(table({}))
-    slot, again = layout.member("slot"), layout.member("again")
-    assert slot is not None
-    assert again is not None
-    assert (slot.offset, slot.elements, again.offset, again.elements) == (8, SLOTS, 8 + SLOTS, AGAIN_SLOTS)
+def find(wire: Wire, data: bytes, address: int) -> int:
+    table = wire.layout("arg_table").unpack(data)
+    code: int = table.slot[address * table.multiplier % 2**32 >> (32 - SLOT_BITS)]
+    if code != wire.constant("ARG_OVERFLOW"):
+        return code
+    overflow: int = table.overflow[address * table.overflow_multiplier % 2**32 >> (32 - OVERFLOW_BITS)]
+    return overflow
 
 
-def test_every_address_finds_its_position() -> None:
+def test_the_tables_have_as_many_slots_as_the_arithmetic_reaches(wire: Wire) -> None:
+    layout = wire.layout("arg_table")
+    assert layout.size == len(encode(wire, {}))
+    assert (layout.size_of("slot"), layout.size_of("overflow")) == (1 << SLOT_BITS, 1 << OVERFLOW_BITS)
+
+
+def test_every_address_finds_its_code(wire: Wire) -> None:
     rng = random.Random(1)
     for size in (1, 10, 1700, 6000):
         addresses = {0xFFFFFFFF81000000 + 16 * n for n in rng.sample(range(1 << 20), size)}
-        codes = (0, 0, 0, 1, 2, 3, 4, 8, 9, 16)
-        positions = {address + rng.choice((0, 6, 10)): rng.choice(codes) for address in addresses}
-        data = table(positions)
-        assert {address: find(data, address) for address in positions} == positions
+        some_codes = (0, 0, 0, 1, 2, 3, 4, 8, 9, 16)
+        codes = {address + rng.choice((0, 6, 10)): rng.choice(some_codes) for address in addresses}
+        data = encode(wire, codes)
+        assert {address: find(wire, data, address) for address in codes} == codes
 
 
-def test_addresses_that_the_first_table_cannot_tell_apart_are_in_the_second() -> None:
-    multiplier, _ = struct.unpack_from("=II", table({}))
-    inverse = pow(multiplier, -1, 2**32)
+def test_addresses_that_the_first_table_cannot_tell_apart_are_in_the_second(wire: Wire) -> None:
+    layout = wire.layout("arg_table")
+    inverse = pow(layout.unpack(encode(wire, {})).multiplier, -1, 2**32)
     a, b = (product * inverse % 2**32 for product in (5 << 16 | 1, 5 << 16 | 2))
-    data = table({a: 0, b: 1})
-    assert data[8 + 5] == AGAIN
-    assert (find(data, a), find(data, b)) == (0, 1)
+    data = encode(wire, {a: 0, b: 1})
+    assert layout.unpack(data).slot[5] == wire.constant("ARG_OVERFLOW")
+    assert (find(wire, data, a), find(wire, data, b)) == (0, 1)
 
 
-def test_position() -> None:
+def test_code(wire: Wire) -> None:
     first = Target("f", 0, 1, 0, False, 7, None, False)
-    assert position(first) == 0
-    assert position(first._replace(skb_arg=3)) == 2
-    assert position(first._replace(skb_arg=3, double_pointer=True)) == 10
-    assert position(first._replace(skb_arg=2, reason_arg=3)) == 17
-    assert position(first._replace(skb_arg=1, reason_arg=3)) == 0
+    assert code_of(wire, first) == 0
+    assert code_of(wire, first._replace(skb_arg=3)) == 2
+    assert code_of(wire, first._replace(skb_arg=3, double_pointer=True)) == 10
+    assert code_of(wire, first._replace(skb_arg=2, reason_arg=3)) == 17
+    assert code_of(wire, first._replace(skb_arg=1, reason_arg=3)) == 0

@@ -7,24 +7,29 @@ import struct
 import pytest
 
 from pwru.kernel.functions import Target
-from pwru.live.backends import fentry
+from pwru.live.backends.fentry import specialize
+from pwru.record.layout import Wire
 
-TEMPLATE = struct.pack(
-    "<QBBhIBBhI" + "BBhIBBhI",
-    *(0xB7,),  # r0 = 0
-    *(0x18, 1, 0, fentry._CONSTANT & 0xFFFFFFFF, 0, 0, 0, fentry._CONSTANT >> 32),
-    *(0x18, 2, 0, fentry._ADDRESS & 0xFFFFFFFF, 0, 0, 0, fentry._ADDRESS >> 32),
-)
 TARGET = Target("f", 0xFFFFFFFF9FE3E110, 1, 0, False, 7, None, False)
 
 
-def constants(target: Target) -> tuple[int, int]:
-    words = struct.unpack("<8x" + "4xI4xI" * 2, fentry.specialize(TEMPLATE, target))
+def template(wire: Wire) -> bytes:
+    arguments, address = wire.constant("FENTRY_TEMPLATE"), wire.constant("FENTRY_ADDRESS")
+    return struct.pack(
+        "<QBBhIBBhI" + "BBhIBBhI",
+        *(0xB7,),  # r0 = 0
+        *(0x18, 1, 0, arguments & 0xFFFFFFFF, 0, 0, 0, arguments >> 32),
+        *(0x18, 2, 0, address & 0xFFFFFFFF, 0, 0, 0, address >> 32),
+    )
+
+
+def constants(wire: Wire, target: Target) -> tuple[int, int]:
+    words = struct.unpack("<8x" + "4xI4xI" * 2, specialize(wire, template(wire), target))
     return words[0] | words[1] << 32, words[2] | words[3] << 32
 
 
 @pytest.mark.parametrize(
-    ("target", "what"),
+    ("target", "arguments"),
     [
         (TARGET, 0x0F0),
         (TARGET._replace(skb_arg=3), 0x0F2),
@@ -33,5 +38,5 @@ def constants(target: Target) -> tuple[int, int]:
         (TARGET._replace(double_pointer=True), 0x1F0),
     ],
 )
-def test_constants(target: Target, what: int) -> None:
-    assert constants(target) == (what, target.address)
+def test_constants(wire: Wire, target: Target, arguments: int) -> None:
+    assert constants(wire, target) == (arguments, target.address)

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What carries a packet: where its headers are, where it is, and what the kernel notes about it.
+ *
+ * The parts of an event are captured from struct headers, struct origin and struct fields. Another
+ * carrier (struct xdp_buff) needs its own find_headers(), find_data(), find_origin() and
+ * load_fields(), and shares the rest.
+ */
+#ifndef __CARRIER_BPF_H__
+#define __CARRIER_BPF_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include "pwru.h"
+#include "read.bpf.h"
+
+#define ETH_HLEN 14
+#define MAC_UNSET 0xffff /* skb_mac_header_was_set() */
+
+/*
+ * First inode number of a network namespace, include/linux/ns/ns_common_types.h; before v6.18 it
+ * was 0xf0000000.
+ */
+#define FIRST_NETNS 0xeffffff0
+
+#define SKB_OFFSET(field) bpf_core_field_offset(struct sk_buff, field)
+
+/* Where the headers are. Positions are offsets from head; 0 is never one. */
+struct headers {
+	__u64 head;
+	__u32 tail; /* end of what can be read at head */
+	__u32 mac; /* 0 or MAC_UNSET: none */
+	__u32 network; /* 0: none */
+};
+
+/* Where the packet is. */
+struct origin {
+	struct net_device *dev; /* NULL: none, or unknown */
+	__u32 netns; /* 0: unknown */
+};
+
+/* What the kernel notes about the packet. */
+struct fields {
+	struct net_device *dev;
+	__u32 mark;
+	__u32 len;
+	__be16 protocol;
+};
+
+/*
+ * As an offset from head. Rarely needed, and not inlined, so that it costs nobody else a register.
+ */
+static __noinline __u32 find_data(struct sk_buff *skb, __u64 head)
+{
+	return load_u64((__u64)skb + SKB_OFFSET(data)) - head;
+}
+
+/*
+ * The packet filter finds the headers a second time, and in assembler (pwru/filter/packet/skb.py):
+ * every hit pays for that, and it saves 50 of 201 instructions per hit. Both must agree on what a
+ * header is: on MAC_UNSET, on where the network header is before it is set, and on MAX_TAGS.
+ */
+static __always_inline void find_headers(struct sk_buff *skb, struct headers *h)
+{
+	if (CAN_CAST) {
+		/*
+		 * Three in one word, unless CONFIG_KCOV has something between them, are one load.
+		 * The verifier knows which way it is.
+		 */
+		const void *from = span((__u64)skb + SKB_OFFSET(network_header));
+		__u64 word = *(const __u64 *)from;
+
+		if (SKB_OFFSET(mac_header) - SKB_OFFSET(network_header) == 2 &&
+		    SKB_OFFSET(tail) - SKB_OFFSET(network_header) == 4) {
+			h->network = (__u16)word;
+			h->mac = (__u16)(word >> 16);
+			h->tail = word >> 32;
+		} else {
+			h->network = (__u16)word;
+			h->mac = cast(skb)->mac_header;
+			h->tail = cast(skb)->tail;
+		}
+		h->head = *(const __u64 *)(from + (SKB_OFFSET(head) - SKB_OFFSET(network_header)));
+	} else {
+		/* These lie side by side: one call for all. */
+		__u64 words[5];
+		__u32 first = SKB_OFFSET(network_header) & ~7;
+
+		if (!read_mem(words, SKB_OFFSET(head) + 8 - first, (__u64)skb + first))
+			__builtin_memset(words, 0, sizeof(words));
+		h->network = *(__u16 *)((void *)words + (SKB_OFFSET(network_header) - first));
+		h->mac = *(__u16 *)((void *)words + (SKB_OFFSET(mac_header) - first));
+		h->tail = *(__u32 *)((void *)words + (SKB_OFFSET(tail) - first));
+		h->head = *(__u64 *)((void *)words + (SKB_OFFSET(head) - first));
+	}
+	/*
+	 * A driver hands up a packet with the MAC header set (eth_type_trans()) and pulled, and no
+	 * network header yet: it begins at data.
+	 */
+	if (!h->network && h->mac && h->mac != MAC_UNSET)
+		h->network = find_data(skb, h->head);
+}
+
+/*
+ * NULL if it has none. While an skb is queued on a UDP socket, dev holds dev_scratch, not a
+ * pointer: such an address would be read as 0, too, but by way of a fault.
+ */
+static __always_inline struct net_device *device_or_null(__u64 dev)
+{
+	return (__s64)dev < 0 ? (void *)dev : 0;
+}
+
+static __always_inline struct net_device *get_device(struct sk_buff *skb)
+{
+	return device_or_null(load_u64((__u64)skb + SKB_OFFSET(dev)));
+}
+
+static __always_inline __u32 get_inum(struct net *net)
+{
+	return net ? get(net, ns.inum) : 0;
+}
+
+/*
+ * `dev` is get_device(). A packet on its way out has no device before it is routed, but a socket.
+ * In TCP's rbtree queues dev is overlaid by an rb_node that is not cleared on removal: it is a
+ * device only if it belongs to a namespace.
+ */
+static __always_inline struct origin find_origin(struct sk_buff *skb, struct net_device *dev)
+{
+	__u32 netns = dev ? get_inum(get(dev, nd_net.net)) : 0;
+	struct sock *sk;
+
+	if (netns >= FIRST_NETNS)
+		return (struct origin){ dev, netns };
+	sk = get(skb, sk);
+	return (struct origin){ 0, sk ? get_inum(get(sk, __sk_common.skc_net.net)) : 0 };
+}
+
+static __always_inline void load_fields(struct sk_buff *skb, struct fields *fields)
+{
+	if (CAN_CAST) {
+		fields->dev = get_device(skb);
+		fields->mark = get(skb, mark);
+		fields->len = get(skb, len);
+		fields->protocol = get(skb, protocol);
+	} else {
+		/* One call for all and for what lies between them costs less than one for each. */
+		__u64 words[24];
+		__u32 first = SKB_OFFSET(dev);
+
+		if (!read_mem(words, SKB_OFFSET(protocol) + 2 - first, (__u64)skb + first))
+			__builtin_memset(words, 0, sizeof(words));
+		fields->dev = device_or_null(words[0]);
+		fields->mark = *(__u32 *)((void *)words + (SKB_OFFSET(mark) - first));
+		fields->len = *(__u32 *)((void *)words + (SKB_OFFSET(len) - first));
+		fields->protocol = *(__be16 *)((void *)words + (SKB_OFFSET(protocol) - first));
+	}
+}
+
+#endif /* __CARRIER_BPF_H__ */

@@ -1,0 +1,228 @@
+"""The command line as a table: the parser is made from it, and it holds all that a man page or shell completion needs.
+
+A flag that asks for another part of the record needs one row here, with that `part`, and nothing else in this package.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+from pwru.cli import values
+from pwru.live.backends import BACKENDS
+from pwru.live.request import MAX_PAYLOAD
+
+DESCRIPTION = """\
+Packet, where are you? Shows the way of packets through the Linux kernel,
+function by function, and where and why they are dropped."""
+
+EPILOG = """\
+A flag that takes no value may be given one: --output-json=false.
+
+examples:
+  pwru host 1.1.1.1 and tcp port 443
+      the way of these packets, from end to end
+  pwru --filter-drop-reason any --proto tcp
+      only where TCP is dropped, and why
+  pwru --src-ip 10.0.0.0/8 --dport 53 udp or tcp
+      to a name server, from this network
+  pwru --filter-netns /proc/$$/ns/net --output-limit-lines 100 icmp or icmp6
+      in the network namespace of this shell, 100 events at most
+  pwru --output-json --output-file dns.json --output-file-max-backups 9 port 53
+      for days, one object per line, in no more than 1 GB
+
+Run it as root. Events go to standard output, messages to standard error.
+Ctrl-C ends a trace.
+"""
+
+_TIMESTAMPS = ("none", "current", "relative", "absolute")
+_COLORS = ("auto", "always", "never")
+_PAYLOAD = 128  # bytes: enough for all headers of most packets
+
+
+class Kind(Enum):
+    """How a flag takes its value. A LIST may be given in parts, as the Go tool's: --kmods a --kmods b,c."""
+
+    BOOLEAN = auto()
+    VALUE = auto()
+    LIST = auto()
+    WORDS = auto()
+    VERSION = auto()
+    HELP = auto()
+
+
+class Flag(NamedTuple):
+    """One row. `names`: the name and aliases, separated by spaces; one without dashes stands for all free words.
+
+    `type` makes the value from text. `default`: the value if the flag is not given; None: the default of what it sets.
+    `bare`: the text of the value if the flag is given without one; "" if it must have one. Of the flags with the same
+    `exclusive` only one may be given. `hidden`: not in the help.
+
+    `sets`: the path of a field of Options; of several, separated by spaces, each gets one element of the value. With a
+    `primitive` of pcap-filter(7) the value is put into that and joined to others. `part`: the part of the record that
+    the flag asks for unless its value is `off`; an integer is the size. `called`: the parameter as lower layers name
+    it, if not by the last element of the path.
+    """
+
+    names: str
+    help: str
+    metavar: str | None = None
+    type: Callable[[str], Any] = str
+    kind: Kind = Kind.VALUE
+    choices: tuple[str, ...] | None = None
+    default: Any = None
+    bare: str = ""
+    exclusive: str = ""
+    hidden: bool = False
+    sets: str = ""
+    primitive: str = ""
+    part: str = ""
+    off: Any = False
+    called: str = ""
+    group: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.names.partition(" ")[0]
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names that lower layers have for what the flag sets."""
+        if self.called or self.primitive:
+            return self.called.split()
+        return [path.rpartition(".")[2] for path in self.sets.split()]
+
+
+def switch(names: str, text: str, *, default: bool = False, **more: Any) -> Flag:
+    return Flag(names, text, type=values.boolean, kind=Kind.BOOLEAN, default=default, bare="true", **more)
+
+
+def _group(title: str, *flags: Flag) -> list[Flag]:
+    return [flag._replace(group=title) for flag in flags]
+
+
+def _any_of(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+# fmt: off
+FLAGS: tuple[Flag, ...] = (
+    *_group("packet filters (all must match)",
+        Flag("PCAP-FILTER", "in the language of tcpdump, pcap-filter(7); all words are one filter", kind=Kind.WORDS,
+             sets="request.filter.typed"),
+        Flag("--src-ip", "from this address or network", "ADDR[/LEN]", values.address,
+             sets="request.filter.primitives", primitive="src {}"),
+        Flag("--dst-ip", "to this address or network", "ADDR[/LEN]", values.address, sets="request.filter.primitives",
+             primitive="dst {}"),
+        Flag("--sport", "from this port", "PORT", values.port, sets="request.filter.primitives",
+             primitive="src port {}"),
+        Flag("--dport", "to this port", "PORT", values.port, sets="request.filter.primitives",
+             primitive="dst port {}"),
+        Flag("--proto", "of this protocol: tcp, udp, icmp, icmp6, arp and some more, or a number", "PROTO",
+             values.protocol, sets="request.filter.primitives", primitive="{}"),
+        Flag("--filter-netns", "in this network namespace: a path such as /proc/PID/ns/net, or inode:N", "NETNS",
+             sets="request.netns"),
+        Flag("--filter-ifname", "on this interface of --filter-netns or, without that, of this namespace", "NAME",
+             sets="request.ifname"),
+        Flag("--filter-mark", "with this skb mark (0 is off)", "MARK[/MASK]", values.mark,
+             sets="request.mark request.mark_mask"),
+        Flag("--filter-skb-expr",
+             "skb field condition, e.g. 'skb->len > 1000 && skb->mark & 0xff == 1' (C syntax; & binds tighter than ==)",
+             "EXPR", sets="request.skb_expr"),
+        Flag("--filter-tunnel-pcap-l2",
+             "of packets in a tunnel, only those that carry this: a PCAP-FILTER, from Ethernet on", "F", str.strip,
+             sets="request.filter.inner_l2", called="tunnel_l2"),
+        Flag("--filter-tunnel-pcap-l3",
+             "of packets in a tunnel, only those that carry this: a PCAP-FILTER, from IP on", "F", str.strip,
+             sets="request.filter.inner_l3", called="tunnel_l3"),
+        Flag("--filter-pid", "while this process is on the CPU: what it sends, and only part of what it receives",
+             "PID", values.pid, sets="request.pid"),
+        Flag("--filter-comm", "while a process of this name is on the CPU", "NAME", values.comm, sets="request.comm"),
+        Flag("--filter-drop-reason", "only where they are dropped, and only for these reasons (NO_SOCKET; any)",
+             "A,B", values.names, Kind.LIST, sets="request.drop_reasons"),
+    ),
+    *_group("which functions",
+        Flag("--filter-func", "only those whose whole name matches this regex", "RE", exclusive="functions",
+             sets="request.functions"),
+        # What is traced anyway; scripts for the Go tool may ask for it.
+        switch("--all-kprobes", "all that take a packet: the default", exclusive="functions", hidden=True),
+        Flag("--kmods", "also those of these loaded kernel modules", "A,B", values.names, Kind.LIST,
+             sets="request.modules"),
+        switch("--all-kmods", "also those of all kernel modules, and of each that loads while tracing",
+               sets="request.all_modules"),
+    ),
+    *_group("how to trace",
+        Flag("--backend", f"how to attach to the kernel: {_any_of(BACKENDS)}; default: the best that works", "NAME",
+             choices=BACKENDS, sets="request.backend"),
+        Flag("--filter-kprobe-batch", "kprobes to define in one write(2); default: 10", "N", values.positive,
+             hidden=True, sets="request.kprobe_batch"),
+        Flag("--ring-buffer-size",
+             "room for events on their way, in bytes or as 512K, 8M; rounded up to a power of two; "
+             "default: 1/256 of the memory, 4M to 64M",
+             "SIZE", values.size, sets="request.ring_buffer_size"),
+        Flag("--kernel-btf", "BTF of this kernel: raw, or an ELF vmlinux with a .BTF section", "FILE",
+             sets="request.kernel_btf"),
+        Flag("--ready-file", "create FILE once everything is attached", "FILE", sets="ready_file"),
+    ),
+    *_group("output",
+        switch("--output-json --json", "one JSON object per line; with --check, one object", sets="json"),
+        switch("--output-meta", "namespace, mark, interface, protocol, MTU, length; default: true", default=True,
+               part="meta"),
+        switch("--output-tuple", "addresses and ports; default: true", default=True, part="tuple"),
+        switch("--output-tcp-flags", "the flags of TCP, after the protocol: (tcp:SYN|ACK)", sets="request.tcp_flags"),
+        switch("--output-tunnel", "addresses and ports of the packet inside a tunnel's packet", part="tunnel"),
+        switch("--output-skb-cb", "the control block, as BPF programs of tc see it", part="cb"),
+        switch("--output-netns-names", "names of network namespaces, those in /run/netns"),
+        # The field is a width, and 0 without the flag above: options.py.
+        Flag("--netns-names-max-length", "width of these names; default: 16", "N", values.name_width, default=16,
+             sets="netns_names"),
+        switch("--output-caller", "the caller of the function", sets="caller", part="location"),
+        switch("--output-stack", "the kernel stack from the caller on, one function per line below the event",
+               part="stack", called="stack"),
+        Flag("--output-skb-metadata", "values of up to four fields, such as 'skb->hash,skb->dev->mtu'", "A,B",
+             values.fields, Kind.LIST, sets="request.skb_metadata"),
+        switch("--output-skb", "all non-zero members of struct sk_buff", part="skb"),
+        switch("--output-skb-shared-info", "the same of its struct skb_shared_info", part="shared_info"),
+        Flag("--output-payload",
+             f"the first N bytes of the packet with its headers, up to {MAX_PAYLOAD}; without N: {_PAYLOAD}",
+             "N", values.payload, bare=str(_PAYLOAD), part="payload"),
+        # The size of a buffer of the Go tool, which is not needed here; scripts may set it.
+        Flag("--set-percpu-buf", "ignored: no such buffer is needed", "N", values.positive, hidden=True),
+        Flag("--timestamp",
+             f"when: {_any_of(_TIMESTAMPS)}; current: ns since boot, relative: ns since this packet's last event, "
+             "absolute: the time of day; default: none",
+             "MODE", choices=_TIMESTAMPS, default="none", sets="timestamp", part="time", off="none"),
+        Flag("--color",
+             "drops red, the first line of a packet bold: auto (on a terminal), always or never; default: auto",
+             "WHEN", choices=_COLORS, sets="color"),
+        Flag("--output-limit-lines", "end after N events; default: 0, no limit", "N", values.count, sets="limit"),
+        switch("--strict", "exit with 3 if events were lost or given up, or probe hits missed", sets="strict"),
+        Flag("--output-file", "append events to FILE, not to standard output", "FILE", sets="output_file"),
+        Flag("--output-file-max-size",
+             "before FILE grows larger, rename it by the time and begin a new one; default: 100", "MB",
+             values.positive, sets="output_file_max_size"),
+        Flag("--output-file-max-age", "remove renamed files that are older; default: 0, never", "DAYS", values.days,
+             sets="output_file_max_age"),
+        Flag("--output-file-max-backups", "keep only N renamed files; default: 0, all", "N", values.count,
+             sets="output_file_max_backups"),
+        switch("--output-file-compress", "compress renamed files (gzip)", sets="output_file_compress"),
+    ),
+    *_group("help",
+        switch("--check", "report what works here, and why the rest does not", sets="check"),
+        switch("--debug", "show debug messages and timings", sets="debug"),
+        Flag("--version", "show version", kind=Kind.VERSION),
+        Flag("-h --help", "show this help", kind=Kind.HELP),
+    ),
+)
+# fmt: on
+
+_NAMES = {parameter: flag.name for flag in FLAGS for parameter in flag.parameters}
+
+
+def flags_named(text: str, typed: Sequence[str] = ()) -> str:
+    """Replace parameters, which lower layers name in backticks, by their flags; not in words that somebody `typed`."""
+    words = {part for word in typed for part in (word, word.partition("=")[2]) if "`" in part}
+    quoted = sorted(words, key=len, reverse=True)
+    pieces = re.split(f"({'|'.join(map(re.escape, quoted))})", text) if quoted else [text]
+    pieces[::2] = [re.sub(r"`([a-z_0-9]+)`", lambda match: _NAMES.get(match[1], match[0]), p) for p in pieces[::2]]
+    return "".join(pieces)

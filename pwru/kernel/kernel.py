@@ -1,0 +1,72 @@
+"""What this kernel is: its types, symbols and drop reasons, and facts about its image from an earlier start."""
+
+import os
+from collections.abc import Callable
+from functools import cached_property
+from typing import TypeVar
+
+from pwru.kernel.btf import VMLINUX, Btf, read_btf, vmlinux_btf
+from pwru.kernel.facts import NOTES, Facts
+from pwru.kernel.kallsyms import Kallsyms
+
+_T = TypeVar("_T")
+
+
+class Kernel:
+    """The running kernel. Whatever is asked is read on the first use."""
+
+    def __init__(self, kernel_btf: str | None = None, *, remember: bool = False) -> None:
+        """`kernel_btf`: a file with the kernel's BTF instead of its own. `remember`: use facts of earlier starts.
+
+        Facts are about a kernel with BTF of its own only.
+        """
+        self.kernel_btf = kernel_btf
+        self.facts = Facts(notes=NOTES if remember and not kernel_btf and os.path.exists(VMLINUX) else None)
+        self._kallsyms: Kallsyms | None = None
+        self.generation = 0  # goes up with each forget_symbols()
+
+    @cached_property
+    def btf(self) -> Btf:
+        """The BTF of vmlinux. Raises PwruError if there is none."""
+        return vmlinux_btf(self.kernel_btf)
+
+    def module_btf(self, module: str) -> Btf:
+        """Return the BTF of a module. Raises PwruError if it has none, or none any more."""
+        from pwru.kernel.modules import btf_path
+
+        return read_btf(btf_path(module), self.btf)
+
+    def fact(self, name: str, find: Callable[[Btf], _T]) -> _T:
+        """Return `find(btf)`, or what an earlier start found: anything that JSON can hold, but None."""
+        fact: _T | None = self.facts.get(name)
+        if fact is None:
+            fact = find(self.btf)
+            self.facts.set(name, fact)
+        return fact
+
+    def has_attach_type(self, name: str) -> bool:
+        """Return whether the kernel knows this value of enum bpf_attach_type, include/uapi/linux/bpf.h."""
+        return name in self.fact("attach types", lambda btf: list((btf.enum("bpf_attach_type") or {}).values()))
+
+    @property
+    def kallsyms(self) -> Kallsyms:
+        """The symbols of the kernel and its modules. Raises KallsymsError if the kernel hides them."""
+        if self._kallsyms is None:
+            self._kallsyms = Kallsyms.read()
+        return self._kallsyms
+
+    def forget_symbols(self) -> None:
+        """Read the symbols anew when they are next asked for: modules have come or gone."""
+        self.close()
+        self.generation += 1
+
+    def close(self) -> None:
+        """Release what the symbols are read from."""
+        if self._kallsyms:
+            self._kallsyms.close()
+            self._kallsyms = None
+
+    @cached_property
+    def drop_reasons(self) -> dict[int, str]:
+        """The values of enum skb_drop_reason; empty if the kernel has none."""
+        return self.btf.enum("skb_drop_reason") or {}

@@ -1,0 +1,101 @@
+"""What to probe on a kernel: the functions and tracepoints with an skb that a run chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pwru.errors import PwruError
+from pwru.kernel.btf import Tracepoint, functions, tracepoints
+from pwru.kernel.kallsyms import text_start
+from pwru.kernel.kernel import Kernel
+
+if TYPE_CHECKING:
+    from pwru.kernel.functions import Target, Targets
+
+_STRUCT = "sk_buff"
+
+
+class Places:
+    """The choice of one run. What can be probed is looked up when a backend first asks for it.
+
+    `left_out` has the names of matching functions that cannot be probed, by cause, and `empty_modules` the chosen
+    modules without a function that can; both are empty before anybody asked for `functions`.
+    """
+
+    def __init__(self, kernel: Kernel, functions: str | None = None, modules: Sequence[str] = ()) -> None:
+        """`functions`: a regular expression for whole names, of tracepoints for the backend that attaches to these.
+
+        `modules`: loaded ones with BTF whose functions are chosen from, too.
+        """
+        self.kernel = kernel
+        self._pattern = functions
+        self._modules = modules
+        self._functions: list[Target] | None = None
+        self.left_out: dict[str, list[str]] = {}
+        self.empty_modules: list[str] = []
+
+    @property
+    def functions(self) -> list[Target]:
+        """Functions with an skb among the arguments that BPF programs can read. Raises PwruError if there is none."""
+        if self._functions is None:
+            from pwru.kernel.functions import nothing_left, select, union
+
+            everything = union([self._of_vmlinux(), self._of_modules(self._modules)])
+            with_targets = {target.module for target in everything.found}
+            self.empty_modules = [module for module in self._modules if module not in with_targets]
+            chosen = select(everything, self._pattern)
+            if not chosen.found:
+                raise nothing_left(everything, self._pattern)
+            self._functions, self.left_out = chosen
+        return self._functions
+
+    @cached_property
+    def tracepoints(self) -> list[Tracepoint]:
+        """Tracepoints with an skb; they are chosen by name, as it is printed or without `tracepoint:`."""
+        every = tracepoints(self.kernel.btf, _STRUCT)
+        if self._pattern is None:
+            return every
+        from pwru.kernel.functions import matching
+
+        by_name = {name: t for t in every for name in (t.name, f"tracepoint:{t.name}")}
+        chosen = {by_name[name] for name in matching(self._pattern, by_name, "tracepoint")}
+        return [t for t in every if t in chosen]
+
+    def in_new_modules(self, modules: Sequence[str]) -> list[Target]:
+        """Return the functions of modules that have been loaded since the start; there may be none.
+
+        All symbols are read again for it: the kernel has no list of the symbols of one module.
+        """
+        from pwru.kernel.functions import select
+
+        self.kernel.forget_symbols()
+        return select(self._of_modules(modules), self._pattern).found
+
+    def _of_vmlinux(self) -> Targets:
+        """Return all of them, unfiltered: they depend only on the kernel image; their addresses move with KASLR."""
+        from pwru.kernel.functions import Target, Targets, drop_notrace, find_targets
+
+        kernel, start = self.kernel, text_start()
+        if start and (known := kernel.facts.get("functions")):
+            found, skipped = known
+            return Targets([Target(*fields) for fields in found], skipped).moved(start)
+        everything = find_targets(functions(kernel.btf, _STRUCT), kernel.kallsyms)
+        traceable = drop_notrace(everything)
+        if start and traceable is not everything:
+            kernel.facts.set("functions", traceable.moved(-start))
+        return traceable
+
+    def _of_modules(self, modules: Sequence[str]) -> Targets:
+        """Skip modules that have been unloaded meanwhile."""
+        from pwru.kernel.functions import drop_notrace, find_targets, union
+
+        parts = []
+        for module in modules:
+            with suppress(PwruError):
+                own = functions(self.kernel.module_btf(module), _STRUCT)
+                if own:
+                    parts.append(find_targets(own, self.kernel.kallsyms, module=module))
+        return drop_notrace(union(parts)) if parts else union([])

@@ -1,0 +1,44 @@
+"""System calls that libc has no function for."""
+
+import ctypes
+import os
+
+# arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h
+_NUMBERS = {
+    "x86_64": {"bpf": 321, "perf_event_open": 298, "membarrier": 324},
+    "aarch64": {"bpf": 280, "perf_event_open": 241, "membarrier": 283},
+}
+
+_PERF_FLAG_FD_CLOEXEC = 8  # include/uapi/linux/perf_event.h
+_MEMBARRIER_CMD_GLOBAL = 1  # include/uapi/linux/membarrier.h
+
+
+def bpf(command: int, attr: bytes) -> int:
+    """Call bpf(2); `attr` is a union bpf_attr, and what the kernel writes to it is lost."""
+    return _call("bpf", command, attr, len(attr))
+
+
+def perf_event_open(attr: bytes, *, pid: int, cpu: int) -> int:
+    """Return the descriptor of a perf event of its own group, perf_event_open(2)."""
+    return _call("perf_event_open", attr, pid, cpu, -1, _PERF_FLAG_FD_CLOEXEC)
+
+
+def membarrier() -> None:
+    """Wait for an RCU grace period, membarrier(2). It is refused where CPUs must not be disturbed (nohz_full)."""
+    _call("membarrier", _MEMBARRIER_CMD_GLOBAL, 0, 0)
+
+
+def _call(name: str, *arguments: int | bytes) -> int:
+    """Make the call; raises OSError if it fails."""
+    function = ctypes.CDLL(None, use_errno=True).syscall
+    function.restype = ctypes.c_long
+    number = ctypes.c_long(_NUMBERS[os.uname().machine][name])
+    words = (
+        ctypes.c_long(argument) if isinstance(argument, int) else ctypes.create_string_buffer(argument, len(argument))
+        for argument in arguments
+    )
+    result = int(function(number, *words))
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result

@@ -1,0 +1,242 @@
+"""From a request to the BPF object in the kernel: the translated filters in it, its configuration, its load."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pwru.errors import PwruError
+from pwru.kernel import drop_reasons, features, netns
+from pwru.kernel.btf import Btf, BtfError, read_btf
+from pwru.libbpf import BpfError, Object
+from pwru.live import rlimits
+from pwru.live.backends.how import Refused
+from pwru.live.names import COPIES
+from pwru.live.program import Program
+from pwru.record.layout import Mismatch, Wire
+from pwru.record.schema import Schema
+
+if TYPE_CHECKING:
+    from pwru.filter.load import RdonlyCast
+    from pwru.filter.packet.pcap import Programs
+    from pwru.kernel.kernel import Kernel
+    from pwru.live.backends.base import Backend
+    from pwru.live.request import Request
+    from pwru.record.parts import Field
+
+OBJECT = Path(__file__).parents[1] / "pwru.bpf.o"
+# The size of the ring buffer: this share of the memory, between these. An event takes 136 bytes.
+_RING_BUFFER_SHARE = 256
+_RING_BUFFER_MIN, _RING_BUFFER_MAX = 4 << 20, 64 << 20
+_VERIFIER_LINES = 20
+
+Code = dict[str, bytes]
+
+
+def read_object() -> bytes:
+    try:
+        return OBJECT.read_bytes()
+    except OSError as error:
+        raise PwruError(f"the BPF object {OBJECT} cannot be read ({error.strerror}); build it: make build") from None
+
+
+def object_wire() -> Wire:
+    """Return what the object and user space share, from its file. Raises PwruError if it cannot be read."""
+    try:
+        return Wire(read_btf(OBJECT))
+    except PwruError as error:
+        raise _damaged(error) from None
+
+
+def expressions(request: Request, kernel: Kernel) -> tuple[Code, list[Field]]:
+    """Compile the conditions and values on fields of the skb to new bodies of stubs; raises PwruError for a mistake."""
+    code: Code = {}
+    fields: list[Field] = []
+    if request.skb_expr is None and not request.skb_metadata:
+        return code, fields
+    from pwru.filter.expression import compile_condition, compile_value
+
+    cast = _cast(kernel)
+    if request.skb_expr is not None:
+        code["filter_skb"] = compile_condition(request.skb_expr, kernel.btf, cast)
+    for number, expression in enumerate(request.skb_metadata):
+        code[f"skb_value{number}"], field = compile_value(expression, kernel.btf, cast)
+        fields.append(field)
+    return code, fields
+
+
+def _cast(kernel: Kernel) -> RdonlyCast | None:
+    from pwru.filter.load import RdonlyCast
+
+    ids = kernel.fact("bpf_rdonly_cast", features.rdonly_cast)
+    return RdonlyCast(*ids) if ids else None
+
+
+def _damaged(error: Exception) -> PwruError:
+    return PwruError(
+        f"the BPF object {OBJECT} is damaged or of another version ({error}); reinstall pwru, or build it: make build"
+    )
+
+
+class Loader:
+    """Loads the object of one run for whichever backend."""
+
+    def __init__(self, request: Request, kernel: Kernel, fields: Sequence[Field], image: bytes) -> None:
+        """Raises PwruError for an object of another version, and if what is filtered by does not exist here."""
+        self._request = request
+        self._kernel = kernel
+        self._fields = fields
+        try:
+            with _open(image, kernel) as bpf:
+                self.wire = Wire(Btf(bpf.btf()))
+            self._filters = filter_config(request, kernel, self.wire)
+        except (BtfError, Mismatch) as error:
+            raise _damaged(error) from None
+        if len(fields) > (most := self.wire.constant("MAX_VALUES")):
+            raise PwruError(f"`skb_metadata`: {len(fields)} fields; up to {most} can be printed")
+        self._image = image
+
+    def splice(self, code: Code, programs: Programs | None) -> bytes:
+        """Return the object with these bodies of stubs and with the packet filters."""
+        if programs:
+            code = {**code, **self._packet_filters(programs)}
+        if not code:
+            return self._image
+        from pwru.filter.splice import splice
+
+        try:
+            return splice(self._image, code)
+        except PwruError:
+            raise
+        except Exception as error:  # whatever a reader of ELF makes of a file that is damaged anywhere
+            raise _damaged(error) from None
+
+    def _packet_filters(self, programs: Programs) -> Code:
+        from pwru.filter.packet import skb
+
+        kernel, code = self._kernel, Code()
+        cast, max_tags = _cast(kernel), self.wire.constant("MAX_TAGS")
+        if programs.l2:
+            layout = kernel.fact("struct sk_buff", skb.skb_layout)
+            code["filter_packet"] = skb.filter_packet(programs, layout, cast, max_tags=max_tags)
+            if self._request.filter.says_vlan:
+                tag = kernel.fact("VLAN tag of struct sk_buff", partial(skb.skb_layout, of=skb.Tag))
+                code["filter_tagged"] = skb.filter_tagged(programs, layout, tag, cast, max_tags=max_tags)
+        for name, insns in (("filter_inner_l2", programs.inner_l2), ("filter_inner_l3", programs.inner_l3)):
+            if insns:
+                inner = kernel.fact("inner headers of struct sk_buff", partial(skb.skb_layout, of=skb.Inner))
+                code[name] = skb.filter_inner(insns, inner, cast, mac=name == "filter_inner_l2")
+        return code
+
+    def load(self, image: bytes, backend: Backend, on_debug: Callable[[str], None] | None = None) -> Program:
+        """Load `image`: the object, with other bodies of stubs. `on_debug` gets the end of the verifier's log.
+
+        Raises Refused if BPF programs may not be loaded, or PwruError; nothing is left then.
+        """
+        while True:
+            bpf = _open(image, self._kernel)
+            try:
+                schema = self._configure(bpf, backend)
+                rlimits.make_room(bpf, self._kernel)
+                bpf.load()
+            except BpfError as error:
+                bpf.close()
+                if error.errno == errno.EPERM and rlimits.grow_memlock(self._kernel):
+                    continue
+                if on_debug:
+                    on_debug("\n".join(error.log.splitlines()[-_VERIFIER_LINES:]))
+                if error.errno == errno.EPERM:
+                    raise Refused("loading BPF programs is not permitted") from None
+                reason = os.strerror(error.errno or 0)
+                hint = "" if on_debug else "; `debug` shows why"
+                raise PwruError(f"the kernel refused the BPF programs: {reason}{hint}") from None
+            except BaseException:
+                bpf.close()
+                raise
+            return Program(bpf, backend.program.name, schema, self.wire)
+
+    def _configure(self, bpf: Object, backend: Backend) -> Schema:
+        schema = self._schema(backend)
+        try:
+            spec = backend.program
+            if spec.set_type:
+                bpf.program(spec.name).set_type(spec.prog_type, spec.attach_type)
+            for program in bpf.programs():
+                program.set_autoload(program.name == spec.name)
+            config = schema.config(**self._filters, **backend.config())
+            bpf.map(".rodata.config").set_initial_value(config)
+            bpf.map("events").set_max_entries(_ring_buffer_size(self._request.ring_buffer_size))
+        except (BpfError, PwruError) as error:
+            raise _damaged(error) from None
+        return schema
+
+    def _schema(self, backend: Backend) -> Schema:
+        sizes = dict(self._request.parts)
+        if backend.has_location:
+            sizes["location"] = 0
+        for part, struct in COPIES.items():
+            if part in sizes:
+                sizes[part] = self._kernel.fact(f"size of {struct}", partial(_struct_size, struct))
+        if self._fields:
+            sizes["values"] = 8 * len(self._fields)
+        return Schema(self.wire, sizes, tcp_flags=self._request.tcp_flags, fields=self._fields)
+
+
+def _open(image: bytes, kernel: Kernel) -> Object:
+    try:
+        return Object(image, "pwru", btf_custom_path=kernel.kernel_btf)
+    except BpfError as error:
+        raise _damaged(error) from None
+
+
+def filter_config(request: Request, kernel: Kernel, wire: Wire) -> Mapping[str, int | bytes | Sequence[int]]:
+    """Return the members of struct config that say what is filtered by."""
+    inode = netns.resolve_netns(request.netns) if request.netns is not None else 0
+    ifindex = 0
+    if request.ifname is not None:
+        ifindex = netns.ifindex(request.ifname, request.netns)
+        inode = inode or netns.current_netns()
+    most = wire.constant("MAX_REASONS")
+    reasons = drop_reasons.reasons(request.drop_reasons, kernel.drop_reasons) if request.drop_reasons else []
+    if len(reasons) > most:
+        raise PwruError(f"`drop_reasons`: {len(reasons)} of them; {most} can be told apart, or `any`")
+    present = {
+        "FILTER_META": inode or ifindex or request.mark_mask,
+        "FILTER_SKB_EXPR": request.skb_expr is not None,
+        "FILTER_PACKET": request.filter.expression,
+        "FILTER_TAGGED": request.filter.says_vlan,
+        "FILTER_INNER_L2": request.filter.inner_l2,
+        "FILTER_INNER_L3": request.filter.inner_l3,
+        "FILTER_TASK": request.pid or request.comm,
+        "FILTER_REASON": reasons,
+    }
+    return {
+        "netns": inode,
+        "ifindex": ifindex,
+        "mark": request.mark & request.mark_mask,
+        "mark_mask": request.mark_mask,
+        "pid": request.pid,
+        "comm": os.fsencode(request.comm or ""),
+        "reasons": (reasons * most or [0] * most)[:most],
+        "filters": sum(wire.constant(name) for name, filtered in present.items() if filtered),
+    }
+
+
+def _ring_buffer_size(wanted: int | None) -> int:
+    """Return a power of two of whole pages."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    if wanted is None:
+        memory = os.sysconf("SC_PHYS_PAGES") * page
+        wanted = min(max(memory // _RING_BUFFER_SHARE, _RING_BUFFER_MIN), _RING_BUFFER_MAX)
+    return max(page, 1 << (wanted - 1).bit_length())
+
+
+def _struct_size(name: str, btf: Btf) -> int:
+    struct = btf.struct(name)
+    if struct is None:
+        raise PwruError(f"this kernel's BTF has no struct {name}")
+    return struct.size

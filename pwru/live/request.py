@@ -1,0 +1,88 @@
+"""What a live trace is asked for: plain data, checked as far as that goes without the kernel."""
+
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from pwru.errors import PwruError, near
+from pwru.filter.packet import Filter
+from pwru.live.backends import BACKENDS
+
+MAX_PID = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
+MAX_COMM = 15  # bytes: TASK_COMM_LEN without its end
+MAX_PAYLOAD = 1024  # bytes: what a record has room for
+
+
+class Request(NamedTuple):
+    """One trace. Every default means "no such condition", or the best that works here.
+
+    `filter`: a pcap-filter(7) for the packets. `netns`: a path or `inode:N`. `ifname` is an interface of `netns`, or of
+    this process's namespace. `mark` is compared under `mark_mask`. `skb_expr`: a C condition on fields of the skb.
+    `pid` and `comm` are of the task on the CPU. `drop_reasons`: names or numbers, or `any`; only drops are traced then.
+
+    `functions`: a regular expression for whole names. `modules`, `all_modules`: whose functions are traced besides
+    those of vmlinux. `backend`: one of BACKENDS. `kprobe_batch`: kprobes per write(2). `ring_buffer_size` is in bytes.
+    `kernel_btf`: a file with the kernel's BTF.
+
+    `parts`: parts of the record (record.parts) by name, with the size in bytes of those that have none of their own.
+    `tcp_flags`: tuples with the flags of TCP. `skb_metadata`: C expressions of the fields in the part `values`.
+    """
+
+    filter: Filter = Filter()
+    netns: str | None = None
+    ifname: str | None = None
+    mark: int = 0
+    mark_mask: int = 0
+    skb_expr: str | None = None
+    pid: int = 0
+    comm: str | None = None
+    drop_reasons: tuple[str, ...] = ()
+    functions: str | None = None
+    modules: tuple[str, ...] = ()
+    all_modules: bool = False
+    backend: str | None = None
+    kprobe_batch: int = 10
+    ring_buffer_size: int | None = None
+    kernel_btf: str | None = None
+    parts: Mapping[str, int] = MappingProxyType({"meta": 0, "tuple": 0})
+    tcp_flags: bool = False
+    skb_metadata: tuple[str, ...] = ()
+
+
+def check_request(request: Request) -> None:
+    """Raise PwruError for what no kernel can carry out; the command line refuses most of it on its own."""
+    for name in ("netns", "ifname", "skb_expr", "comm", "functions", "backend", "kernel_btf"):
+        text = getattr(request, name)
+        if text is not None and (not isinstance(text, str) or "\0" in text):
+            raise PwruError(f"`{name}` must be text, without a NUL")
+    for name in ("drop_reasons", "modules", "skb_metadata"):
+        if not isinstance(getattr(request, name), tuple):
+            raise PwruError(f"`{name}` must be a list")
+    if request.backend is not None and request.backend not in BACKENDS:
+        hint = near(request.backend, BACKENDS) or f"there are {', '.join(BACKENDS)}"
+        raise PwruError(f"`backend`: no such backend: {request.backend}; {hint}")
+    if request.drop_reasons and (
+        request.functions or request.modules or request.all_modules or request.backend not in (None, "tracepoint")
+    ):
+        raise PwruError("`drop_reasons` works only without `functions` and modules, and with the backend tracepoint")
+    if not isinstance(request.pid, int) or not 0 <= request.pid <= MAX_PID:
+        raise PwruError(f"`pid`: {request.pid!r} is not a PID (1 to {MAX_PID})")
+    if request.comm is not None and not 1 <= len(os.fsencode(request.comm)) <= MAX_COMM:
+        raise PwruError(f"`comm`: the kernel keeps 1 to {MAX_COMM} bytes of a name, not {request.comm!r}")
+    if len(set(request.skb_metadata)) < len(request.skb_metadata):
+        raise PwruError(f"`skb_metadata`: a field is there twice: {', '.join(request.skb_metadata)}")
+    _check_parts(request.parts)
+
+
+def _check_parts(parts: Mapping[str, int]) -> None:
+    from pwru.record.parts import PARTS
+
+    for name in parts:
+        if name == "values":
+            raise PwruError("`parts`: values come with `skb_metadata`")
+        if name not in PARTS:
+            hint = near(name, PARTS) or f"there are {', '.join(PARTS)}"
+            raise PwruError(f"`parts`: no such part: {name}; {hint}")
+    if not 1 <= parts.get("payload", 1) <= MAX_PAYLOAD:
+        raise PwruError(f"`parts`: payload takes a size in bytes, 1 to {MAX_PAYLOAD}")

@@ -1,0 +1,334 @@
+"""A live trace: attached on entering it, read in batches, gone from the kernel when it is left, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from pwru.errors import PwruError
+from pwru.kernel import features
+from pwru.kernel.kallsyms import KallsymsError
+from pwru.kernel.kernel import Kernel
+from pwru.kernel.places import Places
+from pwru.libbpf import RingBuffer
+from pwru.live import loader as loading
+from pwru.live.backends import BACKENDS, backend
+from pwru.live.backends.how import How, Refused
+from pwru.live.loader import Loader
+from pwru.live.modules import Modules
+from pwru.live.program import Program
+from pwru.live.request import Request, check_request
+from pwru.record.account import Account
+
+if TYPE_CHECKING:
+    from pwru.filter.packet.pcap import Programs
+    from pwru.live.backends.base import Backend
+    from pwru.live.names import LiveNames
+    from pwru.record.schema import Record, Schema
+
+READ_SIZE = 1 << 18
+# How long events may wait for others to be printed together with, in seconds. The first after a pause does not wait.
+_TICK = 0.005
+_STRAGGLERS = 1.0  # how long a program may still run after it was detached, in seconds
+_DROPS = "kfree_skb"  # the probed function of drops: a tracepoint
+
+
+def _ignore(*_: object) -> None:
+    """The caller does not want to know."""
+
+
+class Unavailable(PwruError):
+    """No backend works here; `reasons` are why."""
+
+    def __init__(self, refused: dict[str, list[str]]) -> None:
+        super().__init__(f"this kernel cannot be traced: {_all(refused)}")
+        self.reasons = list(refused)
+
+
+class Hooks(NamedTuple):
+    """What a session tells its caller while it works, and asks.
+
+    `message` gets lines for the user, `debug` further ones, or is None. `phase` is called when a phase of the start is
+    done, with its name. `progress()` is entered while one backend attaches, and gives what is called with the number of
+    attached probes and of all. `check` raises to end the start.
+    """
+
+    message: Callable[[str], None] = _ignore
+    debug: Callable[[str], None] | None = None
+    phase: Callable[[str], None] = _ignore
+    progress: Callable[[], AbstractContextManager[Callable[[int, int], None]]] = lambda: nullcontext(_ignore)
+    check: Callable[[], None] = _ignore
+
+
+class _Open(NamedTuple):
+    """What a session has while it is open. `others` polls what wakes it but for events, `wake` is for stop()."""
+
+    program: Program
+    ring: RingBuffer
+    others: select.epoll
+    wake: int
+
+
+class Session:
+    """`with Session(request) as session:` traces; session.read() returns what came, until stop().
+
+    It sets no signal handler, prints nothing, closes every descriptor that it opened, and forks only if it `may_fork`.
+    It may raise this process's RLIMIT_MEMLOCK and RLIMIT_NOFILE. Every method raises PwruError if it cannot go on.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        compiled: Callable[[], Programs] | None = None,
+        hooks: Hooks = Hooks(),  # noqa: B008  (a constant)
+        may_fork: bool = False,
+        remember: bool = True,
+        image: bytes | None = None,
+    ) -> None:
+        """Look at what is asked for; __enter__() attaches.
+
+        `compiled` returns the packet filter of `request`, if somebody has compiled it already. `may_fork`: child
+        processes take over what would hold up the end, and what had to be removed if this process were killed.
+        `remember`: use facts about this kernel from earlier starts, and keep new ones. `image`: another BPF object.
+        """
+        check_permitted()
+        check_request(request)
+        self._request = request
+        self._hooks = hooks
+        with ExitStack() as cleanup:
+            self._modules = cleanup.enter_context(closing(Modules(request, hooks.message)))
+            self.kernel = cleanup.enter_context(closing(Kernel(request.kernel_btf, remember=remember)))
+            functions = _DROPS if request.drop_reasons else request.functions
+            self.places = Places(self.kernel, functions, self._modules.chosen)
+            parts = request.parts
+            self._how = How(request.kprobe_batch, "stack" in parts, "location" in parts, may_fork=may_fork)
+            self._compiled = cache(compiled or _compiler(request))  # for each backend that is tried
+            self._code, fields = loading.expressions(request, self.kernel)
+            self._loader = Loader(request, self.kernel, fields, image or loading.read_object())
+            self._cleanup = cleanup.pop_all()
+        # Closes a session that somebody forgot, too.
+        self._finalizer = weakref.finalize(self, self._cleanup.close)
+        self._reading = threading.RLock()
+        self.backend: Backend
+        self.names: LiveNames
+        self._open: _Open | None = None
+        self._entered = self._closed = self._stopped = self._detached = self._may_wait = False
+        self._fresh = True
+        self._deadline = 0.0
+        self.delivered = 0  # records that read() has returned
+
+    @property
+    def schema(self) -> Schema:
+        return self._opened.program.schema
+
+    @property
+    def account(self) -> Account:
+        """The numbers so far; `missed` is known once the probes are detached."""
+        program = self._opened.program
+        return Account(*program.counters(), self.backend.missed, program.map("events").max_entries)
+
+    def __enter__(self) -> Self:
+        if self._entered:
+            raise PwruError("a trace is entered once: make another one")
+        self._entered = True
+        try:
+            program = self._attach()
+            events = program.map("events")
+            ring = self._cleanup.enter_context(
+                closing(RingBuffer(events.fd, events.max_entries, program.schema.format))
+            )
+            others = self._cleanup.enter_context(select.epoll())
+            wake = os.eventfd(0, os.EFD_CLOEXEC)
+            self._cleanup.callback(os.close, wake)
+            others.register(wake, select.EPOLLIN)
+            if self._modules.watch:
+                others.register(self._modules.watch.fd, select.EPOLLIN)
+            ring.poll.register(others.fileno(), select.EPOLLIN)
+            self.names = self.backend.names(self._loader.wire.constant("CALLER_FRAMES"), self._hooks.message)
+            self._open = _Open(program, ring, others, wake)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Detach and release everything; may be called more than once. The account is gone then.
+
+        A read() in another thread returns None then.
+        """
+        self._closed = True
+        self.stop()
+        with self._reading:
+            self._open = None
+            self._finalizer()
+
+    @property
+    def _opened(self) -> _Open:
+        if self._open is None:
+            raise PwruError("the trace is not open: it is only inside its `with` block")
+        return self._open
+
+    def wake_on(self, fd: int, events: int) -> None:
+        """Have read() return, with nothing, once `fd` polls with these `events` (select.EPOLLIN, 0 for an error)."""
+        self._opened.others.register(fd, events)
+
+    def stop(self) -> None:
+        """Detach: nothing new comes. What came before is still to be read. May be called from a signal handler."""
+        self._stopped = True
+        if self._open:
+            os.eventfd_write(self._open.wake, 1)
+
+    def detach(self) -> None:
+        """Detach at once; the account is final then, but for programs that still run."""
+        self.stop()  # another thread may be waiting in read()
+        with self._reading:
+            self.backend.detach()
+            self._detached = True
+
+    def read(self, limit: int = 0) -> list[Record] | None:
+        """Wait for events and return them; none if something else woke it, and None once all have been read.
+
+        At most `limit` records, if it is not 0.
+        """
+        with self._reading:
+            return None if self._closed else self._read(self._opened, limit)
+
+    def _read(self, opened: _Open, limit: int) -> list[Record] | None:
+        program, ring, *_ = opened
+        if self._fresh:  # what can be done while nobody waits for the start
+            self._fresh = False
+            self.kernel.facts.save()
+            if self._how.may_fork:
+                self.backend.tidy()
+        if self._may_wait and not self._detached:
+            # More is likely to come: it is cheaper to read it all together.
+            self._may_wait = False
+            if self._woken(_TICK):
+                return []
+        while not self._closed:
+            if self._stopped and not self._detached:
+                self.detach()
+                self._deadline = time.monotonic() + _STRAGGLERS
+            if not self._detached:
+                self._modules.attach_new(self.places, self.backend, program)
+            records, pending = ring.read(READ_SIZE)
+            if records:
+                records = records[:limit] if limit else records
+                # They are copies: their room is for those that come while they are printed.
+                ring.consume(len(records))
+                self.delivered += len(records)
+                self._may_wait = not ring.fills(len(records))
+                return records  # type: ignore[return-value]  # the format is the schema's: fields of Record
+            if pending:
+                time.sleep(0.001)  # the kernel is writing the next record this very moment
+            elif self._detached:
+                # Not every link waits for running programs when it goes: one may still be writing its event.
+                hits, full, busy = program.counters()
+                if hits == self.delivered + full + busy or time.monotonic() > self._deadline:
+                    return None
+                time.sleep(0.001)
+            elif ring.holds:
+                ring.release()  # now the kernel will wake us; look once more for what arrived before
+            else:
+                ring.poll.poll()
+                if self._woken(0):
+                    return []
+        return None
+
+    def _woken(self, timeout: float) -> bool:
+        """Return whether something but a new module woke us."""
+        watched = self._modules.watch.fd if self._modules.watch else None
+        woken = [fd for fd, _ in self._opened.others.poll(timeout) if fd != watched]
+        if self._opened.wake in woken:
+            os.eventfd_read(self._opened.wake)
+        return bool(woken)
+
+    def _attach(self) -> Program:
+        """Attach with the first backend that this kernel lets attach, and say why better ones were refused."""
+        request, hooks = self._request, self._hooks
+        refused: dict[str, list[str]] = {}
+        chosen = "tracepoint" if request.drop_reasons else request.backend
+        for name in (chosen,) if chosen else BACKENDS:
+            self.backend = backend(name)(self.places, self._how)
+            try:
+                _find(self.backend, refused)
+                hooks.phase(f"{name}: what to attach to")
+                try:
+                    image = self._loader.splice(self._code, self._compiled())
+                finally:
+                    hooks.check()  # what a terminal sends has ended the compiler, too
+                hooks.phase("packet filter")
+                program = self._attach_with(self.backend, image)
+            except Refused as error:
+                refused.setdefault(str(error), []).append(name)
+                continue
+            if refused:
+                hooks.message(f"Not available: {_all(refused)}.")
+            if (self._modules.chosen or self._modules.watch) and not self.backend.takes_modules:
+                hooks.message("Not traced: functions of modules, since this backend traces none.")
+                self._modules.close()
+            return program
+        raise Unavailable(refused)
+
+    def _attach_with(self, backend: Backend, image: bytes) -> Program:
+        """Load and attach; raises Refused or PwruError, and then nothing is left of it."""
+        hooks = self._hooks
+        program = self._loader.load(image, backend, hooks.debug)
+        hooks.phase(f"{backend.name}: load")
+
+        def progress(done: int, total: int) -> None:
+            hooks.check()
+            report(done, total)
+
+        with ExitStack() as undo, hooks.progress() as report:
+            undo.callback(program.close)
+            undo.callback(backend.detach)
+            backend.attach(program, progress)
+            self._cleanup.enter_context(undo.pop_all())
+        hooks.phase(f"{backend.name}: attach")
+        return program
+
+
+def _compiler(request: Request) -> Callable[[], Programs | None]:
+    """Return what compiles the packet filter in this process."""
+    if not request.filter:
+        return lambda: None
+    from pwru.filter.packet.pcap import compile_filter
+
+    return lambda: compile_filter(request.filter)
+
+
+def _find(backend: Backend, refused: dict[str, list[str]]) -> None:
+    try:
+        if missing := backend.unavailable():
+            raise Refused(str(missing))
+        backend.find()
+    except KallsymsError as error:
+        raise Refused(str(error)) from None
+    except PwruError as error:
+        # Report both: the error may follow from the refusal, e.g. a function name when only tracepoints are left.
+        raise PwruError(f"{error}; {_all(refused)}" if refused else str(error)) from None
+
+
+def _all(refused: dict[str, list[str]]) -> str:
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in refused.items())
+
+
+def check_permitted() -> None:
+    """Raise PwruError if this process may not trace."""
+    if features.in_user_namespace():
+        raise PwruError("cannot run in a user namespace; run it as root on the host")
+    missing = features.missing_capabilities()
+    if missing:
+        raise PwruError(f"not permitted: {' and '.join(missing)} missing; run it as root (sudo pwru …)")

@@ -1,0 +1,49 @@
+"""What the numbers in a record mean: asked of whoever knows, a live kernel or a file."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Hit(NamedTuple):
+    """What a probe reports.
+
+    `addr` is the address of a function, or the number of a tracepoint. `reason` is an enum skb_drop_reason, 0 if the
+    function has none. `location` is the return address in the caller or, for a drop, in the code that dropped the
+    packet; 0 unless requested.
+    """
+
+    addr: int
+    reason: int
+    location: int
+
+
+class Function(NamedTuple):
+    """The names of a hit: the function with the drop reason, and, if requested, the caller or the place of a drop."""
+
+    name: str
+    caller: str
+    drops: bool = False
+
+
+class Names(Protocol):
+    """Where the names of one run's numbers are from."""
+
+    @property
+    def last(self) -> Collection[int]:
+        """What `Hit.addr` is of the functions that an skb passes last."""
+
+    @property
+    def generation(self) -> int:
+        """Goes up when earlier answers may have become wrong: modules came or went."""
+
+    def function(self, hit: Hit) -> Function:
+        """Return the names of what a probe reports."""
+
+    def stack(self, caller: int, frames: Sequence[int]) -> list[str]:
+        """Return the text of each frame, from the caller on: without those of the tracer."""
+
+    def netns(self) -> Mapping[int, str]:
+        """Return the names of network namespaces by inode number, as they are now."""
+
+    def dump(self, part: str, raw: bytes) -> str:
+        """Return the text of the kernel struct that a part (`skb`, `shared_info`) is a copy of."""

@@ -1,0 +1,189 @@
+"""The table of parts: what a record may have beyond the skb's address, the task and the site, and how each is decoded.
+
+A part is a value of enum part in bpf/pwru.h (PART_CB is "cb"), and one row here. A row with a `column` needs nothing
+else to be printed as text, and one with a `key` nothing else for JSON.
+"""
+
+import struct
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+from pwru.errors import printable
+from pwru.record.layout import Layout
+
+
+class Meta(NamedTuple):
+    """What the skb and its device say.
+
+    `netns`: inode number of the network namespace, 0 if unknown. `ifname` is empty and `ifindex` 0 for an skb without a
+    device. `mtu` (of the device) and `len` are bytes. `protocol` is an EtherType.
+    """
+
+    netns: int
+    mark: int
+    ifindex: int
+    ifname: str
+    mtu: int
+    len: int
+    protocol: int
+
+
+class FlowTuple(NamedTuple):
+    """Addresses and ports. Ports are None for a packet without them, or for a fragment that does not have them.
+
+    `ip_version` is 4 or 6, `protocol` a number of IANA's. `flags` are those of a TCP header, 0 unless requested.
+    """
+
+    ip_version: int
+    saddr: str
+    daddr: str
+    sport: int | None
+    dport: int | None
+    protocol: int
+    flags: int = 0
+
+
+class Stack(NamedTuple):
+    """Addresses of kernel code. `caller` is the caller of the traced function, 0 if unknown; `frames` are return
+    addresses from the innermost on and begin with those of the tracer."""
+
+    caller: int
+    frames: tuple[int, ...]
+
+
+class Payload(NamedTuple):
+    """The first bytes of a packet, from the link-layer header on if it has one; `length` is that of all of them."""
+
+    length: int
+    has_mac: bool
+    data: bytes
+
+
+class Field(NamedTuple):
+    """A value that a run asked for, of 64 bits: its C expression, and whether it is signed."""
+
+    name: str
+    signed: bool
+
+
+class Section(Enum):
+    """A run of neighbouring parts that is decoded as a whole. All but TIME and DETAILS repeat from event to event."""
+
+    HIT = auto()
+    PACKET = auto()
+    TIME = auto()
+    DETAILS = auto()
+
+
+class Column(NamedTuple):
+    """How text prints a part of the section PACKET: a value never takes more than `width` characters."""
+
+    title: str
+    width: int
+    text: Callable[[Any], str]
+
+
+class Part(NamedTuple):
+    """One row. `struct` is its struct in bpf/pwru.h; `size` bytes follow it or, if that is 0, what the request says.
+
+    `decoder` gets the layout of the struct, or the size, and returns what decodes the bytes of the part.
+    """
+
+    name: str
+    section: Section
+    decoder: Callable[[Any], Callable[[bytes], Any]]
+    struct: str = ""
+    size: int = 0
+    key: str = ""
+    column: Column | None = None
+
+
+def _u64(_size: int) -> Callable[[bytes], int]:
+    return lambda raw: int.from_bytes(raw, "little")
+
+
+def _u64s(size: int) -> Callable[[bytes], tuple[int, ...]]:
+    return struct.Struct(f"={size // 8}Q").unpack
+
+
+def _copy(_size: int) -> Callable[[bytes], bytes]:
+    return bytes
+
+
+def text_of(raw: bytes) -> str:
+    """Return a C string of the kernel as text that is safe to print: control characters, broken UTF-8 are escaped."""
+    return printable(raw.partition(b"\0")[0].decode(errors="backslashreplace"))
+
+
+def _meta(layout: Layout) -> Callable[[bytes], Meta]:
+    members = layout.getter(*Meta._fields)
+
+    def decode(raw: bytes) -> Meta:
+        netns, mark, ifindex, ifname, mtu, length, protocol = members(raw)
+        return Meta(netns, mark, ifindex, text_of(ifname), mtu, length, protocol)
+
+    return decode
+
+
+def _tuple(layout: Layout) -> Callable[[bytes], FlowTuple | None]:
+    members = layout.getter(
+        "ip_version", "saddr", "daddr", "sport", "dport", "has_ports", "l4_protocol", "tcp_flags"
+    )  # fmt: skip
+
+    def decode(raw: bytes) -> FlowTuple | None:
+        """None for a packet without an IP header."""
+        version, saddr, daddr, sport, dport, has_ports, l4_protocol, flags = members(raw)
+        if not version:
+            return None
+        import socket  # 3 ms, which the first packet can afford better than the start
+
+        family, size = (socket.AF_INET, 4) if version == 4 else (socket.AF_INET6, 16)
+        source, destination = socket.inet_ntop(family, saddr[:size]), socket.inet_ntop(family, daddr[:size])
+        if not has_ports:
+            sport = dport = None
+        return FlowTuple(version, source, destination, sport, dport, l4_protocol, flags)
+
+    return decode
+
+
+def _cb(layout: Layout) -> Callable[[bytes], list[int]]:
+    return lambda raw: list(layout.unpack(raw).words)
+
+
+def _stack(layout: Layout) -> Callable[[bytes], Stack]:
+    def decode(raw: bytes) -> Stack:
+        stack = layout.unpack(raw)
+        return Stack(stack.caller, stack.frames[: max(stack.size, 0) // 8])
+
+    return decode
+
+
+def _payload(layout: Layout) -> Callable[[bytes], Payload]:
+    def decode(raw: bytes) -> Payload:
+        payload = layout.unpack(raw)
+        return Payload(payload.length, bool(payload.has_mac), raw[layout.size : layout.size + payload.size])
+
+    return decode
+
+
+def _cb_text(words: list[int]) -> str:
+    return f"[{','.join(f'0x{word:08X}' for word in words)}]"
+
+
+PARTS = {
+    part.name: part
+    for part in (
+        Part("location", Section.HIT, _u64, size=8),
+        Part("meta", Section.PACKET, _meta, "meta"),
+        Part("cb", Section.PACKET, _cb, "cb", key="cb", column=Column("__sk_buff->cb[]", 56, _cb_text)),
+        Part("tuple", Section.PACKET, _tuple, "tuple"),
+        Part("tunnel", Section.PACKET, _tuple, "tuple"),
+        Part("time", Section.TIME, _u64, size=8),
+        Part("values", Section.DETAILS, _u64s),
+        Part("stack", Section.DETAILS, _stack, "stack"),
+        Part("skb", Section.DETAILS, _copy),
+        Part("shared_info", Section.DETAILS, _copy),
+        Part("payload", Section.DETAILS, _payload, "payload"),
+    )
+}

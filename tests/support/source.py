@@ -1,0 +1,53 @@
+"""A source without a kernel: records in a list, and names that are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from pwru.record.names import Function, Hit, Names
+from pwru.record.schema import Schema
+
+
+def function_text(hit: Hit) -> Function:
+    return Function(f"f{hit.addr:x}", "")
+
+
+def frame_texts(_caller: int, frames: Sequence[int]) -> list[str]:
+    return [f"0x{frame:x}" for frame in frames]
+
+
+class FakeNames:
+    """Names by functions that a test chooses."""
+
+    def __init__(
+        self,
+        function: Callable[[Hit], Function] = function_text,
+        *,
+        last: Collection[int] = (),
+        netns: Callable[[], Mapping[int, str]] = dict,
+        stack: Callable[[int, Sequence[int]], list[str]] = frame_texts,
+        dump: Callable[[str, bytes], str] = lambda _, raw: raw.hex(),
+    ) -> None:
+        self._function, self._netns, self._stack, self._dump = function, netns, stack, dump
+        self.last = last
+        self.generation = 0
+
+    def function(self, hit: Hit) -> Function:
+        return self._function(hit)
+
+    def stack(self, caller: int, frames: Sequence[int]) -> list[str]:
+        return self._stack(caller, frames)
+
+    def netns(self) -> Mapping[int, str]:
+        return self._netns()
+
+    def dump(self, part: str, raw: bytes) -> str:
+        return self._dump(part, raw)
+
+
+class FakeSource(NamedTuple):
+    """A schema and names, for records that are handed to a sink."""
+
+    schema: Schema
+    names: Names

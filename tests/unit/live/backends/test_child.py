@@ -1,0 +1,49 @@
+"""A child lives until it is released, or until this process ends; it leaves no zombie and no descriptor."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from pwru.live.backends.child import start
+
+
+def wait_for_pipe(read_end: int) -> None:
+    assert os.read(read_end, 1) == b""
+
+
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_it_ends_when_it_is_released() -> None:
+    before = os.listdir("/proc/self/fd")
+    child = start(wait_for_pipe)
+    time.sleep(0.05)
+    assert Path(f"/proc/{child.pid}").exists()
+    child.release()
+    wait_until_gone(child.pid)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_it_ends_with_its_parent() -> None:
+    read_end, write_end = os.pipe()
+    parent = os.fork()
+    if not parent:
+        try:
+            os.write(write_end, str(start(wait_for_pipe).pid).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(parent, 0)
+    child = int(os.read(read_end, 16))
+    for fd in (read_end, write_end):
+        os.close(fd)
+    # This process may be what adopts it.
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{child}/stat").exists() and Path(f"/proc/{child}/stat").read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,64 @@
+"""Symbols and names of a live trace, without its kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+
+from pwru.kernel.btf import Btf, Tracepoint
+from pwru.kernel.functions import Target
+from pwru.kernel.kallsyms import Kallsyms
+from pwru.kernel.kernel import Kernel
+from pwru.live.names import FunctionNames, TracepointNames
+from tests.unit.kernel.btf_writer import Writer
+
+TRACER_FRAMES = 12
+DROP = Tracepoint("kfree_skb", 0, None, None)
+
+
+class FakeKernel(Kernel):
+    """A kernel with these symbols, read again once they were forgotten, and these drop reasons."""
+
+    def __init__(self, read: Callable[[], Kallsyms], drop_reasons: dict[int, str] | None = None) -> None:
+        super().__init__()
+        self._read = read
+        self._symbols: Kallsyms | None = None
+        self._drop_reasons = drop_reasons or {}
+
+    @property
+    def kallsyms(self) -> Kallsyms:
+        self._symbols = self._symbols or self._read()
+        return self._symbols
+
+    @cached_property
+    def btf(self) -> Btf:
+        """Structs that a record may have copies of, one byte each."""
+        writer = Writer()
+        byte = writer.integer("char", 1, True)
+        for name in ("sk_buff", "skb_shared_info"):
+            writer.struct(name, 1, ("byte", byte, 0))
+        return Btf(writer.data())
+
+    @cached_property
+    def drop_reasons(self) -> dict[int, str]:
+        return self._drop_reasons
+
+    def forget_symbols(self) -> None:
+        self._symbols = None
+        super().forget_symbols()
+
+
+def ignore(_: str) -> None:
+    """Say nothing."""
+
+
+def function_names(
+    kernel: Kernel, by_address: Mapping[int, Target], on_message: Callable[[str], None] = ignore
+) -> FunctionNames:
+    return FunctionNames(kernel, by_address, TRACER_FRAMES, on_message)
+
+
+def tracepoint_names(
+    kernel: Kernel, tracepoints: Sequence[Tracepoint] = (DROP,), on_message: Callable[[str], None] = ignore
+) -> TracepointNames:
+    return TracepointNames(kernel, tracepoints, TRACER_FRAMES, on_message)
