@@ -62,6 +62,15 @@ static __always_inline __u64 function_arg(struct pt_regs *ctx, __u32 index)
 	return value;
 }
 
+/* fentry-multi: the verifier knows no argument's type, as the functions have nothing in common. */
+static __always_inline __u64 traced_arg(__u64 *ctx, __u32 index)
+{
+	__u64 value = 0;
+
+	bpf_get_func_arg(ctx, index, &value);
+	return value;
+}
+
 /* fentry, one program per function: without bpf_get_func_arg(), which exists since v5.17. */
 static __always_inline __u64 fentry_arg(__u64 *ctx, __u32 index)
 {

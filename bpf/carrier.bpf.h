@@ -4,7 +4,7 @@
  *
  * The parts of an event are captured from struct headers, struct origin and struct fields. Another
  * carrier (struct xdp_buff) needs its own find_headers(), find_data(), find_origin() and
- * load_fields(), and shares the rest.
+ * load_fields(), and shares what captures the parts.
  */
 #ifndef __CARRIER_BPF_H__
 #define __CARRIER_BPF_H__
@@ -26,6 +26,7 @@
 #define FIRST_NETNS 0xeffffff0
 
 #define SKB_OFFSET(field) bpf_core_field_offset(struct sk_buff, field)
+#define FROM_PROTOCOL(field) (SKB_OFFSET(field) - SKB_OFFSET(protocol))
 
 /* Where the headers are. Positions are offsets from head; 0 is never one. */
 struct headers {
@@ -33,6 +34,7 @@ struct headers {
 	__u32 tail; /* end of what can be read at head */
 	__u32 mac; /* 0 or MAC_UNSET: none */
 	__u32 network; /* 0: none */
+	__be16 protocol; /* EtherType, 0: not known yet */
 };
 
 /* Where the packet is. */
@@ -49,18 +51,16 @@ struct fields {
 	__be16 protocol;
 };
 
-/*
- * As an offset from head. Rarely needed, and not inlined, so that it costs nobody else a register.
- */
+/* As an offset from head. Rarely needed: not inlined, so that it costs nobody else a register. */
 static __noinline __u32 find_data(struct sk_buff *skb, __u64 head)
 {
 	return load_u64((__u64)skb + SKB_OFFSET(data)) - head;
 }
 
 /*
- * The packet filter finds the headers a second time, and in assembler (pwru/filter/packet/skb.py):
- * every hit pays for that, and it saves 50 of 201 instructions per hit. Both must agree on what a
- * header is: on MAC_UNSET, on where the network header is before it is set, and on MAX_TAGS.
+ * The packet filter finds the headers, too, in assembler (pwru/filter/packet/skb.py): that saves 50
+ * of the 201 instructions per hit that C needed. Both must agree on where the network header is
+ * before it is set, on MAC_UNSET, and on MAX_TAGS.
  */
 static __always_inline void find_headers(struct sk_buff *skb, struct headers *h)
 {
@@ -69,8 +69,8 @@ static __always_inline void find_headers(struct sk_buff *skb, struct headers *h)
 		 * Three in one word, unless CONFIG_KCOV has something between them, are one load.
 		 * The verifier knows which way it is.
 		 */
-		const void *from = span((__u64)skb + SKB_OFFSET(network_header));
-		__u64 word = *(const __u64 *)from;
+		const void *from = span((__u64)skb + SKB_OFFSET(protocol));
+		__u64 word = *(const __u64 *)(from + FROM_PROTOCOL(network_header));
 
 		if (SKB_OFFSET(mac_header) - SKB_OFFSET(network_header) == 2 &&
 		    SKB_OFFSET(tail) - SKB_OFFSET(network_header) == 4) {
@@ -82,18 +82,22 @@ static __always_inline void find_headers(struct sk_buff *skb, struct headers *h)
 			h->mac = cast(skb)->mac_header;
 			h->tail = cast(skb)->tail;
 		}
-		h->head = *(const __u64 *)(from + (SKB_OFFSET(head) - SKB_OFFSET(network_header)));
+		h->head = *(const __u64 *)(from + FROM_PROTOCOL(head));
+		h->protocol = *(const __be16 *)from;
 	} else {
 		/* These lie side by side: one call for all. */
-		__u64 words[5];
-		__u32 first = SKB_OFFSET(network_header) & ~7;
+		__u32 first = SKB_OFFSET(protocol) & ~7;
+		__u64 words[6];
+		void *from;
 
-		if (!read_mem(words, SKB_OFFSET(head) + 8 - first, (__u64)skb + first))
-			__builtin_memset(words, 0, sizeof(words));
-		h->network = *(__u16 *)((void *)words + (SKB_OFFSET(network_header) - first));
-		h->mac = *(__u16 *)((void *)words + (SKB_OFFSET(mac_header) - first));
-		h->tail = *(__u32 *)((void *)words + (SKB_OFFSET(tail) - first));
-		h->head = *(__u64 *)((void *)words + (SKB_OFFSET(head) - first));
+		barrier_var(first); /* or clang would add with |=, which no pointer may */
+		from = (void *)words + (SKB_OFFSET(protocol) - first);
+		read_mem(words, SKB_OFFSET(head) + 8 - first, (__u64)skb + first);
+		h->network = *(__u16 *)(from + FROM_PROTOCOL(network_header));
+		h->mac = *(__u16 *)(from + FROM_PROTOCOL(mac_header));
+		h->tail = *(__u32 *)(from + FROM_PROTOCOL(tail));
+		h->head = *(__u64 *)(from + FROM_PROTOCOL(head));
+		h->protocol = *(__be16 *)from;
 	}
 	/*
 	 * A driver hands up a packet with the MAC header set (eth_type_trans()) and pulled, and no
@@ -101,6 +105,17 @@ static __always_inline void find_headers(struct sk_buff *skb, struct headers *h)
 	 */
 	if (!h->network && h->mac && h->mac != MAC_UNSET)
 		h->network = find_data(skb, h->head);
+}
+
+/*
+ * The network header of the inner packet, while a tunnel's headers are in front of it: it comes
+ * after the outer one then. skb->encapsulation does not say so: it is 0 if no checksum is left to
+ * the device (iptunnel_handle_offloads()). An inner header that was never set does not come after
+ * the other: skb_headers_offset_update() moves both.
+ */
+static __always_inline __u32 find_inner(struct sk_buff *skb)
+{
+	return get(skb, inner_network_header);
 }
 
 /*
@@ -150,8 +165,7 @@ static __always_inline void load_fields(struct sk_buff *skb, struct fields *fiel
 		__u64 words[24];
 		__u32 first = SKB_OFFSET(dev);
 
-		if (!read_mem(words, SKB_OFFSET(protocol) + 2 - first, (__u64)skb + first))
-			__builtin_memset(words, 0, sizeof(words));
+		read_mem(words, SKB_OFFSET(protocol) + 2 - first, (__u64)skb + first);
 		fields->dev = device_or_null(words[0]);
 		fields->mark = *(__u32 *)((void *)words + (SKB_OFFSET(mark) - first));
 		fields->len = *(__u32 *)((void *)words + (SKB_OFFSET(len) - first));

@@ -17,9 +17,7 @@
 #include "filter.bpf.h"
 #include "read.bpf.h"
 
-/*
- * How far after its entry a function calls a trampoline: the ftrace nop, with IBT after an endbr64.
- */
+/* How far into a function it calls its trampoline: the ftrace nop, with IBT after an endbr64. */
 #define ENTRY_BYTES 32
 
 /*
@@ -49,29 +47,24 @@ static __noinline void capture_cb(struct sk_buff *skb, struct cb *cb)
 {
 	__u32 offset = SKB_OFFSET(cb) + bpf_core_field_offset(struct qdisc_skb_cb, data);
 
-	if (!read_mem(cb, sizeof(*cb), (__u64)skb + offset))
-		__builtin_memset(cb, 0, sizeof(*cb));
+	read_mem(cb, sizeof(*cb), (__u64)skb + offset);
 	RETURN_VOID;
 }
 
-/*
- * From the link-layer header on, if one precedes the network header, as far as the bytes lie at
- * head.
- */
-static __noinline void capture_payload(struct sk_buff *skb, struct payload *payload)
+/* From the link-layer header on, if it precedes the network header, as far as it lies at head. */
+static __noinline void capture_payload(const struct headers *h, __u32 data, __u32 len,
+				       struct payload *payload)
 {
-	struct headers h;
 	__u32 start, size;
 
-	find_headers(skb, &h);
-	payload->has_mac = h.mac && h.network - h.mac - ETH_HLEN <= MAX_TAGS;
-	start = payload->has_mac ? h.mac : h.network ? h.network : find_data(skb, h.head);
-	payload->length = get(skb, len) + find_data(skb, h.head) - start;
-	size = h.tail > start ? h.tail - start : 0;
+	payload->has_mac = h->mac && h->network - h->mac - ETH_HLEN <= MAX_TAGS;
+	start = payload->has_mac ? h->mac : h->network ? h->network : data;
+	payload->length = data + len - start;
+	size = h->tail > start ? h->tail - start : 0;
 	if (size > config.size[PART_PAYLOAD])
 		size = config.size[PART_PAYLOAD];
 	barrier_var(size);
-	if (size > config.size[PART_PAYLOAD] || !read_mem(payload->bytes, size, h.head + start))
+	if (size > config.size[PART_PAYLOAD] || !read_mem(payload->bytes, size, h->head + start))
 		size = 0;
 	payload->size = size;
 	payload->padding = 0;
@@ -87,24 +80,6 @@ static __noinline void capture_values(struct sk_buff *skb, __u64 *values)
 		values[2] = skb_value2((__u64)skb);
 	if (config.size[PART_VALUES] > 24)
 		values[3] = skb_value3((__u64)skb);
-	RETURN_VOID;
-}
-
-static __noinline void capture_details(struct sk_buff *skb, void *record)
-{
-	struct headers h;
-
-	if (config.at[PART_VALUES])
-		capture_values(skb, record + config.at[PART_VALUES]);
-	if (config.at[PART_SKB])
-		read_mem(record + config.at[PART_SKB], config.size[PART_SKB], (__u64)skb);
-	if (config.at[PART_SHARED_INFO]) {
-		find_headers(skb, &h);
-		read_mem(record + config.at[PART_SHARED_INFO], config.size[PART_SHARED_INFO],
-			 h.head + get(skb, end));
-	}
-	if (config.at[PART_PAYLOAD])
-		capture_payload(skb, record + config.at[PART_PAYLOAD]);
 	RETURN_VOID;
 }
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Sending an event to user space, and the account: every hit is either delivered or counted as
- * lost.
+ * Sending an event to user space, and the account: every hit is delivered or counted as lost.
  *
  * All records of a run have the size and the parts that struct config says.
  */
@@ -11,13 +10,22 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
-#include <bpf/bpf_endian.h>
 #include "pwru.h"
+#include "carrier.bpf.h"
 #include "config.bpf.h"
 #include "details.bpf.h"
 #include "meta.bpf.h"
 #include "read.bpf.h"
 #include "tuple.bpf.h"
+
+/* What a probe knows of a hit. `reason` and `location` are 0 where it has no such thing. */
+struct hit {
+	void *ctx; /* of the program */
+	struct sk_buff *skb; /* the carrier of the packet */
+	__u64 addr;
+	__u64 location; /* see PART_LOCATION */
+	__u32 reason;
+};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -64,48 +72,57 @@ static __always_inline struct event *reserve_event(void)
 	return 0;
 }
 
-static __noinline void capture_parts(struct sk_buff *skb, struct event *event)
+/* What every record has. */
+static __noinline void capture_event(const struct hit *hit, struct event *event)
 {
-	struct meta *meta = (void *)event + config.at[PART_META];
-
+	event->skb = (__u64)hit->skb;
+	event->site.addr = hit->addr;
+	event->site.reason = hit->reason;
+	event->site.padding = 0;
 	capture_task(&event->task);
-	if (config.at[PART_META])
-		capture_meta(skb, meta);
-	if (config.at[PART_CB])
-		capture_cb(skb, (void *)event + config.at[PART_CB]);
-	if (config.at[PART_TUNNEL])
-		capture_tunnel(skb, (void *)event + config.at[PART_TUNNEL]);
-	if (config.at[PART_TUPLE])
-		capture_tuple(skb,
-			      config.at[PART_META] ? meta->protocol : bpf_ntohs(get(skb, protocol)),
-			      (void *)event + config.at[PART_TUPLE]);
 	RETURN_VOID;
 }
 
-/*
- * `reason` and `location` (or the caller) are 0 where the probe has no such thing. Not inlined:
- * what it needs of registers and stack is not to be paid for by the hits that do not match.
- */
-static __noinline int emit(void *ctx, struct sk_buff *skb, __u64 addr, __u32 reason, __u64 location)
+/* Whether the run has a part that is captured from struct headers. */
+static __always_inline bool needs_headers(void)
+{
+	return config.at[PART_TUPLE] || config.at[PART_TUNNEL] || config.at[PART_SHARED_INFO] ||
+	       config.at[PART_PAYLOAD];
+}
+
+/* One part of the record, if the run has it: `capture` fills what `to` points to. */
+#define PART(name, capture)                                                                        \
+	do {                                                                                       \
+		__u32 offset = config.at[PART_##name];                                             \
+		void *to = (void *)event + offset;                                                 \
+                                                                                                   \
+		if (offset)                                                                        \
+			capture;                                                                   \
+	} while (0)
+
+/* Not inlined: hits that do not match must not pay for its registers and its stack. */
+static __noinline int emit(const struct hit *hit)
 {
 	struct event *event = reserve_event();
+	struct sk_buff *skb = hit->skb;
+	struct headers h;
 
 	if (!event)
 		return 0;
-	event->skb = (__u64)skb;
-	event->site.addr = addr;
-	event->site.reason = reason;
-	event->site.padding = 0;
-	if (config.at[PART_STACK])
-		capture_stack(ctx, location, (void *)event + config.at[PART_STACK]);
-	if (config.at[PART_VALUES] || config.at[PART_SKB] || config.at[PART_SHARED_INFO] ||
-	    config.at[PART_PAYLOAD])
-		capture_details(skb, event);
-	if (config.at[PART_LOCATION])
-		*(__u64 *)((void *)event + config.at[PART_LOCATION]) = location;
-	if (config.at[PART_TIME])
-		*(__u64 *)((void *)event + config.at[PART_TIME]) = bpf_ktime_get_ns();
-	capture_parts(skb, event);
+	capture_event(hit, event);
+	if (needs_headers())
+		find_headers(skb, &h);
+	PART(LOCATION, *(__u64 *)to = hit->location);
+	PART(META, capture_meta(skb, to));
+	PART(CB, capture_cb(skb, to));
+	PART(TUPLE, capture_tuple(&h, to));
+	PART(TUNNEL, capture_tunnel(&h, find_inner(skb), to));
+	PART(TIME, *(__u64 *)to = bpf_ktime_get_ns());
+	PART(VALUES, capture_values(skb, to));
+	PART(STACK, capture_stack(hit->ctx, hit->location, to));
+	PART(SKB, read_mem(to, config.size[PART_SKB], (__u64)skb));
+	PART(SHARED_INFO, read_mem(to, config.size[PART_SHARED_INFO], h.head + get(skb, end)));
+	PART(PAYLOAD, capture_payload(&h, find_data(skb, h.head), get(skb, len), to));
 	bpf_ringbuf_submit(event, 0);
 	return 0;
 }

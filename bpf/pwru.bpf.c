@@ -11,6 +11,7 @@
 #include "config.bpf.h"
 #include "details.bpf.h"
 #include "emit.bpf.h"
+#include "hit.bpf.h"
 #include "match.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -26,22 +27,18 @@ static __always_inline __u64 function_addr(struct pt_regs *ctx, bool multi)
 	return config.ip_is_entry ? PT_REGS_IP(ctx) & ~15ULL : bpf_get_func_ip(ctx);
 }
 
-static __always_inline bool wants_caller(void)
-{
-	return config.at[PART_LOCATION] || config.at[PART_STACK];
-}
-
 /* Looking these up again is cheaper than keeping them in registers across the filter. */
 static __noinline int emit_function(struct pt_regs *ctx, struct sk_buff *skb, bool multi)
 {
 	__u64 addr = function_addr(ctx, multi);
 	__u32 args = find_skb_arg(addr);
-	__u64 caller = 0;
+	struct hit hit = { .ctx = ctx, .skb = skb, .addr = addr };
 
-	if (wants_caller())
-		BPF_KPROBE_READ_RET_IP(caller, ctx);
-	return emit(ctx, skb, addr,
-		    args & REASON_ARG ? function_arg(ctx, (args & SKB_ARG) + 1) : 0, caller);
+	if (args & REASON_ARG)
+		hit.reason = function_arg(ctx, (args & SKB_ARG) + 1);
+	if (wants_location())
+		BPF_KPROBE_READ_RET_IP(hit.location, ctx);
+	return emit(&hit);
 }
 
 static __always_inline int trace_function(struct pt_regs *ctx, bool multi)
@@ -53,7 +50,7 @@ static __always_inline int trace_function(struct pt_regs *ctx, bool multi)
 		skb = (void *)PT_REGS_PARM1(ctx);
 	else
 		skb = skb_pointer(args, function_arg(ctx, args & SKB_ARG));
-	return skb && matches(skb) ? emit_function(ctx, skb, multi) : 0;
+	return HANDLE(skb, emit_function(ctx, skb, multi));
 }
 
 SEC("kprobe")
@@ -68,22 +65,21 @@ int on_kprobe_multi(struct pt_regs *ctx)
 	return trace_function(ctx, true);
 }
 
-/* Since v7.2. The verifier knows no argument's type, as the functions have nothing in common. */
+/* Since v7.2. */
 SEC("fentry.multi")
 int on_fentry_multi(__u64 *ctx)
 {
-	__u64 addr = bpf_get_func_ip(ctx), arg = 0, reason = 0;
+	__u64 addr = bpf_get_func_ip(ctx);
 	__u32 args = find_skb_arg(addr);
-	struct sk_buff *skb;
+	struct sk_buff *skb = skb_pointer(args, traced_arg(ctx, args & SKB_ARG));
 
-	bpf_get_func_arg(ctx, args & SKB_ARG, &arg);
-	skb = skb_pointer(args, arg);
-	if (!skb || !matches(skb))
-		return 0;
-	if (args & REASON_ARG)
-		bpf_get_func_arg(ctx, (args & SKB_ARG) + 1, &reason);
-	return emit(ctx, skb, addr, reason,
-		    wants_caller() ? find_caller(ctx, addr, ENTRY_BYTES) : 0);
+	return HANDLE(skb, emit(&(struct hit){
+		.ctx = ctx,
+		.skb = skb,
+		.addr = addr,
+		.reason = args & REASON_ARG ? traced_arg(ctx, (args & SKB_ARG) + 1) : 0,
+		.location = wants_location() ? find_caller(ctx, addr, ENTRY_BYTES) : 0,
+	}));
 }
 
 /*
@@ -116,10 +112,23 @@ int on_fentry(__u64 *ctx)
 	} else {
 		skb = (void *)fentry_arg(ctx, args & 15);
 	}
-	if (!skb || !matches(skb))
-		return 0;
-	return emit(ctx, skb, addr, fentry_arg(ctx, args >> 4 & 15),
-		    wants_caller() ? find_caller(ctx, addr, ENTRY_BYTES) : 0);
+	return HANDLE(skb, emit(&(struct hit){
+		.ctx = ctx,
+		.skb = skb,
+		.addr = addr,
+		.reason = fentry_arg(ctx, args >> 4 & 15),
+		.location = wants_location() ? find_caller(ctx, addr, ENTRY_BYTES) : 0,
+	}));
+}
+
+/* What the tracepoint says, or else where it is: in the caller of bpf_trace_run1..12(). */
+static __always_inline __u64 tracepoint_location(struct bpf_raw_tracepoint_args *ctx, __u32 index)
+{
+	__u64 location = tracepoint_arg(ctx, index);
+
+	if (config.trace_run && !location)
+		return find_caller(ctx, config.trace_run, config.trace_run_size);
+	return location;
 }
 
 /*
@@ -130,17 +139,20 @@ int on_fentry(__u64 *ctx)
 SEC("raw_tp")
 int on_tracepoint(struct bpf_raw_tracepoint_args *ctx)
 {
-	__u64 args, location;
+	__u64 args;
 	__u32 reason;
 	struct sk_buff *skb;
 
 	asm volatile("%0 = %1 ll" : "=r"(args) : "i"(TRACEPOINT_TEMPLATE));
 	skb = (void *)tracepoint_arg(ctx, args & 15);
 	reason = tracepoint_arg(ctx, args >> 4 & 15);
-	if (!skb || !reason_matches(reason) || !matches(skb))
+	if (!reason_matches(reason))
 		return 0;
-	location = tracepoint_arg(ctx, args >> 8 & 15);
-	if (config.trace_run && !location)
-		location = find_caller(ctx, config.trace_run, config.trace_run_size);
-	return emit(ctx, skb, args >> 32, reason, location);
+	return HANDLE(skb, emit(&(struct hit){
+		.ctx = ctx,
+		.skb = skb,
+		.addr = args >> 32,
+		.reason = reason,
+		.location = tracepoint_location(ctx, args >> 8 & 15),
+	}));
 }

@@ -26,7 +26,7 @@ enum limits {
 
 struct task {
 	__u32 cpu;
-	__u32 pid; /* what user space calls a PID: the thread group */
+	__u32 pid; /* in user space's sense: the thread group */
 	char comm[TASK_COMM_LEN];
 };
 
@@ -75,11 +75,11 @@ struct tuple {
 	__u8 daddr[16];
 	__u16 sport; /* host byte order; only with has_ports */
 	__u16 dport;
-	__u8 ip_version; /* 4, 6, or 0: no IP header was found and all else is 0 */
+	__u8 ip_version; /* 4, 6, or 0: no IP header was found, all else is 0 */
 	__u8 l4_protocol;
-	__u8 has_ports; /* the packet begins a TCP or UDP header that could be read */
+	__u8 has_ports; /* the packet has a TCP or UDP header that could be read */
 	__u8 tcp_flags; /* of a TCP header, if struct config asks for them */
-};
+} __attribute__((aligned(8))); /* as each part is in a record: filled in words, not in halves */
 
 /* What a BPF program of tc sees as __sk_buff->cb. */
 struct cb {
@@ -89,14 +89,14 @@ struct cb {
 
 struct stack {
 	__u64 caller; /* of the function that was hit; 0: unknown */
-	__s64 size; /* of what is in frames, in bytes; negative: there is no stack */
-	__u64 frames[STACK_FRAMES]; /* from the innermost on, with those of the tracer */
+	__s64 size; /* of the used frames, in bytes; negative: no stack */
+	__u64 frames[STACK_FRAMES]; /* innermost first, including the tracer's */
 };
 
 struct payload {
 	__u32 length; /* of the packet, from where `bytes` begin */
-	__u32 size; /* of what is in bytes */
-	__u32 has_mac; /* they begin with a link-layer header */
+	__u32 size; /* how much of it is in `bytes` */
+	__u32 has_mac; /* `bytes` begin with a link-layer header */
 	__u32 padding;
 	__u8 bytes[]; /* room for config.size[PART_PAYLOAD] */
 };

@@ -32,8 +32,8 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 		typeof(__p->field) __v;                                                            \
 		if (CAN_CAST)                                                                      \
 			__v = cast(__p)->field;                                                    \
-		else if (bpf_core_read(&__v, sizeof(__v), &__p->field))                            \
-			__v = 0;                                                                   \
+		else                                                                               \
+			bpf_core_read(&__v, sizeof(__v), &__p->field);                             \
 		__v;                                                                               \
 	})
 
@@ -49,7 +49,11 @@ static __always_inline const void *span(__u64 addr)
 	return (void *)cast((struct __kernel_sockaddr_storage *)(addr - SPAN_OFFSET)) + SPAN_OFFSET;
 }
 
-/* With a helper call. Returns whether it could be read. */
+/*
+ * With a helper call. Returns whether it could be read; if not, the helper has filled `to` with
+ * zeros. Do not branch on that only to clear it: the verifier would walk through all that follows
+ * twice.
+ */
 static __always_inline bool read_mem(void *to, __u32 size, __u64 from)
 {
 	return !bpf_probe_read_kernel(to, size, (void *)from);
@@ -58,7 +62,7 @@ static __always_inline bool read_mem(void *to, __u32 size, __u64 from)
 /* A pointer, too, is loaded as a scalar: the verifier does not track it as a typed pointer. */
 static __always_inline __u64 load_u64(__u64 addr)
 {
-	__u64 value = 0;
+	__u64 value;
 
 	if (CAN_CAST)
 		return *(__u64 *)span(addr);
@@ -68,7 +72,7 @@ static __always_inline __u64 load_u64(__u64 addr)
 
 static __always_inline __u32 load_u32(__u64 addr)
 {
-	__u32 value = 0;
+	__u32 value;
 
 	if (CAN_CAST)
 		return *(__u32 *)span(addr);
@@ -87,8 +91,8 @@ static __always_inline void load_words(__u64 addr, __u64 words[6])
 		words[3] = from[3];
 		words[4] = from[4];
 		words[5] = from[5];
-	} else if (!read_mem(words, 48, addr)) {
-		__builtin_memset(words, 0, 48);
+	} else {
+		read_mem(words, 48, addr);
 	}
 }
 
@@ -100,8 +104,8 @@ static __always_inline void copy_name(char to[16], __u64 from)
 
 		((__u64 *)to)[0] = words[0];
 		((__u64 *)to)[1] = words[1];
-	} else if (!read_mem(to, 16, from)) {
-		__builtin_memset(to, 0, 16);
+	} else {
+		read_mem(to, 16, from);
 	}
 }
 

@@ -41,14 +41,14 @@ static __always_inline void capture_ports(const struct headers *h, __u32 at, __u
 		tuple->tcp_flags = load_u32(h->head + at + 12) >> 8;
 }
 
-static __always_inline void capture_ipv4(const struct headers *h, const __u64 words[6],
-					 struct tuple *tuple)
+static __always_inline void capture_ipv4(const struct headers *h, __u32 network,
+					 const __u64 words[6], struct tuple *tuple)
 {
 	const __u32 *ip = (const __u32 *)words;
 	__u32 length = (ip[0] & 0xf) * 4;
-	__u32 at = h->network + length;
+	__u32 at = network + length;
 
-	if (h->network + 20 > h->tail)
+	if (network + 20 > h->tail)
 		return;
 	tuple->ip_version = 4;
 	tuple->l4_protocol = ip[2] >> 8;
@@ -60,10 +60,10 @@ static __always_inline void capture_ipv4(const struct headers *h, const __u64 wo
 }
 
 /* RFC 8200: extension headers stand between the IPv6 header and what the packet carries. */
-static __always_inline void capture_ipv6(const struct headers *h, const __u64 words[6],
-					 struct tuple *tuple)
+static __always_inline void capture_ipv6(const struct headers *h, __u32 network,
+					 const __u64 words[6], struct tuple *tuple)
 {
-	__u32 at = h->network + 40;
+	__u32 at = network + 40;
 	__u32 next = words[0] >> 48 & 0xff;
 	__u32 word = words[5]; /* the first of the header at `at` */
 
@@ -99,83 +99,73 @@ static __always_inline void capture_ipv6(const struct headers *h, const __u64 wo
 	}
 }
 
-static __always_inline void capture_ip(const struct headers *h, struct tuple *tuple)
+static __always_inline void capture_ip(const struct headers *h, __u32 network, struct tuple *tuple)
 {
 	__u64 words[6];
 	__u32 version;
 
-	if (!h->network || h->network >= h->tail)
+	if (!network || network >= h->tail)
 		return;
 	/* All of them are readable: after the data of an skb comes its skb_shared_info. */
-	load_words(h->head + h->network, words);
+	load_words(h->head + network, words);
 	version = words[0] >> 4 & 0xf;
 	if (version == 4)
-		capture_ipv4(h, words, tuple);
+		capture_ipv4(h, network, words, tuple);
 	else if (version == 6)
-		capture_ipv6(h, words, tuple);
+		capture_ipv6(h, network, words, tuple);
 }
 
 /*
  * A driver hands up a packet with the network header at its first tag. Where it is after a tag that
  * does not precede IP is unknown.
  */
-static __always_inline void skip_tag(struct headers *h)
+static __always_inline __u32 skip_tag(const struct headers *h)
 {
 	__u16 protocol;
 
 	if (h->network - h->mac != ETH_HLEN)
-		return;
+		return h->network;
 	protocol = bpf_ntohs(load_u32(h->head + h->network) >> 16);
-	h->network = protocol == ETH_P_IP || protocol == ETH_P_IPV6 ? h->network + 4 : 0;
-}
-
-static __always_inline void find_tuple(struct sk_buff *skb, __u16 protocol, struct tuple *tuple)
-{
-	struct headers h;
-
-	/*
-	 * The version nibble alone is no proof: other protocols have what they like there. A packet
-	 * on its way out has no protocol yet, or that of a tag in front.
-	 */
-	switch (protocol) {
-	case ETH_P_IP:
-	case ETH_P_IPV6:
-	case ETH_P_8021Q:
-	case ETH_P_8021AD:
-	case 0:
-		break;
-	default:
-		return;
-	}
-	find_headers(skb, &h);
-	if (protocol == ETH_P_8021Q || protocol == ETH_P_8021AD)
-		skip_tag(&h);
-	capture_ip(&h, tuple);
-}
-
-static __noinline void capture_tuple(struct sk_buff *skb, __u16 protocol, struct tuple *tuple)
-{
-	__builtin_memset(tuple, 0, sizeof(*tuple));
-	find_tuple(skb, protocol, tuple);
-	RETURN_VOID;
+	return protocol == ETH_P_IP || protocol == ETH_P_IPV6 ? h->network + 4 : 0;
 }
 
 /*
- * The inner packet, while a tunnel's headers are in front of it. skb->encapsulation does not say
- * so: it is 0 if no checksum is left to the device (iptunnel_handle_offloads()). An inner header
- * that was never set does not come after the other: skb_headers_offset_update() moves both.
+ * The version nibble alone is no proof of IP: other protocols have what they like there. A packet
+ * on its way out has no protocol yet, or that of a tag in front.
  */
-static __noinline void capture_tunnel(struct sk_buff *skb, struct tuple *tuple)
+static __always_inline __u32 find_ip(const struct headers *h)
 {
-	__u32 inner = get(skb, inner_network_header);
-	struct headers h;
+	switch (bpf_ntohs(h->protocol)) {
+	case ETH_P_8021Q:
+	case ETH_P_8021AD:
+		return skip_tag(h);
+	case ETH_P_IP:
+	case ETH_P_IPV6:
+	case 0:
+		return h->network;
+	default:
+		return 0;
+	}
+}
+
+static __noinline void capture_tuple(const struct headers *headers, struct tuple *tuple)
+{
+	struct headers h = *headers;
 
 	__builtin_memset(tuple, 0, sizeof(*tuple));
-	find_headers(skb, &h);
-	if (inner > h.network) {
-		h.network = inner;
-		capture_ip(&h, tuple);
-	}
+	capture_ip(&h, find_ip(&h), tuple);
+	RETURN_VOID;
+}
+
+/* `inner` is find_inner(). */
+static __noinline void capture_tunnel(const struct headers *headers, __u32 inner,
+				      struct tuple *tuple)
+{
+	struct headers h = *headers;
+
+	__builtin_memset(tuple, 0, sizeof(*tuple));
+	if (inner > h.network)
+		capture_ip(&h, inner, tuple);
 	RETURN_VOID;
 }
 

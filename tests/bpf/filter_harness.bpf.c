@@ -117,7 +117,7 @@ int run_headers(void *ctx)
 		skb->match = filter_packet(address + skb->offset);
 		buffer = (void *)(address + skb->offset);
 		find_headers(buffer, &h);
-		capture_payload(buffer, (struct payload *)payload);
+		capture_payload(&h, find_data(buffer, h.head), get(buffer, len), (struct payload *)payload);
 		skb->value = (__u64)((struct payload *)payload)->length << 32 |
 			     (__u64)((struct payload *)payload)->has_mac << 16 | (__u16)h.network;
 	}

@@ -111,7 +111,7 @@ def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: RdonlyCast |
     asm.alu64(Alu.MOV, skb, R1)
     field(Size.H, header, layout.inner_network_header)
     field(Size.H, other, layout.network_header)
-    asm.jump32(Jump.LE, header, other, passes)  # see capture_tunnel() in bpf/tuple.bpf.h
+    asm.jump32(Jump.LE, header, other, passes)  # see find_inner() in bpf/carrier.bpf.h
     if mac:
         field(Size.H, R0, layout.inner_mac_header)
         asm.jump32(Jump.LE, R0, other, passes)  # GRO sets only the inner network header
