@@ -24,6 +24,7 @@
  * was 0xf0000000.
  */
 #define FIRST_NETNS 0xeffffff0
+#define MAX_NETNS (1 << 24) /* far more than exist: proc_alloc_inum() takes the lowest */
 
 #define SKB_OFFSET(field) bpf_core_field_offset(struct sk_buff, field)
 #define FROM_PROTOCOL(field) (SKB_OFFSET(field) - SKB_OFFSET(protocol))
@@ -147,7 +148,7 @@ static __always_inline struct origin find_origin(struct sk_buff *skb, struct net
 	__u32 netns = dev ? get_inum(get(dev, nd_net.net)) : 0;
 	struct sock *sk;
 
-	if (netns >= FIRST_NETNS)
+	if (netns - FIRST_NETNS < MAX_NETNS)
 		return (struct origin){ dev, netns };
 	sk = get(skb, sk);
 	return (struct origin){ 0, sk ? get_inum(get(sk, __sk_common.skc_net.net)) : 0 };
