@@ -65,6 +65,7 @@ class Schema:
             end += (room + 7) // 8 * 8
             ends[part.section] = end
         self.parts = frozenset(sizes)
+        self._keys = [(part.name, part.key) for part in wanted if part.key]
         self.size = end
         self._config: Values = {"record_size": end, "at": at, "size": asked, "tcp_flags": tcp_flags}
         self._wire = wire
@@ -96,6 +97,10 @@ class Schema:
 
     def details(self, raw: bytes) -> Values:
         return self._values(Section.DETAILS, raw)
+
+    def keyed(self, parts: Mapping[str, Any]) -> Values:
+        """Return those of these values that are printed as they are, by the key of their part."""
+        return {key: parts[name] for name, key in self._keys if name in parts}
 
     def event(self, record: Record, names: Names) -> Event:
         """Return a record as an event with names."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pwru.record.names import Names
-from pwru.record.parts import PARTS, Field, Payload
+from pwru.record.parts import Field, Payload
 from pwru.record.schema import Schema
 
 STACK_FRAMES = 50  # of a stack are printed
@@ -23,7 +23,7 @@ class Details:
         """Return what follows the columns of the row."""
         parts = self._schema.details(raw)
         text = [f" {_last(field.name)}={value}" for field, value in self._values(parts)]
-        text += [f" {key}={value}" for key, value in _plain(parts).items()]
+        text += [f" {key}={value}" for key, value in self._schema.keyed(parts).items()]
         text += [f"\n{frame}" for frame in self._stack(parts)]
         text += [f"\n{self._names.dump(name, parts[name])}" for name in ("skb", "shared_info") if name in parts]
         if "payload" in parts:
@@ -42,7 +42,7 @@ class Details:
             members["skb_metadata"] = {field.name: value for field, value in self._values(parts)}
         if "shared_info" in parts:
             members["skb_shared_info"] = self._names.dump("shared_info", parts["shared_info"])
-        members |= _plain(parts)
+        members |= self._schema.keyed(parts)
         payload: Payload | None = parts.get("payload")
         if payload:
             members["payload"] = base64.b64encode(payload.data).decode()
@@ -56,11 +56,6 @@ class Details:
 
     def _stack(self, parts: Mapping[str, Any]) -> list[str]:
         return self._names.stack(*parts["stack"])[:STACK_FRAMES] if "stack" in parts else []
-
-
-def _plain(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts without a look of their own, by key."""
-    return {key: value for name, value in parts.items() if (key := PARTS[name].key)}
 
 
 def _last(name: str) -> str:

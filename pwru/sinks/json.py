@@ -10,10 +10,9 @@ from typing import Any
 
 from pwru.record.account import Account
 from pwru.record.event import Task
-from pwru.record.names import Function, Names
-from pwru.record.parts import PARTS, FlowTuple, Meta, Section
-from pwru.record.schema import Schema
-from pwru.sinks.lines import Format, LineStyle
+from pwru.record.names import Function
+from pwru.record.parts import FlowTuple, Meta
+from pwru.sinks.lines import Format
 from pwru.sinks.text import flags_text, iface_text, task_text
 
 
@@ -29,11 +28,6 @@ class Json(Format):
     def account(account: Account) -> str:
         return account.json()
 
-    def __init__(self, schema: Schema, names: Names, style: LineStyle = LineStyle()) -> None:  # noqa: B008  (a constant)
-        super().__init__(schema, names, style)
-        of_packets = [part for part in PARTS.values() if part.section is Section.PACKET and part.name in schema.parts]
-        self._keys = [(part.name, part.key) for part in of_packets if part.key]
-
     def skb(self, address: int) -> str:
         return f'{{"skb":"{address:#x}",'
 
@@ -48,8 +42,7 @@ class Json(Format):
             members |= {"proto": meta.protocol, "mtu": meta.mtu, "len": meta.len}
             if self.netns_names:
                 members["netns_name"] = self.netns_names.get(meta.netns)
-        for name, key in self._keys:
-            members[key] = parts[name]
+        members |= self.schema.keyed(parts)
         if "tuple" in parts:
             members["tuple"] = self._tuple(parts["tuple"])
         if "tunnel" in parts:
