@@ -67,18 +67,27 @@ __noinline __u64 value_skb(__u64 skb)
 	return value;
 }
 
-/* With a count of 0 it only reports the address of the memory, for the pointers in it. */
+/* The memory, which says its own address now, for the pointers in it. */
+static __always_inline struct skbs *find_skbs(void)
+{
+	__u32 zero = 0;
+	struct skbs *all = bpf_map_lookup_elem(&skbs, &zero);
+
+	if (all)
+		*(volatile __u64 *)&all->address = (__u64)all;
+	return all;
+}
+
+/* With a count of 0 it only reports the address of the memory. */
 SEC("raw_tp")
 int run_expression(void *ctx)
 {
-	struct skbs *all;
+	struct skbs *all = find_skbs();
 	__u64 address;
-	__u32 zero = 0, i;
+	__u32 i;
 
-	all = bpf_map_lookup_elem(&skbs, &zero);
 	if (!all)
 		return 0;
-	*(volatile __u64 *)&all->address = (__u64)all;
 	address = *(volatile __u64 *)&all->address;
 
 	for (i = 0; i < MAX_SKBS; i++) {
@@ -96,14 +105,12 @@ int run_expression(void *ctx)
 SEC("raw_tp")
 int run_headers(void *ctx)
 {
-	struct skbs *all;
+	struct skbs *all = find_skbs();
 	__u64 address;
-	__u32 zero = 0, i;
+	__u32 i;
 
-	all = bpf_map_lookup_elem(&skbs, &zero);
 	if (!all)
 		return 0;
-	*(volatile __u64 *)&all->address = (__u64)all;
 	address = *(volatile __u64 *)&all->address;
 
 	for (i = 0; i < MAX_SKBS; i++) {
