@@ -12,7 +12,7 @@ from pathlib import Path
 from vmtest import cache, kernels, support
 from vmtest.command import run_main
 from vmtest.guest import Guest, Result, prepare, run
-from vmtest.kernels import Kernel
+from vmtest.kernels import RUNS_ON, Kernel
 
 EPILOG = """\
 KERNEL is a name from --list, or `all` for every x86-64 kernel. COMMAND is one line for the shell, or
@@ -44,7 +44,7 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--bare", action="store_true", help="do not install the product in the guest")
     parser.add_argument("--smp", type=int, default=2, metavar="N", help="number of CPUs (default: 2)")
     parser.add_argument("--mem", type=int, default=2048, metavar="MB", help="memory (default: 2048)")
-    parser.add_argument("--timeout", type=float, metavar="S", help="seconds (default: 300, tests 1800)")
+    parser.add_argument("--timeout", type=float, metavar="S", help="seconds (default: 300, tests 2700)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to put what the guest leaves in /out")
     before, separator, after = _split(arguments)
     options = parser.parse_args(before)
@@ -93,9 +93,11 @@ def _tests(selected: list[Kernel], command: str, options: argparse.Namespace) ->
     alone = len(selected) == 1
     stop = threading.Event()
     results = []
+    # What takes longest begins first, so that nothing runs alone for long.
+    queue = sorted(selected, key=lambda kernel: sum(kernel.name in names for names in RUNS_ON.values()), reverse=True)
     with ThreadPoolExecutor(options.jobs) as pool:
         try:
-            running = [pool.submit(_test, kernel, command, options, alone=alone, stop=stop) for kernel in selected]
+            running = [pool.submit(_test, kernel, command, options, alone=alone, stop=stop) for kernel in queue]
             for done in as_completed(running):
                 results.append(result := done.result())
                 if not alone:
@@ -123,7 +125,7 @@ def _test(kernel: Kernel, command: str, options: argparse.Namespace, *, alone: b
 
     def run_but(done: list[str]) -> Result:
         words = " ".join([command, *(f"--ignore={path}" for path in done)])
-        guest = _guest(kernel, words, options, 1800)
+        guest = _guest(kernel, words, options, 2700)
         return run(guest, out=options.out, echo=alone, each_line=progress, stop=stop)
 
     result = run_but([])
@@ -136,7 +138,7 @@ def _test(kernel: Kernel, command: str, options: argparse.Namespace, *, alone: b
 
 def passed(output: str) -> list[str] | None:
     """Return the test files that pytest had finished when it was cut off; None if a test had failed."""
-    if re.search(r"^(tests/\S+ )?[.sx]*[FE]", output, re.MULTILINE):
+    if re.search(r"^(tests/\S+ )?[.sxX]*[FE][.sxXFE]* *(\[ *\d+%\])?$", output, re.MULTILINE):
         return None
     return re.findall(r"^(tests/kernel/\w+\.py) ", output, re.MULTILINE)[:-1]
 

@@ -10,7 +10,8 @@ from typing import TextIO
 
 TAIL = 1 << 16  # bytes that are kept of a stream that is echoed
 # Software emulation: /dev/kvm does not exist everywhere, and where it does, it may not boot these kernels.
-CPUS = ("-accel", "tcg,thread=multi,tb-size=512", "-smp")
+# The CPUs take turns: side by side they ran into breakpoints that the kernel had already removed (Oops: int3).
+CPUS = ("-accel", "tcg,thread=single,tb-size=512", "-smp")
 # One instruction takes one nanosecond. Nobody waits for a timer: time jumps to when the next one fires.
 ONE_CPU = ("-accel", "tcg,thread=single,tb-size=512", "-smp", "1", "-icount", "shift=0,sleep=off")
 PLAIN = ("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")

@@ -25,12 +25,16 @@ from .tracing import Start, Trace
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run what is marked with one of kernels.RUNS_ON on those kernels only; with `-m one_kernel`, on any."""
+    """Run what is marked with one of kernels.RUNS_ON on those kernels only; with `-m one_kernel`, on any.
+
+    What is marked `long` runs only with `-m`. What is marked `last` comes after all others.
+    """
     if KERNEL and not config.option.markexpr:
-        foreign = {marker for marker, names in kernels.RUNS_ON.items() if KERNEL.name not in names}
+        foreign = {marker for marker, names in kernels.RUNS_ON.items() if KERNEL.name not in names} | {"long"}
         elsewhere = [item for item in items if any(item.get_closest_marker(marker) for marker in foreign)]
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if item not in elsewhere]
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,8 @@ from .accounting import Programs, once_each, statistics
 from .backends import BACKENDS
 from .tracing import Start
 
+pytestmark = pytest.mark.two_kernels
+
 each_kind = pytest.mark.parametrize("backend", dict.fromkeys((BACKENDS[0], "kprobe", "tracepoint")))
 
 

@@ -21,6 +21,8 @@ from .backends import KERNEL, each_function_backend
 from .leftovers import PATIENCE
 from .tracing import Start
 
+pytestmark = pytest.mark.two_kernels
+
 # Passed by a packet that a process sends, and by the reply to one that was received.
 BOTH_WAYS = "__ip_local_out|ip_output|skb_release_data|kfree_skbmem|consume_skb"
 BPF_MAP_CREATE, BPF_MAP_LOOKUP_BATCH = 0, 24

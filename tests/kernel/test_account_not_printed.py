@@ -17,6 +17,8 @@ from .accounting import once_each
 from .leftovers import PATIENCE, hits, wait_for
 from .tracing import Piped, Start
 
+pytestmark = pytest.mark.one_kernel
+
 
 @pytest.fixture
 def piped(tmp_path: Path) -> Callable[..., Piped]:

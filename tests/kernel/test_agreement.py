@@ -19,7 +19,7 @@ from vmtest.network import Network
 from .backends import BACKENDS
 from .tracing import Start, Trace
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
+pytestmark = [pytest.mark.three_kernels, pytest.mark.usefixtures("nothing_left")]
 
 # Enough for a path from end to end, few enough for backends that attach to one function at a time.
 FUNCTIONS = (

@@ -21,7 +21,7 @@ from vmtest.network import Network
 from .backends import KERNEL, each_backend
 from .leftovers import PATIENCE, ids, wait_for
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
+pytestmark = [pytest.mark.one_kernel, pytest.mark.usefixtures("nothing_left")]
 
 README = Path(__file__).parents[2] / "README.md"
 # Before and after a trace: descriptors, signal handlers, threads, children.
@@ -63,7 +63,6 @@ def until_ready(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "ready\n", process.communicate(timeout=PATIENCE)
 
 
-@pytest.mark.three_kernels
 def test_the_example_of_the_readme(network: Network) -> None:
     """It runs until Ctrl-C, which ends it as any script."""
     (block,) = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
@@ -268,7 +267,6 @@ print(json.dumps([count, account.events, account.hits]))
 
 
 @pytest.mark.skipif(not KERNEL, reason="the machine has other processes that trace")
-@pytest.mark.three_kernels
 def test_importing_costs_little() -> None:
     """`import pwru` alone loads neither libbpf nor libpcap, and opens nothing."""
     code = STATE + "print(json.dumps(sorted(m for m in sys.modules if m.startswith(('pwru.', 'libpcap', 'ctypes')))))"

@@ -61,6 +61,7 @@ def test_the_machine(report: dict[str, Any]) -> None:
     assert machine["memory lock limit"]["detail"].startswith(("unlimited", f"{soft >> 10} kB"))
 
 
+@pytest.mark.one_kernel
 def test_text_says_the_same_and_fits_the_terminal(report: dict[str, Any]) -> None:
     done = check()
     for section in ("backends", "flags", "machine"):
@@ -80,6 +81,7 @@ def test_without_privileges() -> None:
     assert not report["machine"]["symbols"]["works"]
 
 
+@pytest.mark.two_kernels
 def test_without_tracefs() -> None:
     """Only single kprobes need tracefs."""
     before = (

@@ -17,7 +17,7 @@ from vmtest.udp import send_udp
 from .leftovers import PATIENCE
 from .tracing import Start
 
-pytestmark = pytest.mark.three_kernels
+pytestmark = pytest.mark.one_kernel
 
 ESCAPE = "\x1b["
 

@@ -17,6 +17,8 @@ from pwru.kernel.functions import Targets, drop_blacklisted, drop_notrace, find_
 from pwru.kernel.kallsyms import Kallsyms, text_start
 from vmtest.network import Network, sh
 
+pytestmark = pytest.mark.three_kernels
+
 
 @pytest.fixture(scope="module")
 def targets() -> Targets:

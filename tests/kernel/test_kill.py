@@ -18,15 +18,14 @@ import pytest
 
 from vmtest.network import Network
 
-from .backends import BACKENDS, KERNEL, narrow
+from .backends import BACKENDS, narrow
 from .leftovers import PATIENCE, TRACEFS, probes, traces
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
+pytestmark = [pytest.mark.one_kernel, pytest.mark.usefixtures("nothing_left")]
 
 # To repeat a failed run: python -m vmtest KERNEL -- SEED=N python3 -m pytest tests/kernel/test_kill.py
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))
-KILLS = 100
-KERNELS = ("6.1", "6.12")  # with kprobe and kprobe-multi as their best backends
+KILLS = 60
 ROUND = 20
 AT_ONCE = 2
 PROBES = 1000  # the minimum when all functions are traced
@@ -112,14 +111,11 @@ def noise(network: Network) -> Iterator[None]:
 # The kernel needs a tenth of a second to remove each trampoline: a few are enough.
 SHARES = {
     "kprobe-multi": KILLS // 2,
-    "kprobe": KILLS // 2 if "kprobe-multi" in BACKENDS else KILLS,
+    "kprobe": KILLS // 2,
     "fentry": KILLS // 10,
 }
 
 
-@pytest.mark.skipif(
-    KERNEL is None or KERNEL.name not in KERNELS, reason=f"it takes minutes and runs on {' and '.join(KERNELS)}"
-)
 @pytest.mark.usefixtures("noise")
 @pytest.mark.parametrize(
     ("backend", "all_functions"), [*((name, False) for name in BACKENDS if name in SHARES), (BACKENDS[0], True)]

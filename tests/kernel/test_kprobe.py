@@ -18,7 +18,7 @@ from pwru.live.backends.kprobe_events import Probe, dead_groups, define, define_
 
 from .leftovers import TRACEFS, probes
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
+pytestmark = [pytest.mark.three_kernels, pytest.mark.usefixtures("nothing_left")]
 
 # The group of a dead tracer: no process has this PID.
 GROUP = f"pwru_{os.stat('/proc/self/ns/pid').st_ino}_0_0"

@@ -18,7 +18,7 @@ from .backends import narrow
 from .refusals import refused, working
 from .tracing import Trace
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
+pytestmark = [pytest.mark.two_kernels, pytest.mark.usefixtures("nothing_left")]
 
 CHARGED = features.charges_memlock(vmlinux_btf())
 WITHOUT_CAPABILITY = 'set -- setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource "$@"'

@@ -18,6 +18,8 @@ from vmtest.network import Network
 from .backends import without_functions
 from .tracing import Start, funcs
 
+pytestmark = pytest.mark.three_kernels
+
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:

@@ -25,7 +25,7 @@ from .packets import connect
 from .tracing import Start, fails
 from .tunnels import REMOTE, tunnel
 
-pytestmark = pytest.mark.three_kernels
+pytestmark = pytest.mark.one_kernel
 
 WAY = "ip_rcv|ip_local_deliver|icmp_rcv"
 

@@ -14,12 +14,13 @@ from .backends import each_backend, few_functions
 from .packets import connect, netns_inode
 from .tracing import Start, fails
 
+pytestmark = pytest.mark.two_kernels
+
 
 class TestConditions(Conditions):
     pass
 
 
-@pytest.mark.three_kernels
 @each_backend
 def test_length(network: Network, pwru: Start, backend: str) -> None:
     with pwru(*few_functions(backend), "--filter-skb-expr", "skb->len > 500 && skb->len < 700", "icmp") as trace:
@@ -33,7 +34,6 @@ def test_length(network: Network, pwru: Start, backend: str) -> None:
     assert trace.totals() == (len(rows), 0)
 
 
-@pytest.mark.three_kernels
 @each_backend
 def test_mark(network: Network, pwru: Start, backend: str) -> None:
     """The kernel clears the mark when the packet leaves the namespace."""
@@ -45,7 +45,6 @@ def test_mark(network: Network, pwru: Start, backend: str) -> None:
     assert {(row["mark"], row["netns"]) for row in trace.rows()} == {("1234", str(netns_inode(network.client)))}
 
 
-@pytest.mark.three_kernels
 @each_backend
 def test_through_pointers(network: Network, pwru: Start, backend: str) -> None:
     """The device's name; a packet without a device does not match."""
@@ -58,7 +57,6 @@ def test_through_pointers(network: Network, pwru: Start, backend: str) -> None:
     assert {row["iface"] for row in trace.rows()} == {"v1:2"}
 
 
-@pytest.mark.three_kernels
 @each_backend
 def test_constants_and_a_pcap_filter(network: Network, firewall: int, pwru: Start, backend: str) -> None:
     """Only the refused one of two connections matches; its RST does not, until its socket is looked up."""

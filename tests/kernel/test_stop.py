@@ -25,7 +25,7 @@ from .backends import BACKENDS, NARROW, each_backend, narrow
 from .leftovers import COMMAND, PATIENCE, PROMPT, hits, ids, probes, wait_for
 from .tracing import Start, Trace
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
+pytestmark = [pytest.mark.two_kernels, pytest.mark.usefixtures("nothing_left")]
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

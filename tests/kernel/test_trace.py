@@ -157,6 +157,7 @@ def test_ready_file(pwru: Start, tmp_path: Path) -> None:
         trace.stop()
 
 
+@pytest.mark.three_kernels
 def test_the_examples_of_help(pwru: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The names in them exist on every kernel."""
     monkeypatch.chdir(tmp_path)

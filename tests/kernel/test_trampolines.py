@@ -18,7 +18,7 @@ from .leftovers import ids
 from .refusals import OBJECT
 from .tracing import Start
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
+pytestmark = [pytest.mark.three_kernels, pytest.mark.usefixtures("nothing_left")]
 
 
 @pytest.mark.skipif("fentry-multi" not in BACKENDS, reason="this kernel has no fentry-multi links")

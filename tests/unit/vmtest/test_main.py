@@ -89,6 +89,10 @@ def test_an_error_is_one_line(arguments: list[str], message: str) -> None:
             "tests/kernel/test_a.py .. [ 10%]\n.x. [ 20%]\ntests/kernel/test_b.py ",
             ["tests/kernel/test_a.py"],
         ),
+        (  # other lines may begin with an F or E, too
+            "Error: of a tool\ntests/kernel/test_a.py .. [ 10%]\ntests/kernel/test_b.py ",
+            ["tests/kernel/test_a.py"],
+        ),
         ("tests/kernel/test_a.py .F. [ 10%]\ntests/kernel/test_b.py ...", None),
         ("tests/kernel/test_a.py ... [ 10%]\n..E [ 20%]\ntests/kernel/test_b.py ...", None),
     ],
