@@ -288,6 +288,23 @@ def kinds_of_packets(trace: Trace) -> set[str]:
     return kinds
 
 
+def test_which_way_a_packet_goes(network: Network, pwru: Start) -> None:
+    """The pcap filter cannot tell; the functions that the message names can."""
+    with ExitStack() as stack:
+        traces = []
+        for word in ("inbound", "outbound"):
+            line = fails(f"icmp and {word}")
+            instead = re.search(rf"`{word}` is not in the packet; .*: --filter-func '(.*)'$", line)
+            assert instead, line
+            flags = (f"--filter-func={instead[1]}", f"--filter-netns=/run/netns/{network.client}", "icmp")
+            traces.append(stack.enter_context(pwru(*flags)))
+        network.ping()
+        for trace in traces:
+            assert trace.stop() == 0
+    received, sent = map(tuples, traces)
+    assert (received, sent) == ({PONG}, {PING})
+
+
 def test_tunnel_without_a_link_layer() -> None:
     line = fails("--filter-tunnel-pcap-l3", "arp")
     assert line.startswith("pwru: --filter-tunnel-pcap-l3: pcap filter 'arp': "), line

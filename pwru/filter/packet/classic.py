@@ -62,6 +62,14 @@ def load_end(insn: Insn) -> int:
     return insn.k + load_size(insn).nbytes if load_mode(insn) in (Mode.ABS, Mode.MSH) else 0
 
 
+def impossible_offset(insns: Sequence[Insn]) -> int | None:
+    """Return an offset that the program loads from and no packet has, if it has such a load."""
+    for insn in insns:
+        if load_mode(insn) in (Mode.ABS, Mode.MSH, Mode.IND) and insn.k + load_size(insn).nbytes > MAX_OFFSET:
+            return insn.k
+    return None
+
+
 def works_swapped(insn: Insn, loaded: Size) -> bool:
     """Return whether the result is the same with both sides, the load and the constant, in the packet's byte order."""
     if insn.code & 7 == Class.ALU:

@@ -14,15 +14,25 @@ from typing import NamedTuple, Self
 from pwru.errors import PwruError
 
 from . import Filter, Insn
+from .classic import impossible_offset
 
 # pcap-linktype(7): the values that pcap_open_dead(3PCAP) takes; DLT_RAW is 12 on Linux (101 is for files)
 DLT_EN10MB, DLT_RAW = 1, 12
 
 _SNAPLEN = 262144  # what an accepting filter returns; tcpdump's default
 _PCAP_NETMASK_UNKNOWN = 0xFFFFFFFF
-_SHORT_ENOUGH = 8192  # characters; the size of anything longer is checked before it is optimized
 _OPTIMIZABLE = 1 << 15  # instructions
 _QUOTED = 200  # characters of an expression in a message
+
+# What libpcap takes from the kernel's knowledge of a captured packet, by loads at SKF_AD_OFF (include/uapi/linux/
+# filter.h) and beyond, which are in no packet. Only taps set skb->pkt_type to PACKET_OUTGOING, in clones of their own.
+_INSTEAD = {
+    "inbound": "name functions that only incoming packets reach: `functions` '__netif_receive_skb.*'",
+    "outbound": "name the function that only outgoing packets reach: `functions` 'dev_hard_start_xmit'",
+    "ifindex": "name the interface: `ifname`",
+}
+# libpcap also compiles these for packets without a link-layer header, and takes the bytes of the IP header instead.
+_LINK_BYTES = re.compile(r"\b(?:ether|link|ppp|slip|fddi|tr|wlan)\s*\[")
 
 
 class Programs(NamedTuple):
@@ -41,7 +51,7 @@ def compile_filter(wanted: Filter) -> Programs:
     """Compile in this process. Raises PwruError if libpcap refuses an expression or is missing, or one is too long.
 
     The typed part must be a filter by itself: an error is then about that part alone, and it cannot close the
-    parentheses around it. libpcap has no program without a link-layer header for what names one (`ether host`, `vlan`).
+    parentheses around it. There is no program without a link-layer header for what names one (`ether host`, `vlan`).
     """
     if "\0" in "".join((wanted.expression, wanted.inner_l2, wanted.inner_l3)):
         raise PwruError("pcap filter: it has a NUL, which ends it for libpcap")
@@ -103,20 +113,32 @@ def _compile_inner(parameter: str, expression: str, dlt: int) -> list[Insn]:
 def compile_expression(expression: str, dlt: int) -> list[Insn]:
     """Return the optimized program of `expression` for the link type `dlt`.
 
-    Raises PwruError with libpcap's own message, and with the place of a syntax error.
+    Raises PwruError with libpcap's own message, and with the place of a syntax error; also for a load that is in no
+    packet, even if the optimizer finds that it does not matter (`inbound or outbound`).
     """
     pcap = _libpcap()
-    if len(expression) > _SHORT_ENOUGH:
-        # The optimizer's memory grows with the square of the program's length: gigabytes, on a machine with other work.
-        plain, _ = _compile(pcap, expression, dlt, optimize=0)
-        if len(plain) > _OPTIMIZABLE:
-            raise PwruError(f"pcap filter: too long: {len(plain)} instructions; use net or portrange")
+    plain, _ = _compile(pcap, expression, dlt, optimize=0)
+    # The optimizer's memory grows with the square of the program's length: gigabytes, on a machine with other work.
+    if len(plain) > _OPTIMIZABLE:
+        raise PwruError(f"pcap filter: too long: {len(plain)} instructions; use net or portrange")
     insns, error = _compile(pcap, expression, dlt)
+    if error and "syntax error" in error:
+        error += _place(pcap, expression, dlt)
+    elif (offset := impossible_offset([*plain, *insns])) is not None:
+        error = _impossible(expression, offset)
+    elif dlt == DLT_RAW and (bytes_of := _LINK_BYTES.search(expression)):
+        error = f"`{bytes_of[0]}…]`: there is no link-layer header"
     if error:
-        where = _place(pcap, expression, dlt) if "syntax error" in error else ""
         short = expression if len(expression) <= _QUOTED else f"{expression[:_QUOTED]}…"
-        raise PwruError(f"pcap filter {short!r}: {error}{where}")
+        raise PwruError(f"pcap filter {short!r}: {error}")
     return insns
+
+
+def _impossible(expression: str, offset: int) -> str:
+    for word, instead in _INSTEAD.items():
+        if re.search(rf"\b{word}\b", expression):
+            return f"`{word}` is not in the packet; {instead}"
+    return f"it loads from offset {offset:#x}, which no packet has"
 
 
 def _compile(pcap: ModuleType, expression: str, dlt: int, optimize: int = 1) -> tuple[list[Insn], str]:
