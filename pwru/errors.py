@@ -1,6 +1,9 @@
 """What reaches the user as a line of text instead of a traceback, and what makes text fit for that."""
 
+import errno
 from collections.abc import Iterable, Sequence
+
+_LONGEST = 100  # characters: nobody means a name with something longer, and to compare it takes long
 
 
 class PwruError(Exception):
@@ -9,6 +12,23 @@ class PwruError(Exception):
     Names of parameters stand in backticks (`functions`), as the Python API has them; the command line, which has the
     names of the flags, puts these in their place.
     """
+
+
+# What to do about a refusal that may come anywhere.
+_HINTS = {
+    errno.EMFILE: "this process may have no more files open: raise the limit (ulimit -n 1024)",
+    errno.ENFILE: "this machine may have no more files open: see the sysctl fs.file-max",
+    errno.EAGAIN: "no process or thread can be started: see ulimit -u, and pids.max of the cgroup",
+    errno.ENOMEM: "there is not enough memory",
+}
+
+
+def explain(error: OSError) -> str:
+    """Return a line for a refusal of the system that nobody expected where it came."""
+    if hint := _HINTS.get(error.errno or 0):
+        return hint
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}"
 
 
 def printable(text: str) -> str:
@@ -23,6 +43,8 @@ def abbreviate(names: Sequence[str]) -> str:
 
 def near(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
     """Return a question that names the closest of `words` ("did you mean a, b or c?"), or "" if none is close."""
+    if len(word) > _LONGEST:
+        return ""
     from difflib import get_close_matches
 
     return did_you_mean(get_close_matches(word, list(words), n=3, cutoff=cutoff))

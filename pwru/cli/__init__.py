@@ -11,7 +11,8 @@ from pwru.cli.options import parse
 from pwru.cli.parser import Status
 from pwru.commands.messages import say
 from pwru.commands.options import Options
-from pwru.errors import PwruError, printable
+from pwru.errors import PwruError, explain, printable
+from pwru.limits import check_files
 
 
 def main(arguments: Sequence[str] | None = None) -> Status:
@@ -31,9 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> Status:
         return Status.ERROR
     except BrokenPipeError:  # who read standard output has seen enough, or died
         return Status.INCOMPLETE if strict else Status.OK
+    except OSError as error:
+        tell(f"pwru: {printable(explain(error))}")
+        return Status.ERROR
 
 
 def _run(options: Options, tell: Callable[[str], None]) -> Status:
+    check_files()
     if options.check:
         from pwru.commands.check import check
 

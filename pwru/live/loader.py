@@ -149,6 +149,12 @@ class Loader:
                     continue
                 if on_debug:
                     on_debug("\n".join(error.log.splitlines()[-_VERIFIER_LINES:]))
+                if error.errno == errno.ENOMEM:
+                    size = _ring_buffer_size(self._request.ring_buffer_size) >> 10
+                    raise PwruError(
+                        f"the kernel has no memory for the BPF maps, of which the ring buffer takes {size}K:"
+                        " a smaller `ring_buffer_size` needs less"
+                    ) from None
                 if error.errno == errno.EPERM:
                     raise Refused("loading BPF programs is not permitted") from None
                 reason = os.strerror(error.errno or 0)

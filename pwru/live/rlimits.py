@@ -1,6 +1,6 @@
-"""Resource limits of this process, getrlimit(2): raised only if needed, and only as far as needed.
+"""Locked memory, RLIMIT_MEMLOCK (ulimit -l): raised only if needed, and only as far as needed.
 
-RLIMIT_MEMLOCK (ulimit -l): up to v5.10 the kernel counts the memory of BPF maps and programs as locked. It charges all
+Up to v5.10 the kernel counts the memory of BPF maps and programs as locked. It charges all
 processes of the user together, against the limit of the process that asks for more, and the total is not exposed. So
 the limit is raised to what is needed here, then doubled as long as the kernel refuses.
 """
@@ -14,26 +14,12 @@ from pwru.errors import PwruError
 from pwru.kernel.features import charges_memlock
 from pwru.kernel.kernel import Kernel
 from pwru.libbpf import Object
+from pwru.limits import at_least
 
 _PAGE = resource.getpagesize()
 _MAP_PAGES = 3  # per map, in addition to its values
 _OTHER = 1 << 20  # for the programs, for libbpf's feature probes, and for the few programs of systemd
 _PROBES = 1 << 16  # room for libbpf's feature probes: it would take a refusal for a missing feature
-
-
-def at_least(limit: int, needed: int) -> bool:
-    """Raise this limit (`resource.RLIMIT_…`) if needed; return whether it suffices.
-
-    Beyond the hard limit this takes CAP_SYS_RESOURCE.
-    """
-    soft, hard = resource.getrlimit(limit)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return True
-    try:
-        resource.setrlimit(limit, (needed, hard if hard == resource.RLIM_INFINITY else max(hard, needed)))
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def make_room(bpf: Object, kernel: Kernel) -> None:

@@ -26,7 +26,7 @@ FLOORS = (
     ("filter",),
     ("record",),
     ("kernel", "libbpf"),
-    ("ebpf",),
+    ("ebpf", "limits"),
     ("errors",),
 )
 PRODUCT = sorted(ROOT.glob("pwru/**/*.py"))

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from ctypes import byref
+from ctypes import CDLL, byref
 from itertools import pairwise
 from types import ModuleType
 from typing import NamedTuple, Self
@@ -175,6 +175,10 @@ def _libpcap() -> ModuleType:
     for name in absent:
         sys.modules[name] = ModuleType(name)
         vars(sys.modules[name]).update(stand_ins[name])
+    import ctypes.util
+
+    find_library = ctypes.util.find_library
+    ctypes.util.find_library = lambda name: _find_pcap() or find_library(name)
     try:
         import libpcap
     except OSError as error:
@@ -184,6 +188,16 @@ def _libpcap() -> ModuleType:
     except ImportError as error:
         raise PwruError(f"a pcap filter needs the Python package libpcap: pip install libpcap ({error})") from error
     finally:
+        ctypes.util.find_library = find_library
         for name in absent:
             del sys.modules[name]
     return libpcap  # type: ignore[no-any-return, unused-ignore]
+
+
+def _find_pcap() -> str | None:
+    """Return the name of the library, without ctypes.util.find_library(): ldconfig takes time, and may be missing."""
+    for name in ("libpcap.so.1", "libpcap.so.0.8"):
+        with suppress(OSError):
+            CDLL(name)
+            return name
+    return None

@@ -18,7 +18,7 @@ from pwru import libbpf
 from pwru.ebpf import replace_constant
 from pwru.kernel.functions import Target
 from pwru.libbpf import Link, syscalls
-from pwru.live import rlimits
+from pwru.limits import at_least
 from pwru.live.backends.base import Backend
 from pwru.live.backends.child import Child, start
 from pwru.live.backends.how import Missing, ProgramSpec, Progress, Refused, reason_of
@@ -96,7 +96,7 @@ class Fentry(Backend):
 def _raise_open_files(functions: int) -> None:
     """Raise RLIMIT_NOFILE as far as needed. Raises Refused if that is impossible."""
     files = len(os.listdir("/proc/self/fd")) + 2 * functions + _OTHER_FILES
-    if not rlimits.at_least(resource.RLIMIT_NOFILE, files):
+    if not at_least(resource.RLIMIT_NOFILE, files):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         raise Refused(
             f"{functions} functions take two open files each, of which {hard} are allowed;"

@@ -83,7 +83,10 @@ def test_no_libpcap() -> None:
             sys.executable,
             "-c",
             "import ctypes.util; ctypes.util.find_library = lambda name: None\n"
-            "from pwru.filter.packet.pcap import Filter, compile_filter; compile_filter(Filter('tcp'))",
+            "from pwru.filter.packet import pcap\n"
+            "def missing(name): raise OSError\n"
+            "pcap.CDLL = missing\n"
+            "pcap.compile_filter(pcap.Filter('tcp'))",
         ],
         capture_output=True,
         text=True,
@@ -95,13 +98,26 @@ def test_no_libpcap() -> None:
     )
 
 
+def printed_by(code: str) -> str:
+    """What this prints in a process of its own, which has imported nothing yet."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_no_ldconfig() -> None:
+    """Without it ctypes.util.find_library() finds nothing."""
+    code = (
+        "import ctypes.util; ctypes.util.find_library = lambda name: None\n"
+        "from pwru.filter.packet.pcap import Filter, compile_filter; print(len(compile_filter(Filter('tcp')).l2) > 2)"
+    )
+    assert printed_by(code) == "True\n"
+
+
 def test_imports_nothing_heavy_before_it_is_needed() -> None:
     code = (
         "import sys, pwru.filter.packet.pcap, pwru.filter.packet.translate\n"
         "print([m for m in ('libpcap', 'elftools', 'ctypes.util') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert printed_by(code) == "[]\n"
 
 
 @pytest.mark.parametrize(
