@@ -142,8 +142,8 @@ FLAGS: tuple[Flag, ...] = (
              "A,B", values.names, Kind.LIST, sets="request.drop_reasons"),
     ),
     *_group("which functions",
-        Flag("--filter-func", "only those whose whole name matches this regex", "RE", exclusive="functions",
-             sets="request.functions"),
+        Flag("--filter-func", "only those whose whole name, in the source or as it is printed, matches this regex",
+             "RE", exclusive="functions", sets="request.functions"),
         # What is traced anyway; scripts for the Go tool may ask for it.
         switch("--all-kprobes", "all that take a packet: the default", exclusive="functions", hidden=True),
         Flag("--kmods", "also those of these loaded kernel modules", "A,B", values.names, Kind.LIST,

@@ -5,8 +5,6 @@ ftrace knows those whose entry can be patched.
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +13,8 @@ from pwru.errors import PwruError, abbreviate, did_you_mean, near
 from pwru.kernel import features, ftrace
 from pwru.kernel.btf import Function
 from pwru.kernel.kallsyms import Kallsyms, source_name
+from pwru.kernel.patterns import NamePattern
+from pwru.kernel.printed import as_regex
 
 BLACKLIST = "/sys/kernel/debug/kprobes/blacklist"
 
@@ -35,9 +35,20 @@ class Target(NamedTuple):
     ambiguous: bool
 
     @property
+    def names(self) -> list[str]:
+        """Every name that `functions` may have for it: of the symbol and in the source, also with the module."""
+        names = names_of(self.name)
+        return [*names, *(f"{name}[{self.module}]" for name in names)] if self.module else names
+
+    @property
     def has_reason(self) -> bool:
         """Return whether the argument after the skb is a drop reason; one elsewhere is ignored."""
         return self.reason_arg == self.skb_arg + 1
+
+
+def names_of(symbol: str) -> list[str]:
+    source = source_name(symbol)
+    return [source, symbol] if source else [symbol]
 
 
 class Targets(NamedTuple):
@@ -46,27 +57,15 @@ class Targets(NamedTuple):
     found: list[Target]
     skipped: dict[str, list[str]]
 
+    @property
+    def names(self) -> list[str]:
+        """Every name that `functions` may have for any of them."""
+        found = [name for target in self.found for name in target.names]
+        return found + [name for names in self.skipped.values() for symbol in names for name in names_of(symbol)]
+
     def moved(self, by: int) -> Targets:
         """Return the same functions at addresses that are higher by `by`."""
         return Targets([target._replace(address=target.address + by) for target in self.found], self.skipped)
-
-
-def compile_filter_func(expression: str) -> re.Pattern[str]:
-    """Return the regular expression of `functions`, to be used with fullmatch().
-
-    Raises PwruError with the message of re and the place in the expression.
-    """
-    try:
-        with warnings.catch_warnings():
-            # Python warns about syntax that may change its meaning, such as [[:digit:]], which is a mere set here.
-            warnings.simplefilter("error", FutureWarning)
-            return re.compile(expression)
-    except re.error as error:
-        place = "" if error.pos is None else f" at character {error.pos + 1}"
-        reason = f"{error.msg}{place}"
-    except (FutureWarning, OverflowError) as error:
-        reason = str(error)
-    raise PwruError(f"`functions` {expression}: {reason}")
 
 
 def find_targets(
@@ -115,15 +114,15 @@ def union(parts: Iterable[Targets]) -> Targets:
 
 
 def select(targets: Targets, filter_func: str | None) -> Targets:
-    """Return the targets whose whole name, as the source has it, matches `functions`; that may be none."""
+    """Return the targets of which a whole name matches `functions`; that may be none."""
     if filter_func is None:
         return targets
-    matches = compile_filter_func(filter_func).fullmatch
-    selected = [target for target in targets.found if matches(source_name(target.name) or target.name)]
+    matches = NamePattern(as_regex(filter_func, set(targets.names))).fullmatch
+    selected = [target for target in targets.found if any(map(matches, target.names))]
     skipped = {
         cause: matching_names
         for cause, names in targets.skipped.items()
-        if (matching_names := [name for name in names if matches(source_name(name) or name)])
+        if (matching_names := [name for name in names if any(map(matches, names_of(name)))])
     }
     return Targets(selected, skipped)
 
@@ -132,8 +131,7 @@ def nothing_left(targets: Targets, filter_func: str | None) -> PwruError:
     """Return the error for an empty select(): no name matches, with near ones, or why those that do are skipped."""
     skipped = select(targets, filter_func).skipped
     if filter_func is not None and not skipped:
-        names = [target.name for target in targets.found] + [name for part in targets.skipped.values() for name in part]
-        return _no_match(filter_func, [source_name(name) or name for name in names], "function")
+        return _no_match(filter_func, [name for name in targets.names if "[" not in name], "function")
     causes = (f"{abbreviate(names)}: {cause}" for cause, names in skipped.items())
     subject = "" if filter_func is None else f"`functions` {filter_func}: "
     return PwruError(f"{subject}no function is left to probe ({'; '.join(causes)})")
@@ -173,7 +171,7 @@ def _split(targets: Targets, is_good: Callable[[Target], bool], cause: str) -> T
 
 def matching(filter_func: str, names: Collection[str], what: str) -> list[str]:
     """Return the names that match as a whole. Raises PwruError with near names if none does; `what` is their noun."""
-    matches = compile_filter_func(filter_func).fullmatch
+    matches = NamePattern(filter_func).fullmatch
     matching_names = [name for name in names if matches(name)]
     if not matching_names:
         raise _no_match(filter_func, names, what)
@@ -181,7 +179,7 @@ def matching(filter_func: str, names: Collection[str], what: str) -> list[str]:
 
 
 def _no_match(filter_func: str, names: Collection[str], what: str) -> PwruError:
-    search = compile_filter_func(filter_func).search
+    search = NamePattern(filter_func).search
     hint = did_you_mean([name for name in names if search(name)][:3]) or near(filter_func, names)
     hint = hint and f" (the whole name has to match); {hint}"
     return PwruError(f"`functions` {filter_func}: matches no {what} with an skb argument{hint}")

@@ -42,10 +42,14 @@ class Places:
         """Functions with an skb among the arguments that BPF programs can read. Raises PwruError if there is none."""
         if self._functions is None:
             from pwru.kernel.functions import nothing_left, select, union
+            from pwru.kernel.modules import loaded
+            from pwru.kernel.printed import check_printed
 
             everything = union([self._of_vmlinux(), self._of_modules(self._modules)])
             with_targets = {target.module for target in everything.found}
             self.empty_modules = [module for module in self._modules if module not in with_targets]
+            if self._pattern is not None:
+                check_printed(self._pattern, set(everything.names), loaded)
             chosen = select(everything, self._pattern)
             if not chosen.found:
                 raise nothing_left(everything, self._pattern)
@@ -59,8 +63,10 @@ class Places:
         if self._pattern is None:
             return every
         from pwru.kernel.functions import matching
+        from pwru.kernel.printed import check_printed
 
         by_name = {name: t for t in every for name in (t.name, f"tracepoint:{t.name}")}
+        check_printed(self._pattern, by_name, tuple)
         chosen = {by_name[name] for name in matching(self._pattern, by_name, "tracepoint")}
         return [t for t in every if t in chosen]
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pwru.errors import PwruError, near
 from pwru.filter.packet import Filter
+from pwru.kernel.patterns import NamePattern
 from pwru.live.backends import BACKENDS
 
 MAX_PID = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
@@ -21,9 +22,9 @@ class Request(NamedTuple):
     this process's namespace. `mark` is compared under `mark_mask`. `skb_expr`: a C condition on fields of the skb.
     `pid` and `comm` are of the task on the CPU. `drop_reasons`: names or numbers, or `any`; only drops are traced then.
 
-    `functions`: a regular expression for whole names. `modules`, `all_modules`: whose functions are traced besides
-    those of vmlinux. `backend`: one of BACKENDS. `kprobe_batch`: kprobes per write(2). `ring_buffer_size` is in bytes.
-    `kernel_btf`: a file with the kernel's BTF.
+    `functions`: a regular expression for whole names, also as they are printed. `modules`, `all_modules`: whose
+    functions are traced besides those of vmlinux. `backend`: one of BACKENDS. `kprobe_batch`: kprobes per write(2).
+    `ring_buffer_size` is in bytes. `kernel_btf`: a file with the kernel's BTF.
 
     `parts`: parts of the record (record.parts) by name, with the size in bytes of those that have none of their own.
     `tcp_flags`: tuples with the flags of TCP. `skb_metadata`: C expressions of the fields in the part `values`.
@@ -62,6 +63,8 @@ def check_request(request: Request) -> None:
     if request.backend is not None and request.backend not in BACKENDS:
         hint = near(request.backend, BACKENDS) or f"there are {', '.join(BACKENDS)}"
         raise PwruError(f"`backend`: no such backend: {request.backend}; {hint}")
+    if request.functions is not None:
+        NamePattern(request.functions)
     if request.drop_reasons and (
         request.functions or request.modules or request.all_modules or request.backend not in (None, "tracepoint")
     ):

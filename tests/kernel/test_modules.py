@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from pwru.kernel import modules
+from pwru.kernel.kernel import Kernel
+from pwru.kernel.places import Places
 from vmtest.network import Network, sh
 
 from .backends import BACKENDS, each_function_backend
@@ -52,6 +54,21 @@ def test_a_named_module(network: Network, pwru: Start, backend: str) -> None:
         assert trace.stop() == 0
     assert [row["func"] for row in trace.rows()] == ["veth_xmit", "ip_rcv"] * 2
     assert trace.totals() == (4, 0)
+
+
+@pytest.mark.one_kernel
+def test_names_as_they_are_printed(network: Network, pwru: Start) -> None:
+    """By functions and callers: with the compiler's suffix, an offset, and the module."""
+    (renamed,) = Places(Kernel(), "__netif_receive_skb_core").functions
+    assert renamed.name != "__netif_receive_skb_core"
+    printed = f"{renamed.name}|ip_rcv+0x4f|veth_xmit+0x5[veth]"
+    with pwru("--kmods", "veth", "--filter-func", printed, "icmp") as trace:
+        network.ping()
+        trace.wait_for(lambda: pings(trace, "ip_rcv") == 2)
+        assert trace.stop() == 0
+    assert [row["func"] for row in trace.rows()] == ["veth_xmit", renamed.name, "ip_rcv"] * 2
+    assert "split it off tcp_v4_rcv" in fails("--filter-func", "ip_rcv|tcp_v4_rcv.cold")
+    assert "--kmods veth adds" in fails("--filter-func", "ip_rcv|veth_xmit[veth]")
 
 
 @needs_btf

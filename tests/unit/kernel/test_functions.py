@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pwru.errors import PwruError
 from pwru.kernel.btf import Function
 from pwru.kernel.functions import (
     Target,
     Targets,
-    compile_filter_func,
     drop_blacklisted,
     drop_notrace,
     find_targets,
@@ -109,6 +107,27 @@ def test_a_renamed_function_matches_by_its_name_in_the_source(symbols: Kallsyms)
     assert target.name == "ip6_route_redirect.constprop.0.isra.0"
 
 
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [
+        ("ip6_route_redirect.constprop.0.isra.0", {"ip6_route_redirect.constprop.0.isra.0"}),
+        ("ip_rcv+0x4f|kfree_skb_reason", {"ip_rcv", "kfree_skb_reason"}),
+        ("veth_xmit[veth]|ip_rcv", {"veth_xmit", "ip_rcv"}),
+        ("(veth_xmit+0x1c[veth]|ip_rcv_core)", {"veth_xmit", "ip_rcv_core"}),
+        ("veth_xmit[veth].*", set()),  # a part of a regular expression: one of these letters
+        ("ip_rcv[veth]", set()),
+        ("ip_rc[v]", {"ip_rcv"}),
+        ("ip_rcv[_a-z]*", {"ip_rcv", "ip_rcv_core"}),
+    ],
+)
+def test_names_as_they_are_printed(symbols: Kallsyms, expression: str, names: set[str]) -> None:
+    functions = [function(name) for name in ("ip_rcv", "ip_rcv_core", "kfree_skb_reason", "ip6_route_redirect")]
+    everything = union(
+        [find_targets(functions, symbols), find_targets([function("veth_xmit")], symbols, module="veth")]
+    )
+    assert {target.name for target in select(everything, expression).found} == names
+
+
 def test_no_match_names_what_is_near(symbols: Kallsyms) -> None:
     everything = find_targets([function(name) for name in ("ip_rcv", "ip_rcv_core", "kfree_skb_reason")], symbols)
     for expression, near in (("ip_rvc", "ip_rcv"), ("kfree_skb", "kfree_skb_reason"), ("rcv", "ip_rcv_core or ip_rcv")):
@@ -142,20 +161,6 @@ def test_union(symbols: Kallsyms) -> None:
     assert union([kernel, veth, Targets([twin], {})]) == Targets(
         [IP_RCV, *veth.found], {"the compiler left only parts of it": ["gone", "inlined"]}
     )
-
-
-@pytest.mark.parametrize(("expression", "place"), [("ip_(rcv", 4), ("*ip", 1), ("ip[", 3), ("a{2,1}", 3)])
-def test_bad_expression(expression: str, place: int) -> None:
-    with pytest.raises(PwruError) as error:
-        compile_filter_func(expression)
-    assert str(error.value).startswith(f"`functions` {expression}: ")
-    assert str(error.value).endswith(f" at character {place}")
-
-
-@pytest.mark.parametrize("expression", ["[[:digit:]]", "a{99999999999999999999}"])
-def test_expression_that_python_does_not_take_so(expression: str) -> None:
-    with pytest.raises(PwruError, match="`functions`"):
-        compile_filter_func(expression)
 
 
 # --- ftrace ---
