@@ -13,6 +13,7 @@ from pwru.live.request import MAX_COMM, MAX_PAYLOAD, MAX_PID
 PROTOCOLS = "ah, arp, carp, esp, icmp, icmp6, igmp, igrp, ip, ip6, pim, rarp, sctp, stp, tcp, udp, vrrp"
 
 _MAX_DAYS = 36500
+_MAX_COUNT = (1 << 63) - 1
 _NAME_MAX = 255  # include/uapi/linux/limits.h
 
 
@@ -25,7 +26,7 @@ def boolean(text: str) -> bool:
 
 
 def count(text: str) -> int:
-    if not re.fullmatch(r"\d+", text):
+    if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > _MAX_COUNT:
         raise PwruError(f"{text!r} is not a number of 0 or more")
     return int(text)
 
@@ -37,8 +38,9 @@ def positive(text: str) -> int:
 
 
 def pid(text: str) -> int:
-    if not 1 <= (value := count(text)) <= MAX_PID:
-        raise PwruError(f"{text} is not a PID (1 to {MAX_PID})")
+    """Return a PID, which may be typed as PROCESS has it: ping:214."""
+    if not 1 <= (value := count(text.rpartition(":")[2])) <= MAX_PID:
+        raise PwruError(f"{text!r} is not a PID (1 to {MAX_PID})")
     return value
 
 
@@ -50,7 +52,7 @@ def days(text: str) -> int:
 
 def size(text: str) -> int:
     """Return bytes: 4096, 512K, 8M, 1G."""
-    match = re.fullmatch(r"(\d+)([KMG]?)", text, re.IGNORECASE)
+    match = re.fullmatch(r"([0-9]{1,10})([KMG]?)", text, re.IGNORECASE)
     value = int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()] if match else 0
     if not 1 <= value <= 1 << 30:
         raise PwruError(f"{text!r} is not a size up to 1G, such as 512K or 8M")
@@ -58,20 +60,20 @@ def size(text: str) -> int:
 
 
 def u32(text: str) -> int:
-    try:
-        value = int(text, 0)
-    except ValueError:
-        value = -1
-    if not 0 <= value < 1 << 32:
+    # Not all that int() takes: 1_0, 0b11, ' 7', 0o17. What begins with a 0 may be meant as octal.
+    decimal, hexadecimal = re.fullmatch(r"0|[1-9][0-9]{0,9}", text), re.fullmatch(r"0[xX]0*[0-9a-fA-F]{1,8}", text)
+    if not (decimal or hexadecimal) or (value := int(text, 0)) >= 1 << 32:
         raise PwruError(f"{text!r} is not a number of 32 bits, decimal or 0x…")
     return value
 
 
 def mark(text: str) -> tuple[int, int]:
-    """Return MARK and MASK; 0 without a mask is off, as is a mask of 0."""
-    value, slash, mask = text.partition("/")
-    number = u32(value)
-    return number, u32(mask) if slash else (0xFFFFFFFF if number else 0)
+    """Return MARK and MASK, by default all ones: 0 is packets without a mark."""
+    number_text, slash, mask_text = text.partition("/")
+    number, mask = u32(number_text), u32(mask_text) if slash else 0xFFFFFFFF
+    if number & ~mask:
+        raise PwruError(f"{text!r} matches no packet: the mark has bits that the mask lacks")
+    return number, mask
 
 
 def comm(text: str) -> str:
@@ -87,21 +89,23 @@ def name_width(text: str) -> int:
 
 
 def names(text: str) -> tuple[str, ...]:
-    listed = tuple(name.strip() for name in text.split(","))
-    if not all(re.fullmatch(r"[\w-]+", name) for name in listed):
-        raise PwruError(f"{text!r} is not a list of names: a,b,c")
-    return listed
+    return _listed(text, r"[\w-]+", "names: a,b,c")
 
 
 def fields(text: str) -> tuple[str, ...]:
-    listed = tuple(field.strip() for field in text.split(","))
-    if not all(listed):
-        raise PwruError(f"{text!r} is not a list of fields: skb->mark,skb->dev->mtu")
+    return _listed(text, r"(?s).+", "fields: skb->mark,skb->dev->mtu")
+
+
+def _listed(text: str, each: str, what: str) -> tuple[str, ...]:
+    """Return the words between commas, all of which match as a whole; `what` names them, with an example."""
+    listed = tuple(word.strip() for word in text.split(","))
+    if not all(re.fullmatch(each, word) for word in listed):
+        raise PwruError(f"{text!r} is not a list of {what}")
     return listed
 
 
 def payload(text: str) -> int:
-    if not re.fullmatch(r"\d{1,4}", text) or not 1 <= int(text) <= MAX_PAYLOAD:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_PAYLOAD:
         raise PwruError(f"{text!r} is not a number of bytes from 1 to {MAX_PAYLOAD}")
     return int(text)
 

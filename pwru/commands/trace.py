@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pwru.commands.messages import Phases, Progress
 from pwru.commands.stop import Stop
 from pwru.errors import PwruError, abbreviate
+from pwru.kernel.netns import unseen
 from pwru.live.session import Hooks, Session, check_permitted
 from pwru.sinks.lines import Format, Lines, LineStyle
 from pwru.sinks.stream import Stream
@@ -125,6 +126,8 @@ def _announce(options: Options, session: Session, say: Say) -> None:
     backend, places = session.backend, session.places
     if empty := [module for module in places.empty_modules if module in options.request.modules]:
         say(f"Not traced: functions of {abbreviate(empty)}: none has an skb argument that can be read.")
+    if options.request.netns and unseen(options.request.netns):
+        say(f"No process that can be seen is in network namespace {options.request.netns}, and it has no name.")
     units = backend.unit + "s" * (backend.attached != 1)
     skipped = sorted(name for name, _ in backend.skipped)
     refused = f"; {len(skipped)} refused by the kernel: {abbreviate(skipped)}" if skipped else ""

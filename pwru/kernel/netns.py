@@ -26,8 +26,9 @@ def current_netns() -> int:
 def resolve_netns(spec: str) -> int:
     """Return the inode of a network namespace given as a path (/proc/PID/ns/net, /run/netns/NAME) or `inode:N`.
 
-    Raises PwruError if the path is not a network namespace; an inode is not checked.
+    Or as it is printed: N, or NAME. Raises PwruError if it is not a network namespace; an inode is not checked.
     """
+    spec = _spelled_out(spec)
     if spec.startswith("inode:"):
         return _inode(spec)
     fd = _open(spec)
@@ -37,25 +38,38 @@ def resolve_netns(spec: str) -> int:
         os.close(fd)
 
 
+def unseen(spec: str) -> bool:
+    """Return whether `spec` is an inode of which neither a process nor a name can be seen: it may be a mistake."""
+    spec = _spelled_out(spec)
+    try:
+        return spec.startswith("inode:") and not _path_of(_inode(spec))
+    except PwruError:
+        return True
+
+
 def ifindex(name: str, netns: str | None = None) -> int:
     """Return the index of an interface in this namespace, or the current one; altnames of up to 15 characters count.
 
-    Raises PwruError with near names if it does not exist.
+    `name` may be as it is printed, NAME:INDEX or INDEX, or as ip(8) prints it, NAME@PEER. Raises PwruError with near
+    names if it does not exist.
     """
     from socket import if_nameindex, if_nametoindex
 
     def look_up() -> int | list[str]:
-        try:
-            return if_nametoindex(name)
-        except OSError:
-            return [existing for _, existing in if_nameindex()]
+        if ":" not in name:  # which the kernel would cut off: dev_ioctl()
+            for spelled in (name, name.partition("@")[0]):
+                with suppress(OSError):
+                    return if_nametoindex(spelled)
+        interfaces = if_nameindex()
+        printed = (index for index, existing in interfaces if _is_printed(name, existing, index))
+        return next(printed, None) or [existing for _, existing in interfaces]
 
     index_or_names = _inside(netns, look_up)
     if isinstance(index_or_names, int):
         return index_or_names
     where = f"network namespace {netns}" if netns else "this network namespace"
     known = sorted(other for other in index_or_names if other.isprintable())
-    hint = near(name, known) or f"there is {', '.join(known[:10])}"
+    hint = near(name.partition(":")[0], known) or f"there is {', '.join(known[:10])}"
     raise PwruError(f"there is no interface {name} in {where}; {hint}")
 
 
@@ -68,22 +82,36 @@ def names() -> dict[int, str]:
     return by_inode
 
 
+def _is_printed(text: str, name: str, index: int) -> bool:
+    """Return whether an interface is printed so: NAME:INDEX, which may be cut as in ~AME:INDEX, or INDEX."""
+    whole = f"{name}:{index}"
+    return text in (whole, str(index)) or (text.startswith("~") and ":" in text and whole.endswith(text[1:]))
+
+
+def _spelled_out(spec: str) -> str:
+    """Return a path or `inode:N` for what is neither, but a name in NAMED or a number, as both are printed."""
+    if not spec or "/" in spec or spec.startswith("inode:") or os.path.exists(spec):
+        return spec
+    if os.path.exists(named := f"{NAMED}/{spec}"):
+        return named
+    return f"inode:{spec}" if spec.isascii() and spec.isdigit() else spec
+
+
 def _inode(spec: str) -> int:
     digits = spec.removeprefix("inode:")
-    if not (digits.isascii() and digits.isdigit() and 1 <= int(digits) < 1 << 32):
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10 and 1 <= int(digits) < 1 << 32):
         raise PwruError(f"network namespace {spec}: the inode has to be a number, as in inode:4026531840")
     return int(digits)
 
 
 def _open(spec: str) -> int:
-    """Return a descriptor of the namespace that `spec` names."""
+    """Return a descriptor of the namespace that `spec`, which is spelled out, names."""
     path = _path_of(_inode(spec)) if spec.startswith("inode:") else spec
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        named = f"{NAMED}/{spec}"
-        hint = f"; did you mean {named}?" if "/" not in spec and os.path.exists(named) else ""
-        raise PwruError(f"network namespace {spec}: {error.strerror}{hint}") from None
+        hint = near(spec.removeprefix(f"{NAMED}/"), names().values())
+        raise PwruError(f"network namespace {spec or repr('')}: {error.strerror}{hint and f'; {hint}'}") from None
     try:
         ns_type = ioctl(fd, _NS_GET_NSTYPE)
     except OSError:
@@ -114,7 +142,7 @@ def _inside(netns: str | None, ask: Callable[[], _T]) -> _T:
     """
     if netns is None:
         return ask()
-    fd = _open(netns)
+    fd = _open(_spelled_out(netns))
     results: list[_T | OSError] = []
 
     def run() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import threading
 import time
@@ -101,6 +102,8 @@ class Session:
         """
         check_permitted()
         check_request(request)
+        if request.comm and (printed := re.fullmatch(r"([^/]+):[0-9]+", request.comm)):  # kworker/0:1 is a name
+            hooks.message(f"Looking for processes named {request.comm}; without the PID, the name is {printed[1]}.")
         self._request = request
         self._hooks = hooks
         with ExitStack() as cleanup:

@@ -170,7 +170,7 @@ def test_vlan(network: Network, pwru: Start) -> None:
             "dst host 10.8.11.2": {("own", 11)},
         }
         with ExitStack() as stack:
-            flags = ("--filter-func=dev_hard_start_xmit", "--filter-ifname=v0", "--filter-netns=/run/netns/client")
+            flags = ("--filter-func=dev_hard_start_xmit", "--filter-ifname=v0@if2", "--filter-netns=client")
             traces = {text: stack.enter_context(pwru(*flags, text)) for text in wanted}
             for vid in (10, 11):
                 code = (

@@ -142,10 +142,11 @@ def inode(name: str) -> int:
 def test_namespace_by_name_and_inode(network: Network) -> None:
     assert netns.resolve_netns("/run/netns/client") == inode("client") != netns.current_netns()
     index = int(network.run("client", "cat", "/sys/class/net/v0/ifindex").stdout)
-    for spec in ("/run/netns/client", f"inode:{inode('client')}"):
-        assert netns.ifindex("v0", spec) == index
-    with pytest.raises(PwruError, match="did you mean /run/netns/client"):
-        netns.resolve_netns("client")
+    for spec in ("/run/netns/client", f"inode:{inode('client')}", "client", f"{inode('client')}"):
+        assert netns.resolve_netns(spec) == inode("client")
+        assert {netns.ifindex(name, spec) for name in ("v0", f"v0:{index}", f"{index}", "v0@if2")} == {index}
+    with pytest.raises(PwruError, match="did you mean client"):
+        netns.resolve_netns("cleint")
 
 
 def test_namespace_by_a_process_in_it() -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,7 @@ def test_filter_netns(network: Network, pwru: Start, by: str) -> None:
         network.ping()
         trace.wait_for(lambda: len(trace.out.splitlines()) >= 3)
         trace.stop()
+    assert "No process" not in trace.err
     # The request is received, the reply is sent; the client's half of both is missing.
     assert funcs(trace) == ["ip_rcv", "__ip_local_out"]
     assert {row["netns"] for row in trace.rows()} == {str(inode)}
@@ -118,13 +120,27 @@ def test_filter_ifname(network: Network, pwru: Start) -> None:
     assert {row["iface"] for row in t.rows()} == {"v0:2"}
 
 
+@pytest.mark.one_kernel
+def test_a_namespace_that_nobody_is_in(pwru: Start) -> None:
+    """It may be kept by something else than a process or a name, so this is no error."""
+    note = "is in network namespace inode:1, and it has no name.\n"
+    with pwru("--backend=tracepoint", "--filter-func=consume_skb", "--filter-netns=inode:1") as trace:
+        assert trace.stop() == 0
+    assert note in trace.err
+
+
+@pytest.mark.one_kernel
 def test_filter_mark(network: Network, pwru: Start) -> None:
-    with pwru("--filter-mark", "0xa0/0xf0", "--filter-func", "__ip_local_out", "icmp") as trace:
+    """0 is the packets without a mark, or without the bits of a mask."""
+    wanted = {"0xa0/0xf0": ["a5"], "0": ["0"], "0/0x10": ["a5", "0"], "177": ["b1"], "0/0": ["b1", "a5", "0"]}
+    flags = ("--filter-func", "__ip_local_out", "icmp and src host 10.9.0.1")
+    with ExitStack() as stack:
+        traces = {mark: stack.enter_context(pwru("--filter-mark", mark, *flags)) for mark in wanted}
         for mark in ("177", "165", "0"):  # 0xb1, 0xa5
             network.ping("-m", mark)
-        trace.wait_for_func(" __ip_local_out")
-        trace.stop()
-    assert [row["mark"] for row in trace.rows()] == ["a5"]
+        for trace in traces.values():
+            assert trace.stop() == 0
+    assert {mark: [row["mark"] for row in trace.rows()] for mark, trace in traces.items()} == wanted
 
 
 def test_output_limit_lines(network: Network, pwru: Start) -> None:

@@ -73,17 +73,20 @@ def test_all_kprobes_is_the_default() -> None:
 @pytest.mark.parametrize(
     ("argument", "mark", "mask"),
     [
-        ("0", 0, 0),
+        ("0", 0, 0xFFFFFFFF),
+        ("0x0", 0, 0xFFFFFFFF),
         ("0/0", 0, 0),
         ("0/0xff", 0, 0xFF),
         ("10", 10, 0xFFFFFFFF),
         ("0xa0/0xf0", 0xA0, 0xF0),
         ("4294967295", 0xFFFFFFFF, 0xFFFFFFFF),
+        ("0X0000000aF", 0xAF, 0xFFFFFFFF),
     ],
 )
 def test_mark(argument: str, mark: int, mask: int) -> None:
     chosen = parse(["--filter-mark", argument])
     assert (chosen.request.mark, chosen.request.mark_mask) == (mark, mask)
+    assert parse([]).request.mark_mask == 0
 
 
 def test_kprobe_batch() -> None:
@@ -154,6 +157,13 @@ def test_lists_in_parts() -> None:
     assert parse(["--output-skb-metadata=x", "--output-skb-metadata=y,z"]).request.skb_metadata == ("x", "y", "z")
     drops = ["--filter-drop-reason", "no_socket", "--filter-drop-reason=3"]
     assert parse(drops).request.drop_reasons == ("no_socket", "3")
+
+
+def test_a_process_as_it_is_printed() -> None:
+    """Its name may have colons, or be cut."""
+    assert [parse(["--filter-pid", text]).request.pid for text in ("ping:214", "kworker/0:1:214", "~rker/0:1:214")] == [
+        214, 214, 214,
+    ]  # fmt: skip
 
 
 def test_a_comm_may_be_any_bytes() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pwru.cli.flags import FLAGS
 from pwru.cli.options import parse
+
+NUMBERS = ("N", "MB", "DAYS", "PID", "SIZE", "PORT", "PROTO", "MARK[/MASK]")
 
 
 @pytest.mark.parametrize("flag", ["max-size=1", "max-age=0", "max-backups=1", "compress", "compress=false"])
@@ -52,6 +55,8 @@ def test_rotation_without_a_file(flag: str, capsys: pytest.CaptureFixture[str]) 
         (["--backend", "magic"], "invalid choice: 'magic'"),
         (["--filter-mark", "0x100000000"], "'0x100000000' is not a number of 32 bits"),
         (["--filter-mark", "1/"], "'' is not a number of 32 bits"),
+        (["--filter-mark", "0xa5/0xf0"], "'0xa5/0xf0' matches no packet: the mark has bits that the mask lacks"),
+        (["--filter-mark", "1/1_0"], "'1_0' is not a number of 32 bits"),
         (["--filter-mark=-1"], "'-1' is not a number of 32 bits"),
         (["--output-limit-lines", "-5"], "'-5' is not a number of 0 or more"),
         (["--output-limit-lines", "many"], "'many' is not a number"),
@@ -93,8 +98,10 @@ def test_wrong_command_line(arguments: list[str], message: str, capsys: pytest.C
             "a field is there twice: skb->mark, skb->mark",
         ),
         (["--output-skb-metadata=a,b,c", "--output-skb-metadata=d,e"], "5 fields; up to 4 can be printed"),
-        (["--filter-pid", "4194305"], "4194305 is not a PID (1 to 4194304)"),
-        (["--filter-pid", "0"], "0 is not a PID (1 to 4194304)"),
+        (["--filter-pid", "4194305"], "'4194305' is not a PID (1 to 4194304)"),
+        (["--filter-pid", "0"], "'0' is not a PID (1 to 4194304)"),
+        (["--filter-pid", "ping:0"], "'ping:0' is not a PID (1 to 4194304)"),
+        (["--filter-pid", "214:ping"], "'ping' is not a number of 0 or more"),
         (["--netns-names-max-length", "256"], "256: it must be 10 or more, up to 255"),
         (["--output-file=f", "--output-file-max-age=36501"], "36501: it must be 36500 or less; 0 is for ever"),
     ],
@@ -103,6 +110,14 @@ def test_details_that_are_not_possible(arguments: list[str], message: str, capsy
     with pytest.raises(SystemExit):
         parse(arguments)
     assert f": {message}; pwru --help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["1_0", "0b11", "0o17", " 7", "7 ", "+7", "\u0668", "0x", "0x1_0", "9" * 5000])
+@pytest.mark.parametrize("flag", [flag.name for flag in FLAGS if flag.metavar in NUMBERS])
+def test_numbers_of_python_that_are_none_here(flag: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse([f"{flag}={word}", "--output-file=f"])
+    assert f"{word!r} is n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,18 @@ def test_by_path_and_inode() -> None:
     assert netns.resolve_netns("inode:4026531840") == 4026531840
 
 
-@pytest.mark.parametrize(
-    "spec", ["inode:", "inode:x", "inode:-1", "inode:0", "inode:4294967296", "inode:0x10", "inode:1 ", "inode:²"]
-)
-def test_bad_inode(spec: str) -> None:
+def test_an_inode_that_nobody_is_in() -> None:
+    assert not netns.unseen("/proc/self/ns/net")
+    assert not netns.unseen(f"inode:{netns.current_netns()}")
+    assert not netns.unseen(f"{netns.current_netns()}")
+    assert netns.unseen("inode:1")
+    assert netns.unseen("1")
+
+
+@pytest.mark.parametrize("inode", ["", "x", "-1", "0", "4294967296", "0x10", "1 ", "²", "1_0", "9" * 5000])
+def test_bad_inode(inode: str) -> None:
     with pytest.raises(PwruError, match="has to be a number"):
-        netns.resolve_netns(spec)
+        netns.resolve_netns(f"inode:{inode}")
 
 
 def test_what_is_no_namespace(tmp_path: Path) -> None:
@@ -42,20 +48,50 @@ def test_what_is_no_namespace(tmp_path: Path) -> None:
         netns.resolve_netns(str(tmp_path / "absent"))
 
 
-def test_a_name_instead_of_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "blue").write_text("")
-    monkeypatch.setattr(netns, "NAMED", str(tmp_path))
-    with pytest.raises(PwruError, match=f"did you mean {tmp_path}/blue"):
-        netns.resolve_netns("blue")
+def test_a_namespace_as_it_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number or a name; but a file that has this name, as it always did, comes first."""
+    current = netns.current_netns()
+    folder = tmp_path / "named"
+    folder.mkdir()
+    monkeypatch.setattr(netns, "NAMED", str(folder))
+    monkeypatch.chdir(tmp_path)
+    for name in ("blue", "4026530000"):
+        (folder / name).symlink_to("/proc/self/ns/net")
+        assert netns.resolve_netns(name) == current
+    assert netns.resolve_netns("4026530001") == 4026530001
+    assert netns.ifindex("lo", str(current)) == netns.ifindex("lo", "blue") == netns.ifindex("lo")
+    for spec in ("blue", "4026530001"):
+        (tmp_path / spec).write_text("")
+        with pytest.raises(PwruError, match=f"{spec} is not a network namespace"):
+            netns.resolve_netns(spec)
+    with pytest.raises(PwruError, match=r"402653: No such file .*; did you mean 4026530000\?"):
+        netns.ifindex("lo", f"{folder}/402653")
+    for spec in ("", "0", "99999999999"):
+        with pytest.raises(PwruError, match="network namespace "):
+            netns.resolve_netns(spec)
 
 
 def test_interfaces() -> None:
     assert socket.if_indextoname(netns.ifindex("lo")) == "lo"
 
 
+@pytest.mark.parametrize("name", ["lo@if3", "lo@NONE", "lo:{}", "{}", "~o:{}"])
+def test_an_interface_as_it_is_printed(name: str) -> None:
+    index = netns.ifindex("lo")
+    assert netns.ifindex(name.format(index)) == index
+
+
+@pytest.mark.parametrize("name", ["lo:99999", "99999", "~o", "~:", "~x:1", "lo:", ":1", "o:1", "@lo"])
+def test_not_an_interface_as_it_is_printed(name: str) -> None:
+    """The kernel itself would take lo:99999 for lo."""
+    with pytest.raises(PwruError, match=f"there is no interface {name} in"):
+        netns.ifindex(name)
+
+
 def test_no_such_interface() -> None:
-    with pytest.raises(PwruError, match="no interface loo in this network namespace; did you mean lo"):
-        netns.ifindex("loo")
+    for name in ("loo", "lo:99999"):
+        with pytest.raises(PwruError, match=f"no interface {name} in this network namespace; did you mean lo"):
+            netns.ifindex(name)
 
 
 @pytest.mark.parametrize("name", ["", "x" * 100, "ä/b", "\udcff"])
