@@ -1,5 +1,7 @@
 """BTF from files: raw, or the `.BTF` section of an ELF file."""
 
+import os
+import stat
 from pathlib import Path
 
 from pwru.errors import PwruError
@@ -7,25 +9,44 @@ from pwru.kernel.btf.records import BtfError
 from pwru.kernel.btf.types import Btf
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
+_SYSFS = "/sys/kernel/uevent_seqnum"  # there wherever sysfs is
+
+_MAX_SIZE = 1 << 28  # bytes of BTF; that of a kernel is about 5 MB
 
 
 def vmlinux_btf(path: str | None = None) -> Btf:
     """Return the BTF of this kernel, or of the file given as `kernel_btf`."""
-    if path is None and not Path(VMLINUX).exists():
+    if path is None and not Path(VMLINUX).is_file():
+        cause = "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF);"
+        if not Path(_SYSFS).exists() or Path(VMLINUX).exists():  # what containers hide lies under /dev/null
+            cause = f"{VMLINUX} is hidden, or /sys not mounted: run it on the host, or in a privileged container, or"
         raise PwruError(
-            f"this kernel has no BTF ({VMLINUX} is missing: CONFIG_DEBUG_INFO_BTF); pass `kernel_btf` a file with the"
-            " BTF of exactly this kernel: raw BTF, or its vmlinux with a .BTF section"
+            f"{cause} pass `kernel_btf` a file with the BTF of exactly this kernel: raw BTF, or its vmlinux with a"
+            " .BTF section"
         )
-    return read_btf(path or VMLINUX)
+    return read_btf(VMLINUX if path is None else path)
 
 
 def read_btf(path: str | Path, base: Btf | None = None) -> Btf:
-    """Read raw BTF, or the `.BTF` section of an ELF file. Raises PwruError if it cannot be read."""
+    """Read raw BTF, or the `.BTF` section of an ELF file. Raises PwruError if it cannot be read.
+
+    It has to be a regular file with a size: others may never end, or never begin, and libbpf reads it again.
+    """
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            size, mode = (status := os.fstat(file.fileno())).st_size, status.st_mode
+            if not stat.S_ISREG(mode):
+                raise PwruError(f"cannot read BTF from {path}: it is not a regular file; copy it into one")
+            data = file.read(min(size, 4))
+            if data == b"\x7fELF":
+                data = elf_section(path)
+            elif size > _MAX_SIZE:
+                raise PwruError(f"cannot read BTF from {path}: {size} bytes are too many")
+            else:
+                data += file.read(size)
     except OSError as error:
-        raise PwruError(f"cannot read BTF from {path}: {error.strerror}") from None
-    return Btf(elf_section(path) if data[:4] == b"\x7fELF" else data, base, source=str(path))
+        raise PwruError(f"cannot read BTF from {path or repr('')}: {error.strerror}") from None
+    return Btf(data, base, source=str(path))
 
 
 def elf_section(path: str | Path) -> bytes:
@@ -34,6 +55,8 @@ def elf_section(path: str | Path) -> bytes:
     with Path(path).open("rb") as file:
         try:
             section = ELFFile(file).get_section_by_name(".BTF")
+            if section and section["sh_size"] > _MAX_SIZE:
+                raise BtfError(f"its .BTF section has {section['sh_size']} bytes")
             data: bytes | None = section.data() if section else None
         except Exception as error:  # pyelftools lets anything through on damaged files
             raise BtfError(f"{path}: damaged ELF file ({error})") from None

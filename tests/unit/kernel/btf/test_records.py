@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import tracemalloc
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from pwru.errors import PwruError
 from pwru.kernel import btf
@@ -154,6 +156,36 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     with pytest.raises(PwruError, match="No such file"):
         vmlinux_btf(str(tmp_path / "absent"))
+
+
+def test_only_regular_files_of_a_sane_size(tmp_path: Path) -> None:
+    """None of these is read: some never end, and nobody writes to the pipe."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/zero")):
+        with pytest.raises(PwruError, match=rf"^cannot read BTF from {path}: it is not a regular file; copy it into"):
+            read_btf(path)
+    huge = tmp_path / "huge"
+    for content, message in ((b"\x9f\xeb\x01\0", f"{1 << 33} bytes are too many"), (b"\x7fELF", "damaged ELF file")):
+        huge.write_bytes(content)
+        os.truncate(huge, 1 << 33)
+        with pytest.raises(PwruError, match=message):
+            read_btf(huge)
+    with pytest.raises(PwruError, match=r"^cannot read BTF from '': No such file"):
+        vmlinux_btf("")
+
+
+def test_a_section_of_an_insane_size(tmp_path: Path) -> None:
+    image = bytearray((DATA / "sample.elf").read_bytes())
+    with (DATA / "sample.elf").open("rb") as file:
+        elf = ELFFile(file)
+        at = elf["e_shoff"] + elf.get_section_index(".BTF") * elf["e_shentsize"] + 32
+    image[at : at + 8] = struct.pack("<Q", 1 << 32)
+    path = tmp_path / "sample.elf"
+    path.write_bytes(image)
+    os.truncate(path, 1 << 33)
+    with pytest.raises(BtfError, match=f"its .BTF section has {1 << 32} bytes"):
+        read_btf(path)
 
 
 def test_elf_without_btf(tmp_path: Path) -> None:
