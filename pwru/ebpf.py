@@ -160,6 +160,17 @@ class Assembler:
 RETURN_0 = _INSN.pack(_ALU64 | Alu.MOV, 0, 0, 0) + _INSN.pack(_JMP64 | _EXIT, 0, 0, 0)
 
 
+def read_memory() -> bytes:
+    """Return a program that calls bpf_probe_read_kernel()."""
+    asm = Assembler()
+    asm.alu64(Alu.MOV, R1, R10)
+    asm.alu64(Alu.ADD, R1, -8)
+    asm.alu64(Alu.MOV, R2, 8)
+    asm.alu64(Alu.MOV, R3, 0)
+    asm.call(BPF_FUNC_probe_read_kernel)
+    return asm.code() + RETURN_0
+
+
 def replace_constant(insns: bytes, old: int, new: int) -> bytes:
     """Put `new` into the only instruction that loads the 64-bit constant `old`. PwruError if there is not just one."""
     offsets = [

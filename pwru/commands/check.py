@@ -17,11 +17,13 @@ from pwru.kernel.btf import VMLINUX, Btf, vmlinux_btf
 from pwru.kernel.kallsyms import KALLSYMS, Kallsyms
 from pwru.libbpf import version
 from pwru.live.backends import BACKENDS
+from pwru.live.permissions import check_permitted
 from pwru.live.request import Request
 from pwru.live.session import Hooks, Session, Unavailable
 
 # Functions that every kernel has, to try a backend on; one of them is enough.
 _FUNCTIONS = "ip_rcv|ip_local_out|ip_local_deliver|icmp_rcv"
+_SAID = "as above"  # for a reason that an earlier line has
 
 
 class Finding(NamedTuple):
@@ -75,10 +77,11 @@ def _backends(options: Options, btf: Btf | PwruError) -> Iterator[Finding]:
 
 
 def _not_permitted() -> str:
-    if features.in_user_namespace():
-        return "not permitted in a user namespace"
-    missing = features.missing_capabilities()
-    return f"not permitted: {' and '.join(missing)} missing; run it as root" if missing else ""
+    try:
+        check_permitted()
+    except PwruError as error:
+        return str(error)
+    return ""
 
 
 def _try(options: Options, name: str) -> str:
@@ -172,10 +175,12 @@ def _text(report: Report) -> str:
     for section, findings in report.items():
         lines += ["", section]
         width = max(len(finding.name) for finding in findings)
+        said = set[str]()
         for name, works, detail in findings:
             start = f"  {name:<{width}}  {words[works]:<3}  "
-            rest = " " * len(start)
-            lines += wrap(start + printable(detail), columns, subsequent_indent=rest, break_on_hyphens=False)
+            text = start + (_SAID if detail in said else printable(detail))
+            said |= {detail} - {""}
+            lines += wrap(text, columns, subsequent_indent=" " * len(start), break_on_hyphens=False)
     return "\n".join(lines)
 
 

@@ -14,7 +14,8 @@ from pwru.commands.messages import Phases, Progress
 from pwru.commands.stop import Stop
 from pwru.errors import PwruError, abbreviate
 from pwru.kernel.netns import unseen
-from pwru.live.session import Hooks, Session, check_permitted
+from pwru.live.permissions import check_permitted
+from pwru.live.session import Hooks, Session
 from pwru.sinks.lines import Format, Lines, LineStyle
 from pwru.sinks.stream import Stream
 from pwru.sinks.terminal import terminal

@@ -9,6 +9,7 @@ from pwru.kernel.btf import FUNC, STRUCT, Btf
 # The same file system twice; since v4.1 it need not be below debugfs: Documentation/trace/ftrace.rst.
 TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 LOCKDOWN = "/sys/kernel/security/lockdown"
+CONFIDENTIALITY = "confidentiality"  # the mode in which nobody may read the kernel's memory
 
 # Numbers of include/uapi/linux/capability.h.
 CAPABILITIES = {
@@ -27,11 +28,7 @@ NEEDED = ("CAP_BPF", "CAP_PERFMON")
 
 def missing_capabilities(names: tuple[str, ...] = NEEDED, status: str = "/proc/self/status") -> list[str]:
     """Return those of these capabilities that are not effective in this process. Raises PwruError without /proc."""
-    try:
-        text = Path(status).read_text()
-    except OSError as error:
-        raise PwruError(f"cannot read {status} ({error.strerror}): is /proc mounted?") from None
-    effective = next((int(line.split()[1], 16) for line in text.splitlines() if line.startswith("CapEff:")), 0)
+    effective = int(_status("CapEff", status) or "0", 16)
 
     def has(name: str) -> bool:
         return bool(effective >> CAPABILITIES[name] & 1)
@@ -39,11 +36,27 @@ def missing_capabilities(names: tuple[str, ...] = NEEDED, status: str = "/proc/s
     return [name for name in names if not has(name) and not (name in NEEDED and has("CAP_SYS_ADMIN"))]
 
 
+def _status(field: str, path: str) -> str | None:
+    """Return a field of proc_pid_status(5), or None. Raises PwruError without /proc."""
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise PwruError(
+            f"cannot read {path} ({error.strerror}): mount /proc (mount -t proc proc /proc), or run it on the host"
+        ) from None
+    return next((line.split()[1] for line in text.splitlines() if line.startswith(f"{field}:")), None)
+
+
+def has_seccomp_filter(status: str = "/proc/self/status") -> bool:
+    """Return whether a seccomp filter decides about the system calls of this process: seccomp(2)."""
+    return _status("Seccomp", status) == "2"
+
+
 def in_user_namespace(uid_map: str = "/proc/self/uid_map") -> bool:
     """Return whether this is not the initial user namespace: in others no capability allows to load BPF programs."""
     try:
         return Path(uid_map).read_text().split() != ["0", "0", "4294967295"]
-    except FileNotFoundError:  # a kernel without CONFIG_USER_NS
+    except OSError:  # a kernel without CONFIG_USER_NS, or no /proc
         return False
 
 

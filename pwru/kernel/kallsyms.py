@@ -94,7 +94,9 @@ class Kallsyms:
         try:
             self._end = self._address(len(self._kernel) - 1)
         except ValueError:
-            raise KallsymsError("it does not hold the kernel's symbols") from None
+            raise KallsymsError(
+                "it holds no symbols: the kernel has no CONFIG_KALLSYMS, or a container hides them"
+            ) from None
         if not self._end:
             raise KallsymsError(_HIDDEN)
 

@@ -20,7 +20,7 @@ def loaded(proc: str = PROC, sys: str = SYS) -> dict[str, int]:
     Each has the inode of its directory in sysfs, which changes when it is loaded again.
     """
     inodes = {}
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # a kernel without modules, or /proc hides them
         # "veth 45056 0 - Live 0x0000000000000000"
         for line in Path(proc).read_text().splitlines():
             name, _, _, _, state, *_ = line.split()

@@ -6,7 +6,9 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from ._api import ObjectOpenOpts, api
+from pwru.errors import PwruError
+
+from ._api import BpfError, ObjectOpenOpts, api
 
 # The members that are read of struct bpf_link_info and struct bpf_prog_info, include/uapi/linux/bpf.h.
 _LINK_INFO = struct.Struct("=I28xQ")  # type, kprobe_multi.missed (since v6.7, commit e2b2cd592aba)
@@ -169,7 +171,15 @@ class Object:
 
 
 def possible_cpus() -> int:
-    return int(api().libbpf_num_possible_cpus())
+    """Return how many values a per-CPU map has. Raises PwruError where /sys does not tell."""
+    try:
+        return int(api().libbpf_num_possible_cpus())
+    except BpfError as error:
+        reason = os.strerror(error.errno or 0)
+        raise PwruError(
+            f"cannot read the number of CPUs from /sys/devices/system/cpu/possible ({reason}): /sys is hidden here, or"
+            " not mounted; run it on the host, or in a privileged container"
+        ) from None
 
 
 def _info(fd: int) -> bytes:

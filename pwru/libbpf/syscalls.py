@@ -11,6 +11,8 @@ _NUMBERS = {
 
 _PERF_FLAG_FD_CLOEXEC = 8  # include/uapi/linux/perf_event.h
 _MEMBARRIER_CMD_GLOBAL = 1  # include/uapi/linux/membarrier.h
+# Arguments that no kernel accepts, whoever calls with CAP_BPF and CAP_PERFMON: an unknown command, unknown flags.
+_SENSELESS = {"bpf": (-1, 0, 0), "perf_event_open": (0, 0, 0, 0, -1)}
 
 
 def bpf(command: int, attr: bytes) -> int:
@@ -26,6 +28,20 @@ def perf_event_open(attr: bytes, *, pid: int, cpu: int) -> int:
 def membarrier() -> None:
     """Wait for an RCU grace period, membarrier(2). It is refused where CPUs must not be disturbed (nohz_full)."""
     _call("membarrier", _MEMBARRIER_CMD_GLOBAL, 0, 0)
+
+
+def refusal(name: str) -> OSError:
+    """Make this call with senseless arguments: EINVAL is the kernel's answer, another that of what stands before it.
+
+    Without a number where the number of the call is not known.
+    """
+    if os.uname().machine not in _NUMBERS:
+        return OSError()
+    try:
+        _call(name, *_SENSELESS[name])
+    except OSError as error:
+        return error
+    return OSError()
 
 
 def _call(name: str, *arguments: int | bytes) -> int:

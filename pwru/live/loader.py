@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from pwru.errors import PwruError
 from pwru.kernel import drop_reasons, features, netns
 from pwru.kernel.btf import Btf, BtfError, read_btf
-from pwru.libbpf import BpfError, Object
+from pwru.libbpf import BpfError, Object, possible_cpus
 from pwru.live import rlimits
 from pwru.live.backends.how import Refused
 from pwru.live.names import COPIES
+from pwru.live.permissions import refused_load
 from pwru.live.program import Program
 from pwru.record.layout import Mismatch, Wire
 from pwru.record.schema import Schema
@@ -98,6 +99,7 @@ class Loader:
             raise _damaged(error) from None
         if len(fields) > (most := self.wire.constant("MAX_VALUES")):
             raise PwruError(f"`skb_metadata`: {len(fields)} fields; up to {most} can be printed")
+        possible_cpus()  # raises now rather than at the end, when the counters are read
         self._image = image
 
     def splice(self, code: Code, programs: Programs | None) -> bytes:
@@ -149,6 +151,8 @@ class Loader:
                     continue
                 if on_debug:
                     on_debug("\n".join(error.log.splitlines()[-_VERIFIER_LINES:]))
+                if refusal := refused_load():
+                    raise PwruError(refusal) from None  # to all backends
                 if error.errno == errno.ENOMEM:
                     size = _ring_buffer_size(self._request.ring_buffer_size) >> 10
                     raise PwruError(
@@ -156,7 +160,9 @@ class Loader:
                         " a smaller `ring_buffer_size` needs less"
                     ) from None
                 if error.errno == errno.EPERM:
-                    raise Refused("loading BPF programs is not permitted") from None
+                    raise Refused("loading this BPF program is not permitted") from None
+                # libbpf reads the kernel's BTF, which may be hidden; facts of earlier starts are no help there.
+                self._kernel.btf.validate()
                 reason = os.strerror(error.errno or 0)
                 hint = "" if on_debug else "; `debug` shows why"
                 raise PwruError(f"the kernel refused the BPF programs: {reason}{hint}") from None

@@ -14,7 +14,6 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pwru.errors import PwruError
-from pwru.kernel import features
 from pwru.kernel.kallsyms import KallsymsError
 from pwru.kernel.kernel import Kernel
 from pwru.kernel.places import Places
@@ -24,6 +23,7 @@ from pwru.live.backends import BACKENDS, backend
 from pwru.live.backends.how import How, Refused
 from pwru.live.loader import Loader
 from pwru.live.modules import Modules
+from pwru.live.permissions import check_permitted
 from pwru.live.program import Program
 from pwru.live.request import Request, check_request
 from pwru.record.account import Account
@@ -326,12 +326,3 @@ def _find(backend: Backend, refused: dict[str, list[str]]) -> None:
 
 def _all(refused: dict[str, list[str]]) -> str:
     return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in refused.items())
-
-
-def check_permitted() -> None:
-    """Raise PwruError if this process may not trace."""
-    if features.in_user_namespace():
-        raise PwruError("cannot run in a user namespace; run it as root on the host")
-    missing = features.missing_capabilities()
-    if missing:
-        raise PwruError(f"not permitted: {' and '.join(missing)} missing; run it as root (sudo pwru …)")

@@ -19,6 +19,7 @@ from pwru.live import rlimits
 from pwru.live.backends.arg_table import with_own_table
 from pwru.live.backends.how import BAD_FUNCTION, How, Missing, ProgramSpec, Progress, Refused, reason_of
 from pwru.live.names import FunctionNames, LiveNames
+from pwru.live.permissions import refused_load
 from pwru.live.program import Program
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class SharedProgram(Backend):
         try:
             fd = self.load_copy(RETURN_0)
         except OSError as error:
-            return Missing(f"loading a {program_type} program is refused ({reason_of(error)})")
+            return Missing(refused_load() or f"loading a {program_type} program is refused ({reason_of(error)})")
         try:
             link(fd).close()
         except OSError as error:

@@ -57,7 +57,7 @@ def test_user_namespace(tmp_path: Path) -> None:
 
 
 def test_without_proc(tmp_path: Path) -> None:
-    with pytest.raises(PwruError, match=r"cannot read .*absent \(No such file or directory\): is /proc mounted\?"):
+    with pytest.raises(PwruError, match=r"cannot read .*absent \(No such file or directory\): mount /proc"):
         features.missing_capabilities(status=str(tmp_path / "absent"))
 
 
