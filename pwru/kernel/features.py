@@ -6,8 +6,9 @@ from pathlib import Path
 from pwru.errors import PwruError
 from pwru.kernel.btf import FUNC, STRUCT, Btf
 
-# The same file system twice; since v4.1 it need not be below debugfs: Documentation/trace/ftrace.rst.
-TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+INIT_ROOT = "/proc/1/root"  # `ip netns exec` mounts a /sys without tracefs and debugfs; init has them
+# The same file system each time; since v4.1 it need not be below debugfs: Documentation/trace/ftrace.rst.
+TRACEFS = tuple(f"{root}/sys/kernel/{path}" for root in ("", INIT_ROOT) for path in ("tracing", "debug/tracing"))
 LOCKDOWN = "/sys/kernel/security/lockdown"
 CONFIDENTIALITY = "confidentiality"  # the mode in which nobody may read the kernel's memory
 
@@ -61,7 +62,7 @@ def in_user_namespace(uid_map: str = "/proc/self/uid_map") -> bool:
 
 
 def tracefs(candidates: tuple[str, ...] = TRACEFS) -> Path | None:
-    """Return where tracefs is mounted and readable."""
+    """Return where tracefs is mounted and readable, for this process or for init."""
     return next((Path(path) for path in candidates if os.access(f"{path}/events", os.R_OK | os.X_OK)), None)
 
 

@@ -6,6 +6,7 @@ ftrace knows those whose entry can be patched.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,8 @@ from pwru.kernel.kallsyms import Kallsyms, source_name
 from pwru.kernel.patterns import NamePattern
 from pwru.kernel.printed import as_regex
 
-BLACKLIST = "/sys/kernel/debug/kprobes/blacklist"
+_BLACKLIST = "/sys/kernel/debug/kprobes/blacklist"
+BLACKLISTS = (_BLACKLIST, f"{features.INIT_ROOT}{_BLACKLIST}")
 
 
 class Target(NamedTuple):
@@ -150,14 +152,16 @@ def drop_notrace(targets: Targets, tracefs: Path | None = None, kcore: str = ftr
     return _split(targets, lambda target: target.address in patchable, "it is notrace")
 
 
-def drop_blacklisted(targets: Targets, path: str = BLACKLIST) -> Targets:
+def drop_blacklisted(targets: Targets, paths: Iterable[str] = BLACKLISTS) -> Targets:
     """Skip the functions in the blacklist of kprobes, if it can be read (debugfs).
 
     Lines are "0xSTART-0xEND\tNAME": kprobe_blacklist_seq_show() in kernel/kprobes.c.
     """
-    try:
-        text = Path(path).read_text()
-    except OSError:
+    for path in paths:
+        with suppress(OSError):
+            text = Path(path).read_text()
+            break
+    else:
         return targets
     names = {line.split()[1] for line in text.splitlines() if line}
     return _split(targets, lambda target: target.name not in names, "kprobes are not allowed in it")

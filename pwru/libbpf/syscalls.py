@@ -5,14 +5,18 @@ import os
 
 # arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h
 _NUMBERS = {
-    "x86_64": {"bpf": 321, "perf_event_open": 298, "membarrier": 324},
-    "aarch64": {"bpf": 280, "perf_event_open": 241, "membarrier": 283},
+    "x86_64": {"bpf": 321, "perf_event_open": 298, "membarrier": 324, "fsopen": 430, "fsconfig": 431, "fsmount": 432},
+    "aarch64": {"bpf": 280, "perf_event_open": 241, "membarrier": 283, "fsopen": 430, "fsconfig": 431, "fsmount": 432},
 }
 
 _PERF_FLAG_FD_CLOEXEC = 8  # include/uapi/linux/perf_event.h
 _MEMBARRIER_CMD_GLOBAL = 1  # include/uapi/linux/membarrier.h
 # Arguments that no kernel accepts, whoever calls with CAP_BPF and CAP_PERFMON: an unknown command, unknown flags.
 _SENSELESS = {"bpf": (-1, 0, 0), "perf_event_open": (0, 0, 0, 0, -1)}
+# include/uapi/linux/mount.h
+_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
+_FSCONFIG_CMD_CREATE = 6
+_MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV, _MOUNT_ATTR_NOEXEC = 2, 4, 8
 
 
 def bpf(command: int, attr: bytes) -> int:
@@ -42,6 +46,17 @@ def refusal(name: str) -> OSError:
     except OSError as error:
         return error
     return OSError()
+
+
+def mount(fs_type: str) -> int:
+    """Mount a file system at no place; return the descriptor of its root. Closing it unmounts it. Since v5.2."""
+    fs = _call("fsopen", fs_type.encode() + b"\0", _FSOPEN_CLOEXEC)
+    try:
+        _call("fsconfig", fs, _FSCONFIG_CMD_CREATE, 0, 0, 0)
+        flags = _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV | _MOUNT_ATTR_NOEXEC
+        return _call("fsmount", fs, _FSMOUNT_CLOEXEC, flags)
+    finally:
+        os.close(fs)
 
 
 def _call(name: str, *arguments: int | bytes) -> int:

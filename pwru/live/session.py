@@ -20,6 +20,7 @@ from pwru.kernel.places import Places
 from pwru.libbpf import RingBuffer
 from pwru.live import loader as loading
 from pwru.live.backends import BACKENDS, backend
+from pwru.live.backends.child import finish
 from pwru.live.backends.how import How, Refused
 from pwru.live.loader import Loader
 from pwru.live.modules import Modules
@@ -39,6 +40,7 @@ READ_SIZE = 1 << 18
 _TICK = 0.005
 _STRAGGLERS = 1.0  # how long a program may still run after it was detached, in seconds
 _DROPS = "kfree_skb"  # the probed function of drops: a tracepoint
+_MANY = 200  # probes that take seconds to attach one by one
 
 
 def _ignore(*_: object) -> None:
@@ -175,6 +177,7 @@ class Session:
         with self._reading:
             self._open = None
             self._finalizer()
+        finish(lambda: self._hooks.message("Removing the probes: as PID 1, this process would end all others …"))
 
     @property
     def _opened(self) -> _Open:
@@ -261,6 +264,13 @@ class Session:
         """Attach with the first backend that this kernel lets attach, and say why better ones were refused."""
         request, hooks = self._request, self._hooks
         refused: dict[str, list[str]] = {}
+        said: list[str] = []
+
+        def say_why() -> None:
+            if new := {reason: names for reason, names in refused.items() if reason not in said}:
+                hooks.message(f"Not available: {_all(new)}.")
+                said.extend(new)
+
         chosen = "tracepoint" if request.drop_reasons else request.backend
         for name in (chosen,) if chosen else BACKENDS:
             self.backend = backend(name)(self.places, self._how)
@@ -272,27 +282,37 @@ class Session:
                 finally:
                     hooks.check()  # what a terminal sends has ended the compiler, too
                 hooks.phase("packet filter")
-                program = self._attach_with(self.backend, image)
+                program = self._attach_with(self.backend, image, say_why)
             except Refused as error:
                 refused.setdefault(str(error), []).append(name)
                 continue
-            if refused:
-                hooks.message(f"Not available: {_all(refused)}.")
+            say_why()
             if (self._modules.chosen or self._modules.watch) and not self.backend.takes_modules:
                 hooks.message("Not traced: functions of modules, since this backend traces none.")
                 self._modules.close()
             return program
         raise Unavailable(refused)
 
-    def _attach_with(self, backend: Backend, image: bytes) -> Program:
-        """Load and attach; raises Refused or PwruError, and then nothing is left of it."""
+    def _attach_with(self, backend: Backend, image: bytes, attaching: Callable[[], None]) -> Program:
+        """Load and attach; raises Refused or PwruError, and then nothing is left of it.
+
+        `attaching` is called once it is known to work, before all of what may take long.
+        """
         hooks = self._hooks
         program = self._loader.load(image, backend, hooks.debug)
         hooks.phase(f"{backend.name}: load")
 
         def progress(done: int, total: int) -> None:
             hooks.check()
+            if not begun:
+                begun.append(True)
+                attaching()
+                if backend.one_by_one and total > _MANY:
+                    what = f"{total} {backend.unit}s one by one ({backend.name})"
+                    hooks.message(f"Attaching to {what}: that may take a minute; a narrower `functions` takes less.")
             report(done, total)
+
+        begun: list[bool] = []
 
         with ExitStack() as undo, hooks.progress() as report:
             undo.callback(program.close)

@@ -22,6 +22,8 @@ OBJECT = PACKAGE / "pwru.bpf.o"
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 NO_BTF = "mount -t tmpfs none /sys/kernel/btf"
 NO_TRACEFS = "mount -t tmpfs none /sys/kernel/tracing; mount -t tmpfs none /sys/kernel/debug"
+# Who cannot mount it, nor look into the root of init.
+CANNOT_MOUNT = "setpriv", "--bounding-set=-sys_admin,-sys_ptrace"
 
 
 def elsewhere(before: str) -> tuple[str, ...]:

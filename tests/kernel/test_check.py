@@ -14,6 +14,7 @@ import pytest
 from pwru.live.backends import BACKENDS
 
 from .leftovers import PATIENCE
+from .refusals import CANNOT_MOUNT, NO_TRACEFS, elsewhere
 from .tracing import Start, fails
 
 
@@ -84,14 +85,7 @@ def test_without_privileges() -> None:
 @pytest.mark.two_kernels
 def test_without_tracefs() -> None:
     """Only single kprobes need tracefs."""
-    before = (
-        "unshare",
-        "--mount",
-        "sh",
-        "-ec",
-        'umount -l /sys/kernel/tracing; umount -l /sys/kernel/debug; exec "$@"',
-        "sh",
-    )
+    before = (*elsewhere(NO_TRACEFS), *CANNOT_MOUNT)
     done = check("--json", before=before)
     assert done.returncode == 0
     report = json.loads(done.stdout)

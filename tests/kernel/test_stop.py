@@ -165,6 +165,28 @@ def test_the_next_start_removes_what_a_killed_guardian_left(pwru: Start, backend
         assert trace.stop() == 0
 
 
+def test_a_container_that_is_killed(pwru: Start, tmp_path: Path) -> None:
+    """The guardian dies with the PID namespace. A tracer outside removes what they left, but not what others use.
+
+    Here it dies a little sooner: of three probes it would have removed some, if not all.
+    """
+    container = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    with (
+        Trace(tmp_path, narrow("kprobe"), launcher=container) as dead,
+        pwru(*narrow("kprobe")) as outside,
+    ):
+        assert len(probes()) == 6  # the second has not taken the first for a dead one
+        init, guardian = sh("pgrep", "--ns", sh("pgrep", "-P", str(dead.process.pid)).stdout.strip()).stdout.split()
+        os.kill(int(guardian), signal.SIGKILL)
+        os.kill(int(init), signal.SIGKILL)
+        dead.process.wait()
+        assert len(probes()) == 6
+        with pwru(*narrow(BACKENDS[0])) as another:
+            wait_for(lambda: len(probes()) == 3 + 3 * (BACKENDS[0] == "kprobe"))
+            assert another.stop() == 0
+        assert outside.stop() == 0
+
+
 # --- two at once ---
 
 

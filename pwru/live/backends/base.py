@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, ClassVar
@@ -33,6 +33,7 @@ class Backend(ABC):
     program: ClassVar[ProgramSpec]
     unit: ClassVar[str] = "function"  # what it attaches to
     takes_modules: ClassVar[bool] = True
+    one_by_one: ClassVar[bool] = False  # whether each place costs as much as if it were the only one
     # Its events have a location even if none is requested: the place of a drop.
     has_location: ClassVar[bool] = False
 
@@ -41,6 +42,7 @@ class Backend(ABC):
         self.kernel = places.kernel
         self.how = how
         self.links: list[Link] = []
+        self._links_of: dict[str, list[Link]] = {}  # those among them that belong to one module alone
         self.attached = 0
         # What was attached, by the address that the BPF program reports.
         self.by_address: dict[int, Target] = {}
@@ -75,6 +77,19 @@ class Backend(ABC):
     def attach(self, program: Program, progress: Progress) -> None:
         """Attach to all places. Raises Refused if it could not attach to any."""
 
+    def attach_module(self, program: Program, module: str, targets: list[Target]) -> int:
+        """Attach to functions of a module that has been loaded; return how many. Raises Refused if none can be."""
+        links, skipped = len(self.links), len(self.skipped)
+        try:
+            count = self.attach_more(program, targets)
+        finally:
+            self._links_of.setdefault(module, []).extend(self.links[links:])
+            refused = self.skipped[skipped:]
+            del self.skipped[skipped:]  # else these grow with each module that comes
+        if not count:
+            raise Refused(refused[0][1] if refused else "none can be attached to")
+        return count
+
     def attach_more(self, program: Program, targets: list[Target]) -> int:
         """Attach to these, too, while events come; return the number attached. Raises Refused if that is impossible.
 
@@ -82,25 +97,31 @@ class Backend(ABC):
         """
         raise Refused(f"{self.name} cannot attach to more while it traces")
 
-    def detach(self) -> None:
-        """Detach everything; may be called at any time, more than once.
+    def forget(self, modules: Collection[str]) -> Callable[[], None]:
+        """Forget the names of modules that have gone: their addresses may be used again.
 
-        Closing a link waits for an RCU grace period. Closed by one thread each, all links wait for the same one.
+        Return what gives back all else that belonged to them. That takes a while, and can wait for modules that came.
         """
-        self.missed += self.count_missed()
-        closing = [Thread(target=link.close) for link in self.links]
-        for thread in closing:
-            thread.start()
-        for thread in closing:
-            thread.join()
+        for address in [address for address, target in self.by_address.items() if target.module in modules]:
+            del self.by_address[address]
+        links = [link for module in modules for link in self._links_of.pop(module, [])]
+
+        def give_back() -> None:
+            self.missed += self.missed_by(links)
+            self.links = [link for link in self.links if link not in links]
+            close_all(links)
+
+        return give_back
+
+    def detach(self) -> None:
+        """Detach everything; may be called at any time, more than once."""
+        self.missed += self.missed_by(self.links)
+        close_all(self.links)
         self.links = []
 
-    def count_missed(self) -> int:
+    def missed_by(self, links: list[Link]) -> int:
         """Return the hits while a program ran on that CPU, as the kernel counts them per link or program."""
-        return sum(link.missed() for link in self.links) + self.programs_missed()
-
-    def programs_missed(self) -> int:
-        return sum(dict(link.program_missed() for link in self.links).values())
+        return sum(link.missed() for link in links) + programs_missed(links)
 
     def load_copy(self, insns: bytes, *, btf_id: int = 0, btf_fd: int = 0) -> int:
         """Load changed instructions of a loaded program; return a descriptor that the caller must close.
@@ -130,6 +151,23 @@ class Backend(ABC):
             os.close(fd)
 
 
+def programs_missed(links: list[Link]) -> int:
+    """Return the hits for which the programs of these links were not run; links may share one."""
+    return sum(dict(link.program_missed() for link in links).values())
+
+
+def close_all(links: list[Link]) -> None:
+    """Close the links.
+
+    Closing one waits for an RCU grace period. Closed by one thread each, all links wait for the same one.
+    """
+    closing = [Thread(target=link.close) for link in links]
+    for thread in closing:
+        thread.start()
+    for thread in closing:
+        thread.join()
+
+
 class SharedProgram(Backend):
     """A backend with one program for all functions, which looks up in a table where their arguments are."""
 
@@ -146,9 +184,9 @@ class SharedProgram(Backend):
         if not by_address:
             return 0
         refused = len(self.skipped)
+        self.by_address.update(by_address)
         with with_own_table(program, by_address) as insns:
             self.link_copy(insns, list(by_address.values()))
-        self.by_address.update(by_address)
         return len(by_address) - (len(self.skipped) - refused)
 
     def probe_link(

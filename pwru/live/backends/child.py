@@ -1,9 +1,14 @@
 """A child process for what would delay the end of this one, or must be done even if this one is killed."""
 
+import contextlib
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Collection
 from threading import Thread
 from typing import NamedTuple
+
+QUIET_SECONDS = 0.5
+_released: list[Thread] = []
 
 
 class Child(NamedTuple):
@@ -15,13 +20,16 @@ class Child(NamedTuple):
     def release(self) -> None:
         """Close the pipe, as the end of this process does. The child is not waited for, but leaves no zombie."""
         os.close(self.pipe)
-        Thread(target=os.waitpid, args=(self.pid, 0), daemon=True).start()
+        waiting = Thread(target=os.waitpid, args=(self.pid, 0), daemon=True)
+        waiting.start()
+        _released.append(waiting)
 
 
-def start(work: Callable[[int], None]) -> Child:
+def start(work: Callable[[int], object], keep: Collection[int] = ()) -> Child:
     """Call `work` in a child, with the read end of the pipe: it is at its end once the child is released.
 
-    Raises OSError if there can be no child.
+    Of the descriptors of this process it has those to `keep`: somebody may wait for the end of the output. It ignores
+    what ends this process. Raises OSError if there can be no child.
     """
     read_end, write_end = os.pipe()
     try:
@@ -35,8 +43,42 @@ def start(work: Callable[[int], None]) -> Child:
         return Child(pid, write_end)
     status = 1
     try:
-        os.close(write_end)
+        _part({read_end, *keep})
         work(read_end)
         status = 0
     finally:
         os._exit(status)
+
+
+def hold(fds: Collection[int]) -> Child:
+    """Start a child that keeps these descriptors until it is released: they are closed when it ends."""
+    return start(lambda read_end: os.read(read_end, 1), fds)
+
+
+def finish(on_waiting: Callable[[], None]) -> None:
+    """Wait for children that were released, if they would end with this process: as PID 1, it takes all with it.
+
+    `on_waiting` is called if that takes some time.
+    """
+    if os.getpid() != 1:
+        return
+    for waiting in _released:
+        waiting.join(QUIET_SECONDS)
+        if waiting.is_alive():
+            on_waiting()
+            waiting.join()
+    _released.clear()
+
+
+def _part(keep: Collection[int]) -> None:
+    """Leave the parent's session, and its descriptors but these."""
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    for fd in {int(name) for name in os.listdir("/proc/self/fd")} - {*keep}:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in {0, 1, 2} - {*keep}:
+        os.dup2(null, fd)
+    os.chdir("/")

@@ -12,17 +12,15 @@ import contextlib
 import errno
 import os
 import resource
-import struct
 
 from pwru import libbpf
 from pwru.ebpf import replace_constant
 from pwru.kernel.functions import Target
-from pwru.libbpf import Link, syscalls
+from pwru.libbpf import Link
 from pwru.limits import at_least
 from pwru.live.backends.base import Backend
-from pwru.live.backends.child import Child, start
 from pwru.live.backends.how import Missing, ProgramSpec, Progress, Refused, reason_of
-from pwru.live.backends.trampoline import module_btf, split_by_trampoline
+from pwru.live.backends.trampoline import module_btf, split_by_trampoline, stopped
 from pwru.live.program import Program
 from pwru.record.layout import Wire
 
@@ -33,6 +31,7 @@ _OTHER_FILES = 16  # that are opened later
 class Fentry(Backend):
     name = "fentry"
     program = ProgramSpec("on_fentry", libbpf.BPF_PROG_TYPE_TRACING, libbpf.BPF_TRACE_FENTRY)
+    one_by_one = True
 
     def unavailable(self) -> Missing | None:
         if not self.kernel.has_attach_type("BPF_TRACE_FENTRY"):
@@ -41,7 +40,7 @@ class Fentry(Backend):
 
     def attach(self, program: Program, progress: Progress) -> None:
         targets, self.left_out = split_by_trampoline(self.kernel, self.places.functions)
-        self._stopped = program.map(".data.stopped")
+        self._program = program
         self._attach(program, targets, progress)
         self.attached = len(self.links)
         if not self.links:
@@ -78,19 +77,9 @@ class Fentry(Backend):
 
     def detach(self) -> None:
         """Stop the programs and close the links; a child process does the waiting, if it is permitted."""
-        child = None
         if self.links:
-            self._stopped.update(bytes(4), struct.pack("=I", 1))
-            with contextlib.suppress(OSError):  # then events of programs that run at this moment may be missing
-                syscalls.membarrier()
-            if self.how.may_fork:
-                with contextlib.suppress(OSError):  # then it takes its time
-                    child = _hold([link.fd for link in self.links])
-        try:
-            super().detach()
-        finally:
-            if child:
-                child.release()
+            with stopped(self._program, self.links, may_fork=self.how.may_fork):
+                super().detach()
 
 
 def _raise_open_files(functions: int) -> None:
@@ -102,19 +91,6 @@ def _raise_open_files(functions: int) -> None:
             f"{functions} functions take two open files each, of which {hard} are allowed;"
             f" `ulimit -n {files}` in a root shell, or a narrower `functions`, helps"
         )
-
-
-def _hold(links: list[int]) -> Child:
-    """Start a child that keeps these descriptors until it is released: they are closed when it ends."""
-
-    def work(read_end: int) -> None:
-        # The other descriptors include the output, and somebody may be waiting for its end.
-        for fd in {int(name) for name in os.listdir("/proc/self/fd")} - {*links, read_end}:
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        os.read(read_end, 1)
-
-    return start(work)
 
 
 def specialize(wire: Wire, template: bytes, target: Target) -> bytes:

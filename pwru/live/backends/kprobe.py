@@ -5,11 +5,11 @@ which needs one perf event and one BPF program.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping
 
 from pwru import libbpf
 from pwru.kernel import features
@@ -19,13 +19,15 @@ from pwru.kernel.places import Places
 from pwru.libbpf import Link, syscalls
 from pwru.live.backends import kprobe_events
 from pwru.live.backends.arg_table import load_args
-from pwru.live.backends.base import SharedProgram
-from pwru.live.backends.child import Child
+from pwru.live.backends.base import SharedProgram, programs_missed
 from pwru.live.backends.how import How, Missing, ProgramSpec, Progress, Refused, reason_of
+from pwru.live.backends.tracefs import Tracefs
+from pwru.live.permissions import refused_call
 from pwru.live.program import Program
 
 # include/uapi/linux/perf_event.h
-_PERF_TYPE_TRACEPOINT = 2
+_PERF_TYPE_SOFTWARE, _PERF_TYPE_TRACEPOINT = 1, 2
+_PERF_COUNT_SW_DUMMY = 9
 _PERF_ATTR_SIZE_VER0 = 64
 _PERF_EVENT_IOC_ENABLE = 0x2400
 _PERF_EVENT_IOC_SET_BPF = 0x40042408
@@ -37,10 +39,10 @@ class Kprobe(SharedProgram):
 
     def __init__(self, places: Places, how: How = How()) -> None:  # noqa: B008  (a constant)
         super().__init__(places, how)
-        self._tracefs = Path("/sys/kernel/tracing")
+        self._tracefs: Tracefs
         self._group, self._event = kprobe_events.new_names()
-        self._guardian: Child | None = None
-        self._must_remove = False
+        self._held = contextlib.ExitStack()  # what detach() gives back
+        self._loads = 0  # of modules, for the names of their events
 
     def config(self) -> Mapping[str, int]:
         return {"tries": 32}
@@ -51,22 +53,35 @@ class Kprobe(SharedProgram):
     def unavailable(self) -> Missing | None:
         if not self.kernel.fact("register_kprobe", lambda btf: btf.find("register_kprobe", FUNC) is not None):
             return Missing("this kernel is built without CONFIG_KPROBES")
-        tracefs = features.tracefs()
-        if tracefs is None:
-            return Missing("tracefs is not mounted (mount -t tracefs nodev /sys/kernel/tracing)")
-        events = tracefs / "kprobe_events"
-        if not events.exists():
-            return Missing("this kernel is built without CONFIG_KPROBE_EVENTS")
+        if features.lockdown() == features.CONFIDENTIALITY:
+            return Missing("this kernel is locked down (confidentiality), which forbids kprobes through tracefs")
         try:
-            os.close(os.open(events, os.O_WRONLY | os.O_APPEND))
+            tracefs = Tracefs()
         except OSError as error:
-            return Missing(f"{events} cannot be written ({reason_of(error)})")
-        self._tracefs = tracefs
+            return Missing(
+                f"tracefs is not mounted and cannot be ({reason_of(error)}): mount -t tracefs nodev"
+                " /sys/kernel/tracing, or, in a network namespace, nsenter --net=/run/netns/NAME pwru …"
+            )
+        with contextlib.closing(tracefs):
+            events = tracefs.path / "kprobe_events"
+            if not events.exists():
+                return Missing("this kernel is built without CONFIG_KPROBE_EVENTS")
+            try:
+                os.close(os.open(events, os.O_WRONLY | os.O_APPEND))
+            except OSError as error:
+                return Missing(f"{events} cannot be written ({reason_of(error)})")
+        try:
+            os.close(_perf_event(_PERF_TYPE_SOFTWARE, _PERF_COUNT_SW_DUMMY))
+        except OSError as error:
+            return Missing(_perf_refused(error))
         return None
 
     def attach(self, program: Program, progress: Progress) -> None:
-        if self.how.may_fork:
-            self._guardian = kprobe_events.guard(self._tracefs, self._group)
+        try:
+            self._tracefs = self._held.enter_context(contextlib.closing(Tracefs()))
+            self._hold()
+        except OSError as error:
+            raise Refused(f"attaching is refused ({reason_of(error)})") from None
         self.by_address.update(self._define(self._event, self.places.functions, progress))
         self.attached = len(self.by_address)
         if not self.attached:
@@ -74,7 +89,18 @@ class Kprobe(SharedProgram):
         load_args(program, self.by_address)
         self.links.append(self._open(self._event, program.fd))
 
+    def _hold(self) -> None:
+        """Lock the group, and see to it that its probes are removed."""
+        lock = kprobe_events.hold(self._tracefs.path, self._group)
+        self._held.callback(os.close, lock)
+        if self.how.may_fork:
+            with contextlib.suppress(OSError):  # then nobody removes them if this process is killed
+                self._held.callback(kprobe_events.guard(self._tracefs, self._group, lock).release)
+                return
+        self._held.callback(kprobe_events.remove_group, self._tracefs.path, self._group)
+
     def admit(self, targets: list[Target]) -> dict[int, Target]:
+        self._loads += 1
         return self._define(self._next_event, targets, lambda _done, _total: None)
 
     def link_copy(self, insns: bytes, targets: list[Target]) -> None:
@@ -83,23 +109,21 @@ class Kprobe(SharedProgram):
 
     @property
     def _next_event(self) -> str:
-        return f"{self._event}_{len(self.links)}"
+        return f"{self._event}_{self._loads}"
 
     def _define(self, event: str, targets: list[Target], progress: Progress) -> dict[int, Target]:
-        self._must_remove = self._guardian is None
-        by_address, skipped = kprobe_events.define(self._tracefs, f"{self._group}/{event}", targets, self.how, progress)
+        name = f"{self._group}/{event}"
+        by_address, skipped = kprobe_events.define(self._tracefs.path, name, targets, self.how, progress)
         self.skipped += skipped
         return by_address
 
     def _open(self, event: str, prog_fd: int) -> Link:
         """Enable the trace event for all CPUs with this program; closing the link disables it."""
-        event_id = int((self._tracefs / "events" / self._group / event / "id").read_text())
-        # struct perf_event_attr up to its first published size: type, size, config, sample_period, ...
-        attr = struct.pack("=IIQQ", _PERF_TYPE_TRACEPOINT, _PERF_ATTR_SIZE_VER0, event_id, 1).ljust(64, b"\0")
+        event_id = int((self._tracefs.path / "events" / self._group / event / "id").read_text())
         try:
-            fd = syscalls.perf_event_open(attr, pid=-1, cpu=0)
+            fd = _perf_event(_PERF_TYPE_TRACEPOINT, event_id)
         except OSError as error:
-            raise Refused(f"perf_event_open: {reason_of(error)}") from None
+            raise Refused(_perf_refused(error)) from None
         try:
             fcntl.ioctl(fd, _PERF_EVENT_IOC_SET_BPF, prog_fd)
             fcntl.ioctl(fd, _PERF_EVENT_IOC_ENABLE, 0)
@@ -108,22 +132,51 @@ class Kprobe(SharedProgram):
             raise Refused(f"attaching is refused ({reason_of(error)})") from None
         return Link(fd, prog_fd)
 
+    def forget(self, modules: Collection[str]) -> Callable[[], None]:
+        """Forget the names; what is returned also removes the definitions.
+
+        They are looked up now, while those of a module that was loaded again are not there yet: they may look the same.
+        """
+        gone = [target for target in self.by_address.values() if target.module in modules]
+        probes = kprobe_events.defined(self._tracefs.path, self._group, gone)
+        close = super().forget(modules)
+
+        def give_back() -> None:
+            close()
+            if probes:
+                missed = self._probes_missed()
+                with contextlib.suppress(OSError):  # the end of the trace removes them, too
+                    kprobe_events.remove(self._tracefs.path, probes)
+                self.missed += missed - self._probes_missed()
+
+        return give_back
+
     def detach(self) -> None:
         """Disable the probes; the guardian removes them, or, if there is none, this process."""
         try:
+            if self.links:
+                self.missed += self._probes_missed()
             super().detach()
         finally:
-            if self._guardian:
-                self._guardian.release()
-                self._guardian = None
-            if self._must_remove:
-                self._must_remove = False
-                kprobe_events.remove(self._tracefs, self._group)
+            self._held.close()
 
-    def count_missed(self) -> int:
-        if not self.links:
+    def missed_by(self, links: list[Link]) -> int:
+        return programs_missed(links)  # a perf event counts none: those of the probes are added
+
+    def _probes_missed(self) -> int:
+        try:
+            return kprobe_events.count_missed(self._tracefs.path, self._event)
+        except OSError:
             return 0
-        missed = self.programs_missed()
-        with contextlib.suppress(OSError):
-            missed += kprobe_events.count_missed(self._tracefs, self._event)
-        return missed
+
+
+def _perf_refused(error: OSError) -> str:
+    help_ = "; see the sysctl kernel.perf_event_paranoid" if error.errno == errno.EACCES else ""
+    return refused_call("perf_event_open") or f"perf_event_open is refused ({reason_of(error)}){help_}"
+
+
+def _perf_event(event_type: int, config: int) -> int:
+    """Open a perf event of all processes."""
+    # struct perf_event_attr up to its first published size: type, size, config, sample_period, ...
+    attr = struct.pack("=IIQQ", event_type, _PERF_ATTR_SIZE_VER0, config, 1).ljust(_PERF_ATTR_SIZE_VER0, b"\0")
+    return syscalls.perf_event_open(attr, pid=-1, cpu=0)

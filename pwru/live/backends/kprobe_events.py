@@ -12,30 +12,34 @@ each hit an exception, three times as expensive.
 
 Defined probes belong to no process and outlive a tracer that is killed, so a child can wait for its end and remove
 them. Removal takes an RCU grace period per probe. Disabling needs no help: perf events are closed with their process.
+
+The child may be killed, too, as all processes of a container are. So a tracer and its child hold a lock on
+kprobe_events as long as they live. It is seen from all containers, where PIDs mean something else, and the name of the
+group says which it is: a group whose lock nobody holds is left over, and the next tracer removes it.
 """
 
 import contextlib
 import fcntl
-import itertools
 import os
 import re
-import signal
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pwru.kernel import features
 from pwru.kernel.ftrace import nop_ends
 from pwru.kernel.functions import Target, Targets, drop_blacklisted
 from pwru.live.backends.child import Child, start
 from pwru.live.backends.how import How, Progress, reason_of
+from pwru.live.backends.tracefs import Tracefs
 
 _PREFIX = "pwru"
-_groups = itertools.count()
+_FLOCK = struct.Struct("@hhqqi4x")  # struct flock of fcntl(2): l_type, l_whence, l_start, l_len, l_pid
 # Where the ftrace nop ends, if the code cannot be read: without and with an endbr64. The kernel refuses the wrong one.
 _NOP_ENDS = {"x86_64": (5, 9)}.get(os.uname().machine, ())
 _NOP = 5  # bytes
+_S64_MAX = (1 << 63) - 1
 # The instruction pointer of a hit, as an offset from the probe: after the breakpoint, whether int3, jump or ftrace.
 _BREAKPOINT = {"x86_64": 1}.get(os.uname().machine, 0)
 
@@ -50,8 +54,29 @@ class Probe(NamedTuple):
 
 def new_names() -> tuple[str, str]:
     """Return names for a new group of this process, and for an event: the kernel counts hits by the event's name."""
-    number, pid = next(_groups), os.getpid()
-    return f"{_PREFIX}_{_pid_namespace()}_{pid}_{_start_time(pid)}_{number}", f"skb_{pid}_{number}"
+    number = int.from_bytes(os.urandom(6))
+    return f"{_PREFIX}_{os.getpid()}_{number}", f"skb_{number}"
+
+
+def hold(tracefs: Path, group: str) -> int:
+    """Lock a group, before its first probe; return the descriptor that holds the lock, also after a fork."""
+    fd = os.open(tracefs / "kprobe_events", os.O_WRONLY | os.O_APPEND)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(group))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _lock(group: str) -> bytes:
+    """Return the lock of a group: on one byte, whose offset is the number in the name."""
+    return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, int(group.rpartition("_")[2]), 1, 0)
+
+
+def _is_held(fd: int, group: str) -> bool:
+    lock_type, *_ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock(group)))
+    return bool(lock_type != fcntl.F_UNLCK)
 
 
 def define(
@@ -90,14 +115,19 @@ def _probes(targets: list[Target], *, at_nop: bool) -> list[Probe]:
     """
     ends = nop_ends([target.address for target in targets])
     probes = []
-    for number, target in enumerate(targets):
+    for target in targets:
         entry = target.address
         addresses = [entry + offset for offset in _NOP_ENDS] if ends is None else [ends.get(entry, entry)]
         if at_nop:
             # After an endbr64 first: given the entry, the kernel silently moves the probe there.
             addresses = sorted((end - _NOP for end in addresses if end > entry), reverse=True)
-        probes.append(Probe(target, f"n=+{number}(%sp)", list(dict.fromkeys([*addresses, entry]))))
+        probes.append(Probe(target, _argument(target), list(dict.fromkeys([*addresses, entry]))))
     return probes
+
+
+def _argument(target: Target) -> str:
+    """Return an argument that no other probe has: the address, which kprobe_events hides, as a positive number."""
+    return f"n=+{target.address & _S64_MAX}(%sp)"
 
 
 def define_probes(fd: int, event: str, probes: list[Probe]) -> list[int | OSError]:
@@ -153,76 +183,74 @@ def count_missed(tracefs: Path, event: str) -> int:
     return missed
 
 
-def remove(tracefs: Path, group: str) -> None:
-    """Remove all probes of a group, waiting for those that are still being disabled.
+def defined(tracefs: Path, group: str, targets: Collection[Target]) -> list[str]:
+    """Return the group's probes for these targets, as kprobe_events names them; none if it cannot be read."""
+    arguments = {_argument(target) for target in targets}
+    if arguments:
+        with contextlib.suppress(OSError):
+            return [probe for probe in _defined(tracefs, group) if probe.rpartition(" ")[2] in arguments]
+    return []
 
-    One by one, so that a tracer that starts meanwhile does not wait for all of them: see define().
+
+def _defined(tracefs: Path, group: str) -> list[str]:
+    text = (tracefs / "kprobe_events").read_text()
+    return re.findall(rf"^p\d*:({group}/.+)$", text, re.MULTILINE)
+
+
+def remove(tracefs: Path, probes: Collection[str]) -> None:
+    """Remove these probes; those that cannot be removed yet stay.
+
+    One by one, so that a tracer that starts meanwhile does not wait for all of them: see define(). An event that is in
+    use keeps its last probe.
     """
     with _kprobe_events(tracefs) as fd:
-        for attempt in range(600):
-            probes = re.findall(rf"^p\d*:({group}/.+)$", (tracefs / "kprobe_events").read_text(), re.MULTILINE)
-            if not probes:
-                return
-            if attempt:
-                time.sleep(0.1)
-            for probe in probes:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                with contextlib.suppress(OSError):
-                    os.write(fd, f"-:{probe}\n".encode())
-                fcntl.flock(fd, fcntl.LOCK_UN)
-                time.sleep(0.001)  # whoever waits for the lock gets it
+        for probe in probes:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError):
+                os.write(fd, f"-:{probe}\n".encode())
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            time.sleep(0.001)  # whoever waits for the lock gets it
+
+
+def remove_group(tracefs: Path, group: str) -> None:
+    """Remove all probes of a group, waiting for those that are still being disabled."""
+    for attempt in range(600):
+        if not (probes := _defined(tracefs, group)):
+            return
+        if attempt:
+            time.sleep(0.1)
+        remove(tracefs, probes)
 
 
 def dead_groups(tracefs: Path) -> list[str]:
-    """Return the groups of tracers of this PID namespace that have ended."""
-    ours = re.compile(rf"{_PREFIX}_{_pid_namespace()}_([0-9]+)_([0-9]+)(_[0-9]+)?")
-    groups = filter(None, map(ours.fullmatch, os.listdir(tracefs / "events")))
-    return [group[0] for group in groups if _start_time(int(group[1])) != int(group[2])]
+    """Return the groups of tracers that have ended, with their guardians. Raises OSError."""
+    ours = re.compile(rf"{_PREFIX}_[0-9]+_[0-9]{{1,15}}")
+    groups = [name for name in os.listdir(tracefs / "events") if ours.fullmatch(name)]
+    if not groups:
+        return []
+    with _kprobe_events(tracefs) as fd:
+        return [group for group in groups if not _is_held(fd, group)]
 
 
 def clean_up() -> None:
     """Remove, in the background, the probes of tracers that were killed together with their guardians."""
-    tracefs = features.tracefs()
-    if tracefs and dead_groups(tracefs):
-        guard(tracefs, None).release()
+    with contextlib.suppress(OSError), contextlib.closing(Tracefs()) as tracefs:  # it may not be ours to write
+        if dead_groups(tracefs.path):
+            guard(tracefs).release()
 
 
-def guard(tracefs: Path, group: str | None) -> Child:
+def guard(tracefs: Tracefs, group: str = "", lock: int = -1) -> Child:
     """Start a child that removes the probes of `group` once it is released; it removes those of dead tracers at once.
 
-    It ignores what the terminal sends to the tracer, and has none of its descriptors.
+    `lock`: what hold() returned for the group; the child holds it until it has done so.
     """
 
     def work(read_end: int) -> None:
-        os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_IGN)
-        os.dup2(read_end, 3)
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        os.chdir("/")
-        for dead in dead_groups(tracefs):
-            remove(tracefs, dead)
-        os.read(3, 1)
+        with contextlib.suppress(OSError):
+            for dead in dead_groups(tracefs.path):
+                remove_group(tracefs.path, dead)
+        os.read(read_end, 1)
         if group:
-            remove(tracefs, group)
+            remove_group(tracefs.path, group)
 
-    return start(work)
-
-
-def _start_time(pid: int) -> int | None:
-    """Return when a process started, in clock ticks, to tell it from a later one with its PID: proc_pid_stat(5)."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except OSError:
-        return None
-
-
-def _pid_namespace() -> int:
-    """Return the number of the PID namespace, 0 if the kernel has only one. PIDs mean nothing in another one."""
-    try:
-        return os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        return 0
+    return start(work, [lock, tracefs.fd])

@@ -1,15 +1,19 @@
-"""Shared by the backends on BPF trampolines (fentry): the functions that they can trace, and the BTF of modules."""
+"""Shared by what is on BPF trampolines: the functions that they can trace, the BTF of modules, how it ends."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import struct
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 
 from pwru import libbpf
 from pwru.errors import PwruError, abbreviate
 from pwru.kernel.btf import Btf
 from pwru.kernel.functions import Target
 from pwru.kernel.kernel import Kernel
+from pwru.libbpf import Link, syscalls
+from pwru.live.backends.child import hold
 from pwru.live.backends.how import Refused
+from pwru.live.program import Program
 
 
 def split_by_trampoline(kernel: Kernel, targets: list[Target]) -> tuple[list[Target], dict[str, list[str]]]:
@@ -61,3 +65,23 @@ def module_btf(module: str | None) -> Iterator[int]:
     finally:
         if fd:
             os.close(fd)
+
+
+@contextmanager
+def stopped(program: Program, links: Collection[Link], *, may_fork: bool) -> Iterator[None]:
+    """Tell the programs to do nothing, since trampolines take their time to go; close the links inside.
+
+    If that is permitted, a child process holds them, too, and does the waiting.
+    """
+    program.map(".data.stopped").update(bytes(4), struct.pack("=I", 1))
+    with suppress(OSError):  # then events of programs that run at this moment may be missing
+        syscalls.membarrier()
+    child = None
+    if may_fork:
+        with suppress(OSError):  # then it takes its time
+            child = hold([link.fd for link in links])
+    try:
+        yield
+    finally:
+        if child:
+            child.release()

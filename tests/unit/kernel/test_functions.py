@@ -250,7 +250,7 @@ def test_blacklist(tmp_path: Path) -> None:
     wanted = targets("a", "int3_handler")
     path = tmp_path / "blacklist"
     path.write_text("0xffffffff8bc081a0-0xffffffff8bc081d0\tint3_handler\n0xffffffff8bc081d0-0xffffffff8bc081e0\tb\n")
-    found = drop_blacklisted(wanted, str(path))
+    found = drop_blacklisted(wanted, [str(tmp_path / "absent"), str(path)])
     assert [target.name for target in found.found] == ["a"]
     assert found.skipped == {"x": ["y"], "kprobes are not allowed in it": ["int3_handler"]}
-    assert drop_blacklisted(wanted, str(tmp_path / "absent")) == wanted
+    assert drop_blacklisted(wanted, [str(tmp_path / "absent")]) == wanted

@@ -47,3 +47,23 @@ def test_it_ends_with_its_parent() -> None:
     while Path(f"/proc/{child}/stat").exists() and Path(f"/proc/{child}/stat").read_text().split()[2] != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_child_leaves_the_session_and_has_no_other_descriptor() -> None:
+    """A terminal does not end it, and nobody waits for it who waits for the end of what this process writes."""
+    (reader, writer), (ready, kept) = os.pipe(), os.pipe()
+
+    def work(read_end: int) -> None:
+        os.write(kept, b"x")
+        os.read(read_end, 1)
+
+    child = start(work, [kept])
+    os.close(writer)
+    assert (os.read(reader, 1), os.read(ready, 1)) == (b"", b"x")
+    links = {int(name): os.readlink(f"/proc/{child.pid}/fd/{name}") for name in os.listdir(f"/proc/{child.pid}/fd")}
+    pipes = [os.readlink(f"/proc/self/fd/{fd}") for fd in (child.pipe, kept)]
+    assert sorted(links.values()) == sorted([*[os.devnull] * 3, *pipes])
+    assert os.getsid(child.pid) == child.pid
+    child.release()
+    for fd in (reader, ready, kept):
+        os.close(fd)
