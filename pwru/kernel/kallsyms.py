@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from io import BytesIO, FileIO
 from operator import itemgetter
@@ -22,6 +22,8 @@ from pwru.errors import PwruError
 KALLSYMS = "/proc/kallsyms"
 
 _CHUNK = 1 << 18
+_PAGE_BITS = 12
+_BUFFERED = 1 << 14  # more than the kernel makes ahead of what is read
 _TEXT = re.compile(rb"^([0-9a-f]+) [tT] _text\n", re.MULTILINE)
 _END = b" T _etext\n"
 _FUNCTION_TYPES = (b"t", b"T", b"w", b"W")
@@ -89,6 +91,9 @@ class Kallsyms:
         """`chunk`: how many bytes are read at a time up to the end of vmlinux."""
         self._file = file
         self._kernel, self._ahead = self._read_kernel(chunk)
+        self._before_modules = 0  # bytes in the file
+        self._modules = _Modules(self._read_modules)
+        self._former: _Modules | None = None
         # "ffffffff81000000 T _text": all addresses have the same width.
         self._name_at = self._kernel.find(b" ") + 3
         try:
@@ -103,6 +108,24 @@ class Kallsyms:
     def close(self) -> None:
         """Close the file: the symbols of modules that have not been asked for are read from it."""
         self._file.close()
+
+    def forget_modules(self) -> None:
+        """Read the symbols of modules anew when they are next asked for: modules have come or gone.
+
+        What happened in a module that has gone may still have to be named, so the symbols of before are kept.
+        """
+        if self._modules.were_read:
+            self._former = self._modules
+            self._modules = _Modules(self._read_modules)
+
+    def prepare(self) -> None:
+        """Go as far as the symbols of modules in the file, which takes longest: they can be read quickly then."""
+        if not self._modules.symbols or not self._file.closed:
+            return  # there are no modules, or it is there already
+        self._reopen()
+        left = self._before_modules - _BUFFERED
+        while left > 0 and (skipped := self._file.read(min(left, _CHUNK))):
+            left -= len(skipped)
 
     @classmethod
     def read(cls, path: str = KALLSYMS) -> Kallsyms:
@@ -122,7 +145,7 @@ class Kallsyms:
         found under the new name: `ip_fragment` as `ip_fragment.constprop.0`.
         """
         if module is not None:
-            symbols = self._modules.get(module, {})
+            symbols = self._modules.by_module.get(module, {})
             exact = {name: addresses for name, addresses in symbols.items() if name in names}
             renamed = set(names) - exact.keys()
             return exact | {name: addresses for name, addresses in symbols.items() if source_name(name) in renamed}
@@ -142,16 +165,14 @@ class Kallsyms:
         return address < self._end
 
     def lookup(self, address: int) -> Symbol | None:
-        """Return the function that contains the address."""
+        """Return the function that contains the address, or did before forget_modules()."""
         if address < self._end and (symbol := self._lookup_kernel(address)):
             return symbol
-        symbols = self._module_symbols
-        index = bisect_right(symbols, address, key=itemgetter(0)) - 1
-        if index < 0:
-            return None
-        start = symbols[index][0]
-        _, name, module = symbols[bisect_left(symbols, start, key=itemgetter(0))]
-        return Symbol(name, module, address - start) if address - start < _LONGEST_FUNCTION else None
+        found = self._modules.lookup(address)
+        if self._former and not self._modules.covers(address):
+            both = filter(None, (found, self._former.lookup(address)))
+            return min(both, key=lambda symbol: symbol.offset, default=None)
+        return found
 
     # --- vmlinux: the lines as they are ---
 
@@ -182,31 +203,25 @@ class Kallsyms:
                 if source_name(name):
                     yield name, self._address(dot)
 
-    # --- modules ---
+    # --- the file ---
 
-    @cached_property
-    def _module_symbols(self) -> list[tuple[int, str, str]]:
-        """Address, name and module of each function, by address."""
-        symbols: list[tuple[int, str, str]] = []
-        text = self._ahead + self._file.readall()
+    def _reopen(self) -> None:
         self._file.close()
-        # After the data of vmlinux, every line names a module: "ffffffffc0000000 t foo\t[bar]".
-        first = text.rfind(b"\n", 0, max(text.find(b"\t"), 0)) + 1
-        for line in text[first:].splitlines():
-            if line.endswith(b"]"):
-                address, symbol_type, names = line.split(b" ", 2)
-                if symbol_type in _FUNCTION_TYPES:
-                    name, _, module = names[:-1].decode().partition("\t[")
-                    symbols.append((int(address, 16), name, module))
-        symbols.sort(key=itemgetter(0))
-        return symbols
+        try:
+            self._file, self._ahead = FileIO(self._file.name), b""
+        except OSError as error:
+            raise KallsymsError(f"cannot read {self._file.name}: {error.strerror}") from None
 
-    @cached_property
-    def _modules(self) -> dict[str, dict[str, list[int]]]:
-        modules: dict[str, dict[str, list[int]]] = {}
-        for address, name, module in self._module_symbols:
-            modules.setdefault(module, {}).setdefault(name, []).append(address)
-        return modules
+    def _read_modules(self) -> bytes:
+        """Return the lines of modules, which are the last ones: "ffffffffc0000000 t foo\\t[bar]"."""
+        if self._file.closed:
+            self._reopen()
+        position = self._file.tell() - len(self._ahead)
+        text = self._ahead + self._file.readall()
+        self.close()
+        first = text.rfind(b"\n", 0, max(text.find(b"\t"), 0)) + 1
+        self._before_modules = position + first
+        return text[first:]
 
     def _read_kernel(self, chunk: int) -> tuple[bytes, bytes]:
         """Return the lines up to that of _etext (without it, up to the modules), and what was read beyond them."""
@@ -223,3 +238,51 @@ class Kallsyms:
             end = data.rfind(b"\n", 0, module) + 1 if module >= 0 else len(data)
         read = memoryview(data)
         return bytes(read[:end]), bytes(read[end:])
+
+
+class _Modules:
+    """The symbols of modules, in a text that is made when they are first asked for."""
+
+    def __init__(self, text: Callable[[], bytes]) -> None:
+        self._text = text
+
+    @cached_property
+    def symbols(self) -> list[tuple[int, str, str]]:
+        """Address, name and module of each function, by address."""
+        symbols: list[tuple[int, str, str]] = []
+        for line in self._text().splitlines():
+            if line.endswith(b"]"):
+                address, symbol_type, names = line.split(b" ", 2)
+                if symbol_type in _FUNCTION_TYPES:
+                    name, _, module = names[:-1].decode().partition("\t[")
+                    symbols.append((int(address, 16), name, module))
+        symbols.sort(key=itemgetter(0))
+        return symbols
+
+    @property
+    def were_read(self) -> bool:
+        return "symbols" in vars(self)
+
+    @cached_property
+    def by_module(self) -> dict[str, dict[str, list[int]]]:
+        modules: dict[str, dict[str, list[int]]] = {}
+        for address, name, module in self.symbols:
+            modules.setdefault(module, {}).setdefault(name, []).append(address)
+        return modules
+
+    def covers(self, address: int) -> bool:
+        """Return whether the address is in one of these modules, rather than behind the last function of one."""
+        index = bisect_right(self.symbols, address, key=itemgetter(0))
+        before, after = self.symbols[index - 1 : index], self.symbols[index : index + 1]
+        if not before:
+            return False
+        same_page = before[0][0] >> _PAGE_BITS == address >> _PAGE_BITS  # modules share none
+        return same_page or (bool(after) and before[0][2] == after[0][2])
+
+    def lookup(self, address: int) -> Symbol | None:
+        index = bisect_right(self.symbols, address, key=itemgetter(0)) - 1
+        if index < 0:
+            return None
+        start = self.symbols[index][0]
+        _, name, module = self.symbols[bisect_left(self.symbols, start, key=itemgetter(0))]
+        return Symbol(name, module, address - start) if address - start < _LONGEST_FUNCTION else None

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import TypeVar
 
 from pwru.kernel.btf import VMLINUX, Btf, read_btf, vmlinux_btf
 from pwru.kernel.facts import NOTES, Facts
-from pwru.kernel.kallsyms import Kallsyms
+from pwru.kernel.kallsyms import Kallsyms, KallsymsError, Symbol
 
 _T = TypeVar("_T")
 
@@ -23,7 +24,8 @@ class Kernel:
         self.kernel_btf = kernel_btf
         self.facts = Facts(notes=NOTES if remember and not kernel_btf and os.path.exists(VMLINUX) else None)
         self._kallsyms: Kallsyms | None = None
-        self.generation = 0  # goes up with each forget_symbols()
+        self._modules: dict[str, int] = {}  # those that were loaded when the symbols were read; unknown at first
+        self.generation = 0  # goes up when symbols may mean something else
 
     @cached_property
     def btf(self) -> Btf:
@@ -55,10 +57,25 @@ class Kernel:
             self._kallsyms = Kallsyms.read()
         return self._kallsyms
 
-    def forget_symbols(self) -> None:
-        """Read the symbols anew when they are next asked for: modules have come or gone."""
-        self.close()
-        self.generation += 1
+    def symbol(self, address: int) -> Symbol | None:
+        """Return the function that contains the address. Raises KallsymsError."""
+        if not self.kallsyms.in_vmlinux(address):
+            self.notice_modules()
+        return self.kallsyms.lookup(address)
+
+    def notice_modules(self) -> None:
+        """Have the symbols of modules read anew, if modules have come or gone since the last time."""
+        from pwru.kernel.modules import loaded
+
+        if (modules := loaded()) != self._modules:
+            self._modules = modules
+            self.kallsyms.forget_modules()
+            self.generation += 1
+
+    def prepare_symbols(self) -> None:
+        """Do now what would hold up a module's functions being found once it comes."""
+        with suppress(KallsymsError):  # it is to be had later, or not needed
+            self.kallsyms.prepare()
 
     def close(self) -> None:
         """Release what the symbols are read from."""

@@ -71,13 +71,10 @@ class Places:
         return [t for t in every if t in chosen]
 
     def in_new_modules(self, modules: Sequence[str]) -> list[Target]:
-        """Return the functions of modules that have been loaded since the start; there may be none.
-
-        All symbols are read again for it: the kernel has no list of the symbols of one module.
-        """
+        """Return the functions of modules that have been loaded since the start; there may be none."""
         from pwru.kernel.functions import select
 
-        self.kernel.forget_symbols()
+        self.kernel.notice_modules()
         return select(self._of_modules(modules), self._pattern).found
 
     def _of_vmlinux(self) -> Targets:

@@ -62,6 +62,16 @@ class RingBuffer:
         start = self._position & (self._size - 1)
         return self._records.complete(self._data[start : start + pending]), pending > 0
 
+    @property
+    def produced(self) -> int:
+        """How many bytes the kernel has written so far, since the beginning of time."""
+        return int(self._producer_pos[0])
+
+    @property
+    def consumed(self) -> int:
+        """How many of these have been read and consumed."""
+        return self._position
+
     def consume(self, count: int) -> None:
         """Free the space of `count` records, except that of the last one, which is held."""
         self._position += count * self._records.size

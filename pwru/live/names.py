@@ -44,10 +44,9 @@ class LiveNames(ABC):
         self._tracer_frames = tracer_frames
         self._say = on_message
         self._frames: dict[int, str] = {}
+        self._frames_of = 0  # the generation of these names
         self._hidden = False
         self._dumps: dict[str, Dump] = {}
-        # The modules that were loaded when the symbols were read; unknown at first.
-        self._modules: dict[str, int] = {}
 
     @property
     def generation(self) -> int:
@@ -68,11 +67,12 @@ class LiveNames(ABC):
         return [self._frame(frame) for frame in frames]
 
     def _frame(self, address: int) -> str:
-        if address not in self._frames:
-            if len(self._frames) >= _FRAMES:
-                self._frames.clear()
-            self._frames[address] = self.place(address)
-        return self._frames[address]
+        if self._frames_of != self.generation or len(self._frames) >= _FRAMES:
+            self._frames.clear()
+            self._frames_of = self.generation
+        if (name := self._frames.get(address)) is None:
+            name = self._frames[address] = self.place(address)
+        return name
 
     def netns(self) -> Mapping[int, str]:
         return netns.names()
@@ -115,13 +115,7 @@ class LiveNames(ABC):
         if self._hidden:
             return None
         try:
-            if not self._kernel.kallsyms.in_vmlinux(address):
-                from pwru.kernel.modules import loaded
-
-                if (modules := loaded()) != self._modules:
-                    self._modules = modules
-                    self._kernel.forget_symbols()
-            return self._kernel.kallsyms.lookup(address)
+            return self._kernel.symbol(address)
         except KallsymsError as error:
             self._hidden = True
             self._say(f"Kernel symbols are unavailable: {error}.")

@@ -23,7 +23,7 @@ from pwru.live.backends import BACKENDS, backend
 from pwru.live.backends.child import finish
 from pwru.live.backends.how import How, Refused
 from pwru.live.loader import Loader
-from pwru.live.modules import Modules
+from pwru.live.modules import Modules, Running
 from pwru.live.permissions import check_permitted
 from pwru.live.program import Program
 from pwru.live.request import Request, check_request
@@ -215,6 +215,8 @@ class Session:
         if self._fresh:  # what can be done while nobody waits for the start
             self._fresh = False
             self.kernel.facts.save()
+            if self._modules.watch:
+                self.kernel.prepare_symbols()
             if self._how.may_fork:
                 self.backend.tidy()
         if self._may_wait and not self._detached:
@@ -227,7 +229,7 @@ class Session:
                 self.detach()
                 self._deadline = time.monotonic() + _STRAGGLERS
             if not self._detached:
-                self._modules.attach_new(self.places, self.backend, program)
+                self._modules.follow(Running(self.places, self.backend, program), ring)
             records, pending = ring.read(READ_SIZE)
             if records:
                 records = records[:limit] if limit else records

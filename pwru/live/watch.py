@@ -1,21 +1,37 @@
-"""Notice modules that are loaded while we trace."""
+"""Notice modules that are loaded and unloaded while we trace."""
 
+import re
 import socket
+from typing import NamedTuple
 
 from pwru.kernel.modules import loaded
 
 _NETLINK_KOBJECT_UEVENT = 15  # include/uapi/linux/netlink.h
 _FROM_KERNEL = 1  # the multicast group; 2 is what udev passes on
 _UEVENT_SIZE = 8192  # more than UEVENT_BUFFER_SIZE of include/linux/kobject.h and its header
+_UEVENT = re.compile(rb"(add|remove)@/module/([^/\0]+)\0")
+
+
+class Changes(NamedTuple):
+    """Modules that came and went, with their inodes in sysfs. One that was loaded again did both.
+
+    `loaded`: all that are there now. `missed`: the names of those that came and had gone before anybody looked.
+    """
+
+    loaded: dict[str, int]
+    new: dict[str, int]
+    gone: dict[str, int]
+    missed: list[str]
 
 
 class Watch:
-    """A socket that becomes readable when a module is loaded; `modules` are those that were loaded at first.
+    """A socket that becomes readable when a module comes or goes; `modules` are those that the caller knows of.
 
-    A uevent only says that it is time to look, so nothing depends on all of them being received. The kernel sends a
+    A uevent only says that it is time to look, so little depends on all of them being received. The kernel sends a
     module's uevent when its initialisation is done and its BTF and symbols exist: commit 38dc717e9715 ("module: delay
-    kobject uevent until after module init call"), in v5.11. It does so in each network namespace of the initial user
-    namespace: commit a3498436b3a0 ("netns: restrict uevents"), in v4.18.
+    kobject uevent until after module init call"), in v5.11; and another when it has left, before its memory is freed.
+    It does so in each network namespace of the initial user namespace: commit a3498436b3a0 ("netns: restrict uevents"),
+    in v4.18.
     """
 
     def __init__(self) -> None:
@@ -28,6 +44,7 @@ class Watch:
             self._socket.close()
             raise
         self.modules = loaded()  # after the bind, so that none is missed in between
+        self._added: set[str] = set()
 
     def close(self) -> None:
         self._socket.close()
@@ -36,20 +53,30 @@ class Watch:
     def fd(self) -> int:
         return self._socket.fileno()
 
-    def new(self) -> list[str]:
-        """Return the modules loaded since the last call, including those loaded again; does not wait."""
-        if not self._notified():
-            return []
-        before, self.modules = self.modules, loaded()
-        return [name for name, inode in self.modules.items() if before.get(name) != inode]
-
-    def _notified(self) -> bool:
-        """Receive all pending uevents; return whether a module was added, or may have been."""
-        added = False
+    def notified(self) -> bool:
+        """Receive all pending uevents; return whether a module came or went, or may have."""
+        notified = False
         while True:
             try:
-                added |= self._socket.recv(_UEVENT_SIZE).startswith(b"add@/module/")
+                uevent = _UEVENT.match(self._socket.recv(_UEVENT_SIZE))
             except BlockingIOError:
-                return added
+                return notified
             except OSError:  # ENOBUFS: there were more than the socket holds
-                added = True
+                notified = True
+            else:
+                if uevent:
+                    notified = True
+                    if uevent[1] == b"add":
+                        self._added.add(uevent[2].decode())
+
+    def changes(self) -> Changes:
+        """Compare what is loaded with what the caller knows of."""
+        before, now = self.modules, loaded()
+        new = {name: inode for name, inode in now.items() if before.get(name) != inode}
+        gone = {name: inode for name, inode in before.items() if now.get(name) != inode}
+        return Changes(now, new, gone, sorted(self._added - now.keys()))
+
+    def accept(self, changes: Changes) -> None:
+        """From now on the caller knows of these."""
+        self.modules = changes.loaded
+        self._added.clear()

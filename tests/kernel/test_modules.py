@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from pwru.kernel.places import Places
 from vmtest.network import Network, sh
 
 from .backends import BACKENDS, each_function_backend
+from .leftovers import probes, traces, wait_for
 from .tracing import Start, Trace, fails
 from .tunnels import REMOTE, tunnel
 
@@ -38,6 +40,19 @@ def dummy_traffic() -> None:
     sh("ip", "link", "set", "d0", "up", "arp", "off")
     sh("ping", "-n", "-c1", "-W0.1", "10.7.0.2", check=False)
     sh("ip", "link", "delete", "d0")
+
+
+@contextmanager
+def paused(trace: Trace) -> Iterator[None]:
+    """Stop the tracer meanwhile, as a slow reader of its output would."""
+    trace.process.send_signal(signal.SIGSTOP)
+    yield
+    trace.process.send_signal(signal.SIGCONT)
+
+
+def holds(trace: Trace) -> tuple[object, ...]:
+    """What the tracer has in the kernel, and how many open files."""
+    return traces(), len(list(Path(f"/proc/{trace.process.pid}/fd").iterdir()))
 
 
 def pings(trace: Trace, func: str) -> int:
@@ -127,31 +142,40 @@ def test_the_place_of_a_drop_in_a_module(network: Network, pwru: Start) -> None:
 @needs_btf
 @each_function_backend
 def test_a_module_that_comes_and_goes(network: Network, pwru: Start, backend: str) -> None:
-    """It is picked up each time. Single probes let it be unloaded, links do not (kprobe-multi since v6.3)."""
+    """It is picked up each time. Single probes let it be unloaded, links do not (kprobe-multi since v6.3).
+
+    What was hit before it went has its name, though it is gone before that is printed.
+    """
     functions = "dummy_xmit|veth_xmit|icmp_rcv"
+    loads = 1 + (backend == "kprobe")
     with pwru("--backend", backend, "--all-kmods", "--filter-func", functions, "icmp") as trace:
         assert "Attached to 2 functions" in trace.err
-        for turn in (1, 2):
-            sh("modprobe", "dummy")
-            trace.wait_for(lambda turn=turn: trace.err.count("Attached to 1 function of dummy.\n") == turn)  # type: ignore[misc]
+        before = holds(trace)
+        sh("modprobe", "dummy")
+        trace.wait_for(lambda: "Attached to 1 function of dummy.\n" in trace.err)
+        with paused(trace):
             dummy_traffic()
-            trace.wait_for(lambda turn=turn: pings(trace, "dummy_xmit") == turn)  # type: ignore[misc]
             removed = sh("rmmod", "dummy", check=False)
-            if backend != "kprobe":
-                assert "Module dummy is in use" in removed.stderr
-                break
-            assert removed.returncode == 0, removed.stderr
+            assert removed.returncode == 0 if backend == "kprobe" else "Module dummy is in use" in removed.stderr
+        trace.wait_for(lambda: pings(trace, "dummy_xmit") == 1)
+        sh("modprobe", "dummy")
+        trace.wait_for(lambda: trace.err.count("Attached to 1 function of dummy.\n") == loads)
+        dummy_traffic()
+        trace.wait_for(lambda: pings(trace, "dummy_xmit") == 2)
+        if backend == "kprobe":
+            sh("rmmod", "dummy")
+            wait_for(lambda: holds(trace) == before, lambda: (before, holds(trace)))
         network.ping()
         trace.wait_for(lambda: pings(trace, "icmp_rcv") == 2)
         assert trace.stop() == 0
     sh("rmmod", "dummy", check=False)
-    assert [row["func"] for row in trace.rows()] == ["dummy_xmit"] * turn + ["veth_xmit", "icmp_rcv"] * 2
-    assert trace.totals() == (turn + 4, 0)
-    assert len(trace.err.splitlines()) == 3 + turn
+    assert [row["func"] for row in trace.rows()] == ["dummy_xmit"] * 2 + ["veth_xmit", "icmp_rcv"] * 2
+    assert trace.totals() == (6, 0)
+    assert len(trace.err.splitlines()) == 3 + loads
 
 
 @needs_btf
-def test_a_module_that_goes_for_good(network: Network, pwru: Start) -> None:
+def test_a_named_module_that_is_loaded_again(network: Network, pwru: Start) -> None:
     """It was loaded when its probes were defined, together with all others."""
     with pwru("--backend=kprobe", "--all-kmods", "--filter-func=veth_xmit|ip_rcv") as without:
         with loaded("dummy"):
@@ -160,23 +184,34 @@ def test_a_module_that_goes_for_good(network: Network, pwru: Start) -> None:
                 assert "Attached to 2 functions" in trace.err
                 dummy_traffic()
                 trace.wait_for(lambda: pings(trace, "dummy_xmit") == 1)
+                defined = len(probes())
                 sh("rmmod", "dummy")
+                trace.wait_for(lambda: len(probes()) == defined - 1)
                 network.ping()
                 trace.wait_for(lambda: pings(trace, "ip_rcv") == 2)
+                sh("modprobe", "dummy")
+                trace.wait_for(lambda: "Attached to 1 function of dummy.\n" in trace.err)
+                dummy_traffic()
+                trace.wait_for(lambda: pings(trace, "dummy_xmit") == 2)
                 assert trace.stop() == 0
-            sh("modprobe", "dummy")  # because loaded() removes it
         assert without.stop() == 0
-    assert trace.totals() == (3, 0)
+    assert trace.totals() == (4, 0)
     # No message about a module without matching functions.
     assert len(without.err.splitlines()) == 3
 
 
 @needs_btf
 def test_a_trace_in_a_network_namespace_hears_of_modules(network: Network, tmp_path: Path) -> None:
-    inside = "nsenter", f"--net=/run/netns/{network.client}"  # ip-netns(8) would hide tracefs
-    with Trace(tmp_path, ("--all-kmods", "--filter-func=dummy_xmit|ip_rcv"), inside) as trace, loaded("dummy"):
-        trace.wait_for(lambda: "Attached to 1 function of dummy.\n" in trace.err)
-        assert trace.stop() == 0
+    inside = "ip", "netns", "exec", network.client
+    with Trace(tmp_path, ("--all-kmods", "--filter-func=dummy_xmit|ip_rcv"), inside) as trace:
+        for _ in range(2):  # of a module that it never gets to see it says so once
+            with paused(trace), loaded("dummy"):
+                pass
+            trace.wait_for(lambda: "Not traced: functions of dummy: unloaded before they could" in trace.err)
+        with loaded("dummy"):
+            trace.wait_for(lambda: "Attached to 1 function of dummy.\n" in trace.err)
+            assert trace.stop() == 0
+    assert trace.err.count("dummy") == 2
 
 
 # --- errors ---

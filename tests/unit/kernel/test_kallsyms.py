@@ -128,6 +128,57 @@ def test_modules_below_the_kernel(tmp_path: Path) -> None:
     assert found.lookup(0xFFFF800081000008) == Symbol("_stext", None, 8)
 
 
+def test_modules_that_come_and_go(tmp_path: Path) -> None:
+    """What has gone keeps its names, but not where something else is now."""
+    kernel = "ffffffff81000000 T _text\nffffffff81000100 T _etext\nffffffff82000000 D data\n"
+    symbols = read(
+        tmp_path,
+        f"{kernel}ffffffffc0000000 t first\t[gone]\nffffffffc0000100 t second\t[gone]\n"
+        "ffffffffc0010000 t old_one\t[old]\nffffffffc0010040 t old_two\t[old]\nffffffffc0011040 t old_three\t[old]\n",
+    )
+    assert symbols.lookup(0xFFFFFFFFC0010042) == Symbol("old_two", "old", 2)
+    new = "ffffffffbffff000 t other\t[there]\nffffffffc0010000 t one\t[new]\nffffffffc0012000 t two\t[new]\n"
+    read(tmp_path, kernel + new)
+    assert symbols.lookup(0xFFFFFFFFC0010042) == Symbol("old_two", "old", 2)  # until somebody says so
+    symbols.forget_modules()
+    for address, symbol in (
+        (0xFFFFFFFFC0000108, Symbol("second", "gone", 8)),
+        (0xFFFFFFFFC0010042, Symbol("one", "new", 0x42)),
+        (0xFFFFFFFFC0011042, Symbol("one", "new", 0x1042)),
+        (0xFFFFFFFFC0012042, Symbol("two", "new", 0x42)),
+        (0xFFFFFFFFBFFFF001, Symbol("other", "there", 1)),
+        (0xFFFFFFFF81000010, Symbol("_text", None, 0x10)),
+    ):
+        assert symbols.lookup(address) == symbol
+    assert symbols.find(["old_one", "one"], "old") == {}
+    assert symbols.find(["old_one", "one"], "new") == {"one": [0xFFFFFFFFC0010000]}
+
+
+def test_only_the_end_is_read_once_it_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    class Counting(FileIO):
+        def readall(self) -> bytes:
+            data = super().readall()
+            sizes.append(len(data))
+            return data
+
+    monkeypatch.setattr(kallsyms, "FileIO", Counting)
+    kernel = "ffffffff81000000 T _text\nffffffff81000100 T _etext\n" + "ffffffff82000000 D data\n" * 20000
+    symbols = read(tmp_path, f"{kernel}ffffffffc0000000 t f\t[m]\n")
+    symbols.prepare()
+    read(tmp_path, f"{kernel}ffffffffc0010000 t g\t[n]\n")
+    symbols.forget_modules()
+    assert symbols.find(["g"], "n") == {"g": [0xFFFFFFFFC0010000]}
+    assert sizes[0] > 200_000
+    assert sizes[1] < 20_000
+    (tmp_path / "kallsyms").unlink()
+    symbols.forget_modules()
+    with pytest.raises(PwruError, match=r"cannot read .*kallsyms: No such file"):
+        symbols.find(["g"], "n")
+    symbols.close()
+
+
 def test_without_etext_the_first_module_ends_the_kernel(tmp_path: Path) -> None:
     found = read(tmp_path, "c0100000 T _stext\nc0100010 T f\nc0200000 D data\nbf000000 t g\t[m]\n")
     assert found.find(["f", "g", "data"]) == {"f": [0xC0100010]}

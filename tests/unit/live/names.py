@@ -17,7 +17,7 @@ DROP = Tracepoint("kfree_skb", 0, None, None)
 
 
 class FakeKernel(Kernel):
-    """A kernel with these symbols, read again once they were forgotten, and these drop reasons."""
+    """A kernel with these symbols and drop reasons."""
 
     def __init__(self, read: Callable[[], Kallsyms], drop_reasons: dict[int, str] | None = None) -> None:
         super().__init__()
@@ -42,10 +42,6 @@ class FakeKernel(Kernel):
     @cached_property
     def drop_reasons(self) -> dict[int, str]:
         return self._drop_reasons
-
-    def forget_symbols(self) -> None:
-        self._symbols = None
-        super().forget_symbols()
 
 
 def ignore(_: str) -> None:

@@ -82,6 +82,22 @@ def test_a_module_that_is_loaded_later(symbols: Path, monkeypatch: pytest.Monkey
     assert names.generation > before
 
 
+def test_the_place_of_one_that_has_gone(symbols: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has its name until something else is there."""
+    loaded = {"veth": 1}
+    monkeypatch.setattr("pwru.kernel.modules.loaded", lambda: dict(loaded))
+    text = symbols.read_text()
+    symbols.write_text(text + "ffffffffc0000000 t veth_xmit\t[veth]\nffffffffc0010000 t gre_rcv\t[gre]\n")
+    names = names_of(symbols)
+    frames = [0xFFFFFFFFC0000011, 0xFFFFFFFFC0010011]
+    assert names.stack(0, frames) == ["veth_xmit+0x11[veth]", "gre_rcv+0x11[gre]"]
+    symbols.write_text(text + "ffffffffc0010000 t other\t[dummy]\n")
+    loaded.clear()
+    loaded["dummy"] = 2
+    assert names.place(0xFFFFFFFFC0000020) == "veth_xmit+0x20[veth]"
+    assert names.stack(0, frames) == ["veth_xmit+0x11[veth]", "other+0x11[dummy]"]
+
+
 def test_symbols_that_the_kernel_hides(symbols: Path) -> None:
     """With kernel.kptr_restrict=2, drops are still reported."""
     symbols.write_text(f"{0:016x} T _text\n{0:016x} T ip_rcv\n{0:016x} T _etext\n")

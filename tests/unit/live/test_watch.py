@@ -31,26 +31,34 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return modules
 
 
-def test_nothing_is_new_without_a_uevent(loaded: dict[str, int]) -> None:
+def test_nothing_is_noticed_without_a_uevent(loaded: dict[str, int]) -> None:
     with closing(Watch()) as modules:
         assert modules.modules == loaded
-        assert modules.new() == []
+        assert not modules.notified()
 
 
-def test_what_is_new(loaded: dict[str, int]) -> None:
+def test_what_came_and_went(loaded: dict[str, int]) -> None:
     with closing(Watch()) as modules:
         loaded.update(vxlan=3, bridge=4)  # the second one was loaded again
         del loaded["veth"]
-        send(b"add@/module/vxlan\0")
+        for uevent in (b"remove@/module/veth\0", b"add@/module/vxlan\0", b"add@/module/dummy\0"):
+            send(uevent)
         assert select.select([modules.fd], [], [], 10)[0]
-        assert modules.new() == ["bridge", "vxlan"]
+        assert modules.notified()
         assert not select.select([modules.fd], [], [], 0)[0]
-        send(b"add@/devices/virtual/net/veth0\0")
+        assert not modules.notified()
+        changes = modules.changes()
+        assert changes == modules.changes() == (loaded, {"bridge": 4, "vxlan": 3}, {"veth": 1, "bridge": 2}, ["dummy"])
+        modules.accept(changes)
+        assert modules.changes() == (loaded, {}, {}, [])
+
+
+def test_other_uevents(loaded: dict[str, int]) -> None:
+    with closing(Watch()) as modules:
+        for uevent in (b"add@/devices/virtual/net/veth0\0", b"change@/module/veth\0", b"add@/module/\xff"):
+            send(uevent)
         assert select.select([modules.fd], [], [], 10)[0]
-        loaded["veth"] = 5
-        assert modules.new() == []  # that was no module that was added
-        send(b"add@/module/vxlan\0")
-        assert modules.new() == ["veth"]
+        assert not modules.notified()
 
 
 def test_it_closes_its_socket(loaded: dict[str, int]) -> None:
