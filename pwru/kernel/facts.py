@@ -17,7 +17,7 @@ from zlib import crc32
 from pwru import __version__
 
 # To be raised whenever the same question gets another answer: a checkout changes without a new version.
-SCHEMA = 1
+SCHEMA = 2
 
 FOLDER = "/var/cache/pwru"
 NOTES = "/sys/kernel/notes"

@@ -22,7 +22,7 @@ BLACKLISTS = (_BLACKLIST, f"{features.INIT_ROOT}{_BLACKLIST}")
 
 
 class Target(NamedTuple):
-    """One function at one address. Positions are 1-based, and `reason_arg` is 0 without one, as in btf.Function.
+    """One function at one address. Positions are 1-based, and 0 for what it does not have, as in btf.Function.
 
     `name` is that of the symbol, which the compiler may have given a suffix. `ambiguous`: several functions share it.
     """
@@ -35,6 +35,7 @@ class Target(NamedTuple):
     btf_id: int
     module: str | None
     ambiguous: bool
+    sock_arg: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -81,8 +82,11 @@ def find_targets(
     by_name: dict[str, Function] = {}
     conflicting = set()
     for function in functions:
-        if by_name.setdefault(function.name, function)._replace(btf_id=function.btf_id) != function:
+        first = by_name.setdefault(function.name, function)
+        if first._replace(btf_id=function.btf_id, sock_arg=function.sock_arg) != function:
             conflicting.add(function.name)
+        elif first.sock_arg != function.sock_arg:
+            by_name[function.name] = first._replace(sock_arg=0)
     symbols = kallsyms.find(by_name, module)
     missing = set(by_name)
     targets = []
@@ -94,10 +98,12 @@ def find_targets(
         elif function.name in conflicting:
             skipped.setdefault("several functions have this name, the skb in different places", []).append(symbol)
         else:
-            _, btf_id, skb_arg, double_pointer, reason_arg = function
+            _, btf_id, skb_arg, double_pointer, reason_arg, sock_arg = function
             arguments = skb_arg, reason_arg, double_pointer
             ambiguous = len(addresses) > 1
-            targets += [Target(symbol, address, *arguments, btf_id, module, ambiguous) for address in addresses]
+            targets += [
+                Target(symbol, address, *arguments, btf_id, module, ambiguous, sock_arg) for address in addresses
+            ]
     if missing:
         skipped["the compiler left only parts of it"] = sorted(missing)
     return Targets(targets, skipped)

@@ -25,14 +25,22 @@ class Places:
     modules without a function that can; both are empty before anybody asked for `functions`.
     """
 
-    def __init__(self, kernel: Kernel, functions: str | None = None, modules: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        functions: str | None = None,
+        modules: Sequence[str] = (),
+        *,
+        drops: bool = False,
+    ) -> None:
         """`functions`: a regular expression for whole names, of tracepoints for the backend that attaches to these.
 
-        `modules`: loaded ones with BTF whose functions are chosen from, too.
+        `modules`: loaded ones with BTF whose functions are chosen from, too. `drops`: only tracepoints of drops.
         """
         self.kernel = kernel
         self._pattern = functions
         self._modules = modules
+        self._drops = drops
         self._functions: list[Target] | None = None
         self.left_out: dict[str, list[str]] = {}
         self.empty_modules: list[str] = []
@@ -59,7 +67,7 @@ class Places:
     @cached_property
     def tracepoints(self) -> list[Tracepoint]:
         """Tracepoints with an skb; they are chosen by name, as it is printed or without `tracepoint:`."""
-        every = tracepoints(self.kernel.btf, _STRUCT)
+        every = [t for t in tracepoints(self.kernel.btf, _STRUCT) if t.drops or not self._drops]
         if self._pattern is None:
             return every
         from pwru.kernel.functions import matching

@@ -122,6 +122,11 @@ class LiveNames(ABC):
             return None
 
 
+def _with(name: str, reason: str | None, number: str) -> str:
+    """Return a function or tracepoint with its reason; a number, of a reason without a name, stands apart."""
+    return f"{name}({reason})" if reason else f"{name} ({number})"
+
+
 class FunctionNames(LiveNames):
     """Names of probed functions."""
 
@@ -169,7 +174,11 @@ class TracepointNames(LiveNames):
             return self.unknown(hit)
         tracepoint = self._tracepoints[hit.addr]
         name = f"tracepoint:{tracepoint.name}"
-        function = Function(name, "", tracepoint.name in _DROPS)
-        if tracepoint.reason_arg is not None:
+        if tracepoint.reason_arg is None:
+            function = Function(name, "", tracepoint.drops)
+        elif tracepoint.drops:
             function = self.with_reason(name, hit.reason)
+        else:
+            known = (self._kernel.btf.enum(tracepoint.reason_enum) or {}).get(hit.reason)
+            function = Function(_with(name, known, str(hit.reason)), "")
         return function._replace(caller=self.caller(hit, offset=True))

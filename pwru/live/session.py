@@ -39,7 +39,6 @@ READ_SIZE = 1 << 18
 # How long events may wait for others to be printed together with, in seconds. The first after a pause does not wait.
 _TICK = 0.005
 _STRAGGLERS = 1.0  # how long a program may still run after it was detached, in seconds
-_DROPS = "kfree_skb"  # the probed function of drops: a tracepoint
 _MANY = 200  # probes that take seconds to attach one by one
 
 
@@ -111,8 +110,13 @@ class Session:
         with ExitStack() as cleanup:
             self._modules = cleanup.enter_context(closing(Modules(request, hooks.message)))
             self.kernel = cleanup.enter_context(closing(Kernel(request.kernel_btf, remember=remember)))
-            functions = _DROPS if request.drop_reasons else request.functions
-            self.places = Places(self.kernel, functions, self._modules.chosen)
+            drops = bool(request.drop_reasons)
+            self.places = Places(
+                self.kernel,
+                request.functions,
+                self._modules.chosen,
+                drops=drops,
+            )
             parts = request.parts
             self._how = How(request.kprobe_batch, "stack" in parts, "location" in parts, may_fork=may_fork)
             self._compiled = cache(compiled or _compiler(request))  # for each backend that is tried

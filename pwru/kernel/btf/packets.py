@@ -18,7 +18,7 @@ class Function(NamedTuple):
     """A function with a pointer to the struct among its parameters; the first such parameter counts.
 
     Positions are 1-based. `double_pointer`: the parameter is `struct sk_buff **`. `reason_arg` is the parameter of type
-    `enum skb_drop_reason`, or 0.
+    `enum skb_drop_reason`, or 0; `sock_arg` the first one that is a `struct sock *`, or 0.
     """
 
     name: str
@@ -26,19 +26,28 @@ class Function(NamedTuple):
     skb_arg: int
     double_pointer: bool
     reason_arg: int
+    sock_arg: int = 0
 
 
 class Tracepoint(NamedTuple):
     """A BTF tracepoint with a pointer to the struct among its arguments.
 
-    Indexes are 0-based, as in the context of a raw_tp program. `reason_arg` is the `enum skb_drop_reason`,
-    `location_arg` the first `void *`: the `location` of kfree_skb and consume_skb, where the packet was freed.
+    Indexes are 0-based, as in the context of a raw_tp program. `reason_arg` is the first enum whose name ends in
+    `_reason`, and `reason_enum` that name. `location_arg` is the first `void *`: the `location` of kfree_skb and
+    consume_skb, where the packet was freed. `sock_arg` is the first `struct sock *`: kfree_skb has it since v6.11.
     """
 
     name: str
     skb_arg: int
     reason_arg: int | None
     location_arg: int | None
+    sock_arg: int | None = None
+    reason_enum: str = ""
+
+    @property
+    def drops(self) -> bool:
+        """Return whether it says why a packet is dropped; kfree_skb does not in kernels before 5.17."""
+        return self.name == "kfree_skb" or self.reason_enum.endswith("_drop_reason")
 
 
 def functions(btf: Btf, struct_name: str, reason_name: str = "skb_drop_reason") -> list[Function]:
@@ -47,10 +56,11 @@ def functions(btf: Btf, struct_name: str, reason_name: str = "skb_drop_reason") 
     They are in the order of their ids; of split BTF only its own.
     """
     prototypes = _prototypes_with(btf, struct_name, reason_name)
+    sock_args = _sock_args(btf, struct_name, reason_name)
     offsets = btf.of_kinds(FUNC)
     carriers = sorted(compress(offsets, map(prototypes.__contains__, btf.column(2, offsets))))
     return [
-        Function(btf.string(name), btf.id_at(offset), *prototypes[prototype])
+        Function(btf.string(name), btf.id_at(offset), *prototypes[prototype], sock_args.get(prototype, 0))
         for offset, name, prototype in zip(carriers, btf.column(0, carriers), btf.column(2, carriers), strict=True)
     ]
 
@@ -62,6 +72,7 @@ def tracepoints(btf: Btf, struct_name: str, reason_name: str = "skb_drop_reason"
     commit e8c423fb31fa ("bpf: Add typecast to raw_tracepoints to help BTF generation"), in v5.5.
     """
     prototypes = _prototypes_with(btf, struct_name, reason_name)
+    sock_args = _sock_args(btf, struct_name, reason_name)
     by_name: dict[str, Tracepoint] = {}
     for offset in btf.prefixed(b"btf_trace_", TYPEDEF):
         start, _, type_id = btf.record_at(offset)[:3]
@@ -69,11 +80,13 @@ def tracepoints(btf: Btf, struct_name: str, reason_name: str = "skb_drop_reason"
         if btf.kind(pointer) != PTR:
             continue
         prototype = btf.strip(btf.record(pointer)[2])
-        skb_arg, _, reason_arg = prototypes.get(prototype, (0, False, 0))
+        skb_arg = prototypes.get(prototype, (0, False, 0))[0]
         if skb_arg > 1:
             name = btf.string(start).removeprefix("btf_trace_")
-            reason = reason_arg - 2 if reason_arg > 1 else None
-            by_name.setdefault(name, Tracepoint(name, skb_arg - 2, reason, _location_arg(btf, prototype)))
+            reason_arg, reason_enum = _reason_of(btf, prototype)
+            location = _location_arg(btf, prototype)
+            sock = sock_args[prototype] - 2 if prototype in sock_args else None
+            by_name.setdefault(name, Tracepoint(name, skb_arg - 2, reason_arg, location, sock, reason_enum))
     return [by_name[name] for name in sorted(by_name)]
 
 
@@ -112,6 +125,16 @@ def _location_arg(btf: Btf, prototype: int) -> int | None:
     return None
 
 
+def _reason_of(btf: Btf, prototype: int) -> tuple[int | None, str]:
+    """Return the first enum of reasons in a tracepoint's prototype, counted as in _location_arg(), and its name."""
+    record = btf.record(prototype)
+    for position in range(1, vlen_of(record[1])):
+        type_id = btf.strip(record[4 + 2 * position])
+        if btf.kind(type_id) in (ENUM, ENUM64) and (name := btf.string(btf.record(type_id)[0])).endswith("_reason"):
+            return position - 1, name
+    return None, ""
+
+
 @lru_cache(_CACHED)
 def _prototypes_with(btf: Btf, struct_name: str, reason_name: str) -> dict[int, tuple[int, bool, int]]:
     """Return skb_arg, double_pointer and reason_arg of each prototype with a pointer to the struct, by id.
@@ -135,6 +158,20 @@ def _prototypes_with(btf: Btf, struct_name: str, reason_name: str) -> dict[int, 
             is_double = btf.record_at(offset)[2 + 2 * position] in double
             prototypes[btf.id_at(offset)] = position, is_double, reason_args.get(offset, 0)
     return prototypes
+
+
+@lru_cache(_CACHED)
+def _sock_args(btf: Btf, struct_name: str, reason_name: str) -> dict[int, int]:
+    """Return which parameter is the first `struct sock *`, of those of the prototypes above that have one."""
+    _, single, _ = _pointers_to(btf, "sock")
+    args: dict[int, int] = {}
+    for prototype in _prototypes_with(btf, struct_name, reason_name):
+        record = btf.record(prototype)
+        types = record[4 : 4 + 2 * vlen_of(record[1]) : 2]
+        position = next((position for position, type_id in enumerate(types, 1) if type_id in single), 0)
+        if position:
+            args[prototype] = position
+    return args
 
 
 @lru_cache(_CACHED)

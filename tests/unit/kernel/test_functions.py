@@ -74,6 +74,12 @@ def test_what_is_skipped_and_why(symbols: Kallsyms) -> None:
     assert len(find_targets(functions, symbols, max_arg=6).found) == 2
 
 
+def test_functions_of_one_name_that_differ_in_their_socket(symbols: Kallsyms) -> None:
+    functions = [function("add_grec"), function("add_grec", btf_id=8)._replace(sock_arg=2)]
+    assert [target.sock_arg for target in find_targets(functions, symbols).found] == [0, 0]
+    assert [target.sock_arg for target in find_targets(functions[1:], symbols).found] == [2, 2]
+
+
 def test_a_renamed_function_has_the_name_of_its_symbol(symbols: Kallsyms) -> None:
     (target,) = find_targets([function("ip6_route_redirect", 3)], symbols).found
     assert (target.name, target.skb_arg) == ("ip6_route_redirect.constprop.0.isra.0", 3)

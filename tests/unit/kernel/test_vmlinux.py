@@ -47,13 +47,13 @@ class Oracle:
             type_id = self.by_id[type_id]["type_id"]
         return self.by_id[type_id]
 
-    def pointers(self, type_id: int) -> int | None:
-        """How many pointers there are before sk_buff, None if it is something else."""
+    def pointers(self, type_id: int, name: str = "sk_buff") -> int | None:
+        """How many pointers there are before the struct, None if it is something else."""
         entry = self.strip(type_id)
         if entry["kind"] == "PTR":
-            inner = self.pointers(entry["type_id"])
+            inner = self.pointers(entry["type_id"], name)
             return None if inner is None else inner + 1
-        return 0 if entry["kind"] in ("STRUCT", "FWD") and entry["name"] == "sk_buff" else None
+        return 0 if entry["kind"] in ("STRUCT", "FWD") and entry["name"] == name else None
 
     def is_reason(self, type_id: int) -> bool:
         return bool(self.by_id[type_id]["kind"] == "ENUM" and self.by_id[type_id]["name"] == "skb_drop_reason")
@@ -68,7 +68,8 @@ class Oracle:
             if skbs:
                 reason = next((n for n, p in enumerate(parameters, 1) if self.is_reason(p)), 0)
                 position, pointers = skbs[0]
-                found.append(Function(entry["name"], entry["id"], position, pointers == 2, reason))
+                sock = next((n for n, p in enumerate(parameters, 1) if self.pointers(p, "sock") == 1), 0)
+                found.append(Function(entry["name"], entry["id"], position, pointers == 2, reason, sock))
         return found
 
     def tracepoints(self) -> list[Tracepoint]:
@@ -80,10 +81,13 @@ class Oracle:
             parameters = [parameter["type_id"] for parameter in prototype["params"]][1:]
             skb = next((n for n, p in enumerate(parameters) if self.pointers(p) in (1, 2)), None)
             if skb is not None:
-                reason = next((n for n, p in enumerate(parameters) if self.is_reason(p)), None)
+                enums = ((n, self.strip(p)) for n, p in enumerate(parameters))
+                named = ((n, e["name"]) for n, e in enums if e["kind"] == "ENUM" and e["name"].endswith("_reason"))
+                reason, enum = next(named, (None, ""))
                 voids = (n for n, p in enumerate(parameters) if self.is_void_pointer(p))
                 name = entry["name"].removeprefix("btf_trace_")
-                found.setdefault(name, Tracepoint(name, skb, reason, next(voids, None)))
+                sock = next((n for n, p in enumerate(parameters) if self.pointers(p, "sock") == 1), None)
+                found.setdefault(name, Tracepoint(name, skb, reason, next(voids, None), sock, enum))
         return [found[name] for name in sorted(found)]
 
     def is_void_pointer(self, type_id: int) -> bool:

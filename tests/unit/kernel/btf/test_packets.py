@@ -11,7 +11,7 @@ from tests.unit.kernel.samples import Sample, add_tracepoint
 
 def only(functions: list[Function]) -> tuple[int, bool, int]:
     (function,) = functions
-    return function[2:]
+    return function[2:5]
 
 
 # --- functions ---
@@ -103,7 +103,7 @@ def test_what_is_no_packet(sample: Sample) -> None:
 def test_far_argument_and_ellipsis(sample: Sample) -> None:
     sample.func("far", *[sample.u32] * 8, sample.pskb)
     sample.func("printf_like", sample.pskb, sample.pvoid, 0)
-    assert [function[2:] for function in sample.functions()] == [(9, False, 0), (1, False, 0)]
+    assert [function[2:5] for function in sample.functions()] == [(9, False, 0), (1, False, 0)]
 
 
 def test_functions_without_a_trampoline(sample: Sample) -> None:
@@ -134,6 +134,30 @@ def test_drop_reason(sample: Sample) -> None:
     assert [(f.name, f.skb_arg, f.reason_arg) for f in sample.functions()] == [
         ("kfree_skb_reason", 1, 2), ("sk_skb_reason_drop", 2, 3), ("reason_first", 2, 1), ("twice", 1, 2),
     ]  # fmt: skip
+
+
+def test_socket(sample: Sample) -> None:
+    sock = sample.struct("sock", 8, ("x", sample.u32, 0))
+    psock, const = sample.ref("PTR", sock), sample.ref("PTR", sample.ref("CONST", sock))
+    sample.func("tcp_v4_do_rcv", psock, sample.pskb)
+    sample.func("ip_output", sample.pvoid, const, sample.pskb)
+    sample.func("first_counts", sample.pskb, sample.u32, psock, psock)
+    sample.func("double", sample.pskb, sample.ref("PTR", psock))
+    sample.func("by_value", sample.pskb, sock)
+    sample.func("no_skb", psock)
+    assert [(f.name, f.skb_arg, f.sock_arg) for f in sample.functions()] == [
+        ("tcp_v4_do_rcv", 2, 1), ("ip_output", 3, 2), ("first_counts", 1, 3), ("double", 1, 0), ("by_value", 1, 0),
+    ]  # fmt: skip
+
+
+def test_socket_of_a_module_s_function(sample: Sample) -> None:
+    psock = sample.ref("PTR", sample.struct("sock", 8, ("x", sample.u32, 0)))
+    shared = sample.proto(psock, sample.pskb)
+    module = Sample(base=sample)
+    module.add("FUNC", "of_base", shared)
+    module.func("own", sample.pskb, psock)
+    found = functions(Btf(module.data(), base=Btf(sample.data())), "sk_buff")
+    assert [(f.name, f.sock_arg) for f in found] == [("of_base", 1), ("own", 2)]
 
 
 def test_another_struct(sample: Sample) -> None:
@@ -169,19 +193,28 @@ def test_every_kind_in_the_way(sample: Sample) -> None:
 
 def test_tracepoints(sample: Sample) -> None:
     const = sample.ref("PTR", sample.ref("CONST", sample.skb))
+    psock = sample.ref("PTR", sample.struct("sock", 8, ("x", sample.u32, 0)))
     add_tracepoint(sample, "netif_rx", sample.pskb)
-    add_tracepoint(sample, "kfree_skb", sample.pskb, sample.pvoid, sample.reason, sample.pvoid)
+    add_tracepoint(sample, "kfree_skb", sample.pskb, sample.pvoid, sample.reason, psock)
     add_tracepoint(sample, "consume_skb", sample.pskb, sample.pvoid)
-    add_tracepoint(sample, "tcp_retransmit_skb", sample.u32, const)
+    add_tracepoint(sample, "tcp_retransmit_skb", psock, const)
     add_tracepoint(sample, "sched_switch", sample.u32)
     add_tracepoint(sample, "reason_first", sample.reason, sample.pskb)
+    add_tracepoint(sample, "qdisc_drop", sample.u32, sample.pskb, sample.enum("qdisc_drop_reason", ("GENERIC", 1)))
+    other, reset = sample.enum("pid_type", ("PIDTYPE_PID", 0)), sample.enum("sk_rst_reason", ("NO_SOCKET", 1))
+    add_tracepoint(sample, "tcp_send_reset", sample.pskb, other, reset)
     sample.ref("TYPEDEF", sample.pskb, "btf_trace_not_a_function")
     sample.ref("TYPEDEF", sample.ref("PTR", sample.proto(sample.pskb)), "btf_trace_data_is_the_skb")
     sample.ref("TYPEDEF", sample.ref("PTR", sample.proto(sample.pvoid, sample.pskb)), "not_btf_trace_x")
     assert tracepoints(Btf(sample.data()), "sk_buff") == [
         Tracepoint("consume_skb", 0, None, 1),
-        Tracepoint("kfree_skb", 0, 2, 1),
+        Tracepoint("kfree_skb", 0, 2, 1, 3, "skb_drop_reason"),
         Tracepoint("netif_rx", 0, None, None),
-        Tracepoint("reason_first", 1, 0, None),
-        Tracepoint("tcp_retransmit_skb", 1, None, None),
+        Tracepoint("qdisc_drop", 1, 2, None, reason_enum="qdisc_drop_reason"),
+        Tracepoint("reason_first", 1, 0, None, reason_enum="skb_drop_reason"),
+        Tracepoint("tcp_retransmit_skb", 1, None, None, 0),
+        Tracepoint("tcp_send_reset", 0, 2, None, reason_enum="sk_rst_reason"),
     ]
+    assert [t.name for t in tracepoints(Btf(sample.data()), "sk_buff") if t.drops] == [
+        "kfree_skb", "qdisc_drop", "reason_first",
+    ]  # fmt: skip
