@@ -89,7 +89,7 @@ def way(rng: random.Random, cpu: int, free: list[int]) -> Iterator[bytes]:
 
 def measure(data: memoryview, make: type[Format]) -> dict[str, list[float]]:
     """Return the values by their labels; a format begins with nothing remembered, as a trace does."""
-    schema, names = records.schema(), FakeNames(name, last={LAST})
+    schema, names = records.schema(), FakeNames(name, ends={LAST})
     decode: Callable[[memoryview], list[Any]] = Records(schema.format).complete
     size = READ_SIZE // Records(schema.format).size * Records(schema.format).size
     blocks = [data[start : start + size] for start in range(0, len(data), size)]

@@ -15,6 +15,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "pwru.h"
+#include "read.bpf.h"
 
 #define SLOT_BITS 16
 #define OVERFLOW_BITS 14
@@ -42,6 +43,45 @@ static __always_inline __u32 find_skb_arg(__u64 addr)
 	__u32 code = arg_table.slot[hash >> (32 - SLOT_BITS)];
 
 	return code == ARG_OVERFLOW ? find_in_overflow(addr) : code;
+}
+
+/*
+ * Whether it is the code of a function with an enum role. `following`, here and elsewhere, is known
+ * when the programs are compiled: there are two of each.
+ */
+static __always_inline bool has_role(__u32 code, bool following)
+{
+	return following && code >= ROLE_CODE;
+}
+
+static __always_inline __u32 role_of(__u32 code)
+{
+	return code < ROLE_CODE ? ROLE_NONE : (code - ROLE_CODE) % ROLE_SILENT;
+}
+
+/* Whether nobody asked for events of the function. */
+static __always_inline bool is_silent(__u32 code)
+{
+	return code - ROLE_CODE - ROLE_SILENT < ROLE_SILENT;
+}
+
+/* Which argument the skb is, from 0. `args` is an enum arg_code. */
+static __always_inline __u32 skb_index(__u32 args, bool following)
+{
+	return has_role(args, following) ? role_of(args) >= ROLE_SECOND : args / SKB_ARG_UNIT;
+}
+
+static __always_inline bool has_reason(__u32 args, bool following)
+{
+	if (has_role(args, following))
+		return role_of(args) == ROLE_FREEING_REASON;
+	return args & REASON_ARG;
+}
+
+/* Which argument is a struct sock *, from 1; 0: none. */
+static __always_inline __u32 sock_index(__u32 args, bool following)
+{
+	return has_role(args, following) ? role_of(args) == ROLE_TRANSMIT : args & SOCK_ARG;
 }
 
 /* Loads from a context take constant offsets only; without the barriers clang would compute one. */
@@ -85,29 +125,51 @@ static __always_inline __u64 fentry_arg(__u64 *ctx, __u32 index)
 	return value;
 }
 
-static __always_inline __u64 tracepoint_arg(struct bpf_raw_tracepoint_args *ctx, __u32 index)
+/* The verifier would know its type, and refuse a register that holds it or another socket. */
+static __always_inline struct sock *fentry_sock(__u64 *ctx, __u32 index)
+{
+	return (void *)scalar(fentry_arg(ctx, index));
+}
+
+#undef ARG
+#define ARG(n)                                                                                     \
+	if (n < count && index == n)                                                               \
+		value = ctx->args[n];                                                              \
+	barrier_var(value)
+
+/* A program that reads more than the `count` arguments of a tracepoint cannot be attached to it. */
+static __always_inline __u64 tracepoint_arg(struct bpf_raw_tracepoint_args *ctx, __u64 count,
+					    __u32 index)
 {
 	__u64 value = 0;
 
-	ARG(0, ctx->args[0]);
-	ARG(1, ctx->args[1]);
-	ARG(2, ctx->args[2]);
-	ARG(3, ctx->args[3]);
-	ARG(4, ctx->args[4]);
-	ARG(5, ctx->args[5]);
-	ARG(6, ctx->args[6]);
-	ARG(7, ctx->args[7]);
+	ARG(0);
+	ARG(1);
+	ARG(2);
+	ARG(3);
+	ARG(4);
+	ARG(5);
+	ARG(6);
+	ARG(7);
 	return value;
 }
 
 #undef ARG
 
+/* The socket among a function's arguments: number `index`, from 1. */
+static __always_inline struct sock *sock_arg(struct pt_regs *ctx, __u32 index)
+{
+	return index ? (void *)function_arg(ctx, index - 1) : 0;
+}
+
+static __always_inline struct sock *traced_sock_arg(__u64 *ctx, __u32 index)
+{
+	return index ? (void *)traced_arg(ctx, index - 1) : 0;
+}
+
 static __noinline __u64 read_pointer(__u64 addr)
 {
-	__u64 pointer = 0;
-
-	bpf_probe_read_kernel(&pointer, sizeof(pointer), (void *)addr);
-	return pointer;
+	return load_u64(addr);
 }
 
 /* `args` is an enum arg_code, `arg` the argument that it names. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What carries a packet: where its headers are, where it is, and what the kernel notes about it.
+ * What carries a packet: where its headers are, and what the kernel notes about it.
  *
- * The parts of an event are captured from struct headers, struct origin and struct fields. Another
- * carrier (struct xdp_buff) needs its own find_headers(), find_data(), find_origin() and
- * load_fields(), and shares what captures the parts.
+ * The parts of an event are captured from struct headers, struct fields and struct origin, see
+ * origin.bpf.h. Another carrier (struct xdp_buff) needs its own find_headers(), find_data(),
+ * load_fields() and find_origin(), and shares what captures the parts.
  */
 #ifndef __CARRIER_BPF_H__
 #define __CARRIER_BPF_H__
@@ -19,18 +19,13 @@
 #define ETH_HLEN 14
 #define MAC_UNSET 0xffff /* skb_mac_header_was_set() */
 
-/*
- * First inode number of a network namespace, include/linux/ns/ns_common_types.h; before v6.18 it
- * was 0xf0000000.
- */
-#define FIRST_NETNS 0xeffffff0
-#define MAX_NETNS (1 << 24) /* far more than exist: proc_alloc_inum() takes the lowest */
-
 #define SKB_OFFSET(field) bpf_core_field_offset(struct sk_buff, field)
+#define XDP_OFFSET(field) bpf_core_field_offset(struct xdp_buff, field)
 #define FROM_PROTOCOL(field) (SKB_OFFSET(field) - SKB_OFFSET(protocol))
 
 /* Where the headers are. Positions are offsets from head; 0 is never one. */
 struct headers {
+	struct sk_buff *skb;
 	__u64 head;
 	__u32 tail; /* end of what can be read at head */
 	__u32 mac; /* 0 or MAC_UNSET: none */
@@ -38,11 +33,11 @@ struct headers {
 	__be16 protocol; /* EtherType, 0: not known yet */
 };
 
-/* Where the packet is. */
-struct origin {
-	struct net_device *dev; /* NULL: none, or unknown */
-	__u32 netns; /* 0: unknown */
-};
+/* Whether a link-layer header precedes the network header. */
+static __always_inline bool has_mac(const struct headers *h)
+{
+	return h->mac && h->network - h->mac - ETH_HLEN <= MAX_TAGS;
+}
 
 /* What the kernel notes about the packet. */
 struct fields {
@@ -65,6 +60,7 @@ static __noinline __u32 find_data(struct sk_buff *skb, __u64 head)
  */
 static __always_inline void find_headers(struct sk_buff *skb, struct headers *h)
 {
+	h->skb = skb;
 	if (CAN_CAST) {
 		/*
 		 * Three in one word, unless CONFIG_KCOV has something between them, are one load.
@@ -120,38 +116,38 @@ static __always_inline __u32 find_inner(struct sk_buff *skb)
 }
 
 /*
- * NULL if it has none. While an skb is queued on a UDP socket, dev holds dev_scratch, not a
- * pointer: such an address would be read as 0, too, but by way of a fault.
+ * NULL for what is no address of the kernel. While an skb is queued on a UDP socket, dev holds
+ * dev_scratch, not a pointer: it would be read as 0, too, but by way of a fault.
  */
-static __always_inline struct net_device *device_or_null(__u64 dev)
+static __always_inline void *pointer_or_null(__u64 pointer)
 {
-	return (__s64)dev < 0 ? (void *)dev : 0;
+	return (__s64)pointer < 0 ? (void *)pointer : 0;
+}
+
+static __always_inline __u64 get_head(struct sk_buff *skb)
+{
+	return load_u64((__u64)skb + SKB_OFFSET(head));
 }
 
 static __always_inline struct net_device *get_device(struct sk_buff *skb)
 {
-	return device_or_null(load_u64((__u64)skb + SKB_OFFSET(dev)));
+	return pointer_or_null(load_u64((__u64)skb + SKB_OFFSET(dev)));
 }
 
-static __always_inline __u32 get_inum(struct net *net)
+static __always_inline __u64 frame_start(struct xdp_buff *xdp)
 {
-	return net ? get(net, ns.inum) : 0;
+	return load_u64((__u64)xdp + XDP_OFFSET(data_hard_start));
 }
 
-/*
- * `dev` is get_device(). A packet on its way out has no device before it is routed, but a socket.
- * In TCP's rbtree queues dev is overlaid by an rb_node that is not cleared on removal: it is a
- * device only if it belongs to a namespace.
- */
-static __always_inline struct origin find_origin(struct sk_buff *skb, struct net_device *dev)
+/* The queue that the frame came from. */
+static __always_inline __u64 frame_queue(struct xdp_buff *xdp)
 {
-	__u32 netns = dev ? get_inum(get(dev, nd_net.net)) : 0;
-	struct sock *sk;
+	return load_u64((__u64)xdp + XDP_OFFSET(rxq));
+}
 
-	if (netns - FIRST_NETNS < MAX_NETNS)
-		return (struct origin){ dev, netns };
-	sk = get(skb, sk);
-	return (struct origin){ 0, sk ? get_inum(get(sk, __sk_common.skc_net.net)) : 0 };
+static __always_inline struct net_device *queue_device(__u64 queue)
+{
+	return pointer_or_null(load_u64(queue + bpf_core_field_offset(struct xdp_rxq_info, dev)));
 }
 
 static __always_inline void load_fields(struct sk_buff *skb, struct fields *fields)
@@ -162,14 +158,17 @@ static __always_inline void load_fields(struct sk_buff *skb, struct fields *fiel
 		fields->len = get(skb, len);
 		fields->protocol = get(skb, protocol);
 	} else {
-		/* One call for all and for what lies between them costs less than one for each. */
-		__u64 words[24];
-		__u32 first = SKB_OFFSET(dev);
+		/*
+		 * One call for all and for what lies between them costs less than one for each, but
+		 * dev is too far from the others: the stack is short.
+		 */
+		__u64 words[12];
+		__u32 first = SKB_OFFSET(len);
 
+		fields->dev = get_device(skb);
 		read_mem(words, SKB_OFFSET(protocol) + 2 - first, (__u64)skb + first);
-		fields->dev = device_or_null(words[0]);
 		fields->mark = *(__u32 *)((void *)words + (SKB_OFFSET(mark) - first));
-		fields->len = *(__u32 *)((void *)words + (SKB_OFFSET(len) - first));
+		fields->len = *(__u32 *)words;
 		fields->protocol = *(__be16 *)((void *)words + (SKB_OFFSET(protocol) - first));
 	}
 }

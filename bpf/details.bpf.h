@@ -57,7 +57,7 @@ static __noinline void capture_payload(const struct headers *h, __u32 data, __u3
 {
 	__u32 start, size;
 
-	payload->has_mac = h->mac && h->network - h->mac - ETH_HLEN <= MAX_TAGS;
+	payload->has_mac = has_mac(h);
 	start = payload->has_mac ? h->mac : h->network ? h->network : data;
 	payload->length = data + len - start;
 	size = h->tail > start ? h->tail - start : 0;

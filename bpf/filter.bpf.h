@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Filters whose code only user space knows: stubs that pwru/filter/splice.py replaces in the
- * object. Each takes the address of an skb; what replaces it needs up to 224 bytes of stack.
+ * object. Each takes the address of an skb, those of XDP of a struct xdp_buff; what replaces it
+ * needs up to 192 bytes of stack.
  *
- * filter_packet()    the packet filter, a translated pcap filter (pwru/filter/packet/). Non-zero:
- *                    the packet matches, as pcap_offline_filter(3PCAP) says
+ * filter_packet()    the packet filter, a translated pcap filter (pwru/filter/packet/). Positive: the
+ *                    packet matches; IF_IP: if its network header is one of IP, which the caller
+ *                    finds out; negative: it has no headers yet
  * filter_tagged()    the same for an skb with a VLAN tag that the packet's bytes do not have
  * filter_inner_l2()  the same for what an encapsulated packet carries, from its link-layer header
  * filter_inner_l3()  or from its network header on. A packet without that header passes
@@ -20,6 +22,8 @@
 
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
+
+#define IF_IP 2
 
 #define STUB(type, name)                                                                           \
 	__noinline type name(__u64 skb)                                                            \

@@ -16,22 +16,45 @@
 #include "carrier.bpf.h"
 #include "config.bpf.h"
 #include "filter.bpf.h"
+#include "ip.bpf.h"
 #include "meta.bpf.h"
+#include "origin.bpf.h"
 #include "read.bpf.h"
+#include "sock.bpf.h"
 
-static __noinline bool meta_matches(struct sk_buff *skb)
+/*
+ * A verdict of a filter is positive if the packet matches, 0 if not, and UNDECIDED if that depends
+ * on what the socket or the route knows. Few hits get that far: see sock_matches().
+ */
+
+static __noinline int meta_matches(struct sk_buff *skb)
 {
-	struct origin origin = { get_device(skb), 0 };
+	struct net_device *dev;
+	__u32 netns;
 
+	if ((get(skb, mark) & config.mark_mask) != config.mark)
+		return 0;
 	/* An interface is asked for together with its namespace. */
-	if (config.netns) {
-		origin = find_origin(skb, origin.dev);
-		if (origin.netns != config.netns)
-			return false;
-	}
-	if (config.ifindex && (!origin.dev || get(origin.dev, ifindex) != config.ifindex))
-		return false;
-	return (get(skb, mark) & config.mark_mask) == config.mark;
+	if (!config.netns)
+		return 1;
+	dev = get_device(skb);
+	netns = device_netns(dev);
+	if (!netns)
+		return UNDECIDED;
+	if (netns != config.netns)
+		return 0;
+	return !config.ifindex || get(dev, ifindex) == config.ifindex;
+}
+
+static __noinline bool origin_matches(struct sk_buff *skb, struct sock *arg)
+{
+	struct origin origin;
+
+	if (!config.netns)
+		return true;
+	find_origin(skb, get_device(skb), arg, &origin);
+	return origin.netns == config.netns &&
+	       (!config.ifindex || origin.ifindex == config.ifindex);
 }
 
 /* Matches current. comm is zero-padded. */
@@ -48,32 +71,102 @@ static __noinline bool task_matches(void)
 			      comm[2] == wanted[2] && comm[3] == wanted[3]);
 }
 
-/* A VLAN tag that hardware took out of the packet, or will put into it: skb_vlan_tag_present(). */
+/*
+ * skb_vlan_untag() notes a received packet's outer tag in the skb before it takes it out of the
+ * bytes. Two tags that are the same are counted as one until then.
+ */
+static __always_inline bool is_tag_in_bytes(struct sk_buff *skb)
+{
+	struct headers h;
+	__u32 tag;
+
+	find_headers(skb, &h);
+	tag = load_u32(h.head + h.mac + ETH_HLEN - 2);
+	return has_mac(&h) && find_data(skb, h.head) > h.mac &&
+	       (__be16)tag == get(skb, vlan_proto) &&
+	       bpf_ntohs(tag >> 16) == get(skb, vlan_tci);
+}
+
+/*
+ * A VLAN tag that hardware took out of the packet, or will put into it: skb_vlan_tag_present(), and
+ * the bytes do not have it.
+ */
 static __always_inline bool has_tag(struct sk_buff *skb)
 {
 	struct sk_buff___old *old = (void *)skb;
 
-	if (bpf_core_field_exists(skb->vlan_all))
-		return get(skb, vlan_all);
-	return BPF_CORE_READ_BITFIELD_PROBED(old, vlan_present);
+	if (bpf_core_field_exists(skb->vlan_all) ? !get(skb, vlan_all) :
+	    !BPF_CORE_READ_BITFIELD_PROBED(old, vlan_present))
+		return false;
+	return !is_tag_in_bytes(skb);
+}
+
+static __noinline bool carries_ip(struct sk_buff *skb)
+{
+	struct headers h;
+
+	find_headers(skb, &h);
+	return find_ip(&h);
+}
+
+static __noinline bool tunnels_ip(struct sk_buff *skb)
+{
+	struct headers h;
+
+	find_headers(skb, &h);
+	return find_inner_ip(&h, find_inner(skb));
+}
+
+/* `verdict` is what filter_packet() or filter_tagged() said. */
+static __always_inline int accepts(struct sk_buff *skb, int verdict)
+{
+	if (!verdict)
+		return 0;
+	return verdict == IF_IP ? carries_ip(skb) : verdict;
+}
+
+static __always_inline int packet_matches(struct sk_buff *skb, __u32 filters)
+{
+	if (filters & FILTER_TAGGED && has_tag(skb))
+		return accepts(skb, filter_tagged((__u64)skb));
+	return filters & FILTER_PACKET ? accepts(skb, filter_packet((__u64)skb)) : 1;
 }
 
 /* All filters, the cheapest first. */
-static __noinline bool all_match(struct sk_buff *skb, __u32 filters)
+static __noinline int all_match(struct sk_buff *skb, __u32 filters)
 {
+	int meta = 1, verdict;
+
 	if (filters & FILTER_TASK && !task_matches())
-		return false;
-	if (filters & FILTER_META && !meta_matches(skb))
-		return false;
+		return 0;
+	if (filters & FILTER_META) {
+		meta = meta_matches(skb);
+		if (!meta)
+			return 0;
+	}
 	if (filters & FILTER_SKB_EXPR && !filter_skb((__u64)skb))
-		return false;
+		return 0;
 	if (filters & FILTER_INNER_L2 && !filter_inner_l2((__u64)skb))
+		return 0;
+	if (filters & FILTER_INNER_L3) {
+		verdict = filter_inner_l3((__u64)skb);
+		if (!verdict || (verdict == IF_IP && !tunnels_ip(skb)))
+			return 0;
+	}
+	verdict = packet_matches(skb, filters);
+	return verdict > 0 ? meta : verdict;
+}
+
+/* Decides what the others could not. `sk` is find_sock(). */
+static __noinline bool sock_matches(struct sk_buff *skb, struct sock *sk)
+{
+	__u32 filters = config.filters;
+
+	if (filters & FILTER_META && !origin_matches(skb, sk))
 		return false;
-	if (filters & FILTER_INNER_L3 && !filter_inner_l3((__u64)skb))
-		return false;
-	if (filters & FILTER_TAGGED && has_tag(skb))
-		return filter_tagged((__u64)skb);
-	return !(filters & FILTER_PACKET) || filter_packet((__u64)skb);
+	if (filters != FILTER_PACKET && packet_matches(skb, filters) > 0)
+		return true;
+	return filter_by_sock(skb, sk);
 }
 
 static __always_inline bool reason_matches(__u32 reason)
@@ -90,11 +183,13 @@ static __always_inline bool reason_matches(__u32 reason)
 /*
  * Mostly the packet filter is the only one. The verifier knows which way it is and drops the other.
  */
-static __always_inline bool matches(struct sk_buff *skb)
+static __always_inline int matches(struct sk_buff *skb)
 {
 	__u32 filters = config.filters;
 
-	return filters == FILTER_PACKET ? filter_packet((__u64)skb) : all_match(skb, filters);
+	if (filters == FILTER_PACKET)
+		return accepts(skb, filter_packet((__u64)skb));
+	return all_match(skb, filters);
 }
 
 #endif /* __MATCH_BPF_H__ */

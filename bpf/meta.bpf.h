@@ -15,6 +15,7 @@
 #include <bpf/bpf_endian.h>
 #include "pwru.h"
 #include "carrier.bpf.h"
+#include "origin.bpf.h"
 #include "read.bpf.h"
 
 static __always_inline void capture_task(struct task *task)
@@ -32,36 +33,37 @@ static __always_inline void capture_task(struct task *task)
 	}
 }
 
-static __always_inline void capture_device(struct net_device *dev, struct meta *meta)
+static __always_inline void capture_name(struct net_device *dev, struct meta *meta)
 {
-	if (!dev) {
-		meta->ifindex = meta->mtu = 0;
+	if (dev)
+		copy_name(meta->ifname, (__u64)dev + bpf_core_field_offset(struct net_device, name));
+	else
 		__builtin_memset(meta->ifname, 0, sizeof(meta->ifname));
-		return;
-	}
-	meta->ifindex = get(dev, ifindex);
-	meta->mtu = get(dev, mtu);
-	copy_name(meta->ifname, (__u64)dev + bpf_core_field_offset(struct net_device, name));
 }
 
 /* The same for every carrier. */
-static __always_inline void fill_meta(const struct fields *fields, struct origin origin,
+static __always_inline void fill_meta(const struct fields *fields, struct origin *origin,
 				      struct meta *meta)
 {
-	meta->netns = origin.netns;
+	meta->netns = origin->netns;
+	meta->ifindex = origin->ifindex;
+	meta->mtu = find_mtu(origin);
 	meta->mark = fields->mark;
 	meta->len = fields->len;
 	meta->protocol = bpf_ntohs(fields->protocol);
 	meta->padding = 0;
-	capture_device(origin.dev, meta);
+	capture_name(origin->dev, meta);
 }
 
-static __noinline void capture_meta(struct sk_buff *skb, struct meta *meta)
+/* `arg` is that of find_sock(). */
+static __noinline void capture_meta(struct sk_buff *skb, struct sock *arg, struct meta *meta)
 {
 	struct fields fields;
+	struct origin origin;
 
 	load_fields(skb, &fields);
-	fill_meta(&fields, find_origin(skb, fields.dev), meta);
+	find_origin(skb, fields.dev, arg, &origin);
+	fill_meta(&fields, &origin, meta);
 	RETURN_VOID;
 }
 

@@ -11,8 +11,12 @@
 #include "config.bpf.h"
 #include "details.bpf.h"
 #include "emit.bpf.h"
+#include "follow.bpf.h"
+#include "helper.bpf.h"
 #include "hit.bpf.h"
 #include "match.bpf.h"
+#include "read.bpf.h"
+#include "stack.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -28,58 +32,179 @@ static __always_inline __u64 function_addr(struct pt_regs *ctx, bool multi)
 }
 
 /* Looking these up again is cheaper than keeping them in registers across the filter. */
-static __noinline int emit_function(struct pt_regs *ctx, struct sk_buff *skb, bool multi)
+static __always_inline int emit_function(struct pt_regs *ctx, struct sk_buff *skb, bool multi,
+					 bool following)
 {
 	__u64 addr = function_addr(ctx, multi);
 	__u32 args = find_skb_arg(addr);
 	struct hit hit = { .ctx = ctx, .skb = skb, .addr = addr };
+	struct on_stack stack;
 
-	if (args & REASON_ARG)
-		hit.reason = function_arg(ctx, (args & SKB_ARG) + 1);
+	hit.sk = sock_arg(ctx, sock_index(args, following));
+	if (has_reason(args, following))
+		hit.reason = function_arg(ctx, skb_index(args, following) + 1);
 	if (wants_location())
-		BPF_KPROBE_READ_RET_IP(hit.location, ctx);
-	return emit(&hit);
+		hit.location = load_u64(PT_REGS_RET(ctx));
+	if (!following) {
+		emit_plain(&hit);
+		return 0;
+	}
+	hit.code = args;
+	if (!config.by_stack)
+		return emit_followed(&hit, 0);
+	stack = (struct on_stack){ .slot = PT_REGS_SP(ctx) };
+	return emit_followed(&hit, &stack);
 }
 
-static __always_inline int trace_function(struct pt_regs *ctx, bool multi)
+static __noinline int emit_plain_function(struct pt_regs *ctx, struct sk_buff *skb, bool multi)
+{
+	return emit_function(ctx, skb, multi, false);
+}
+
+static __noinline int emit_followed_function(struct pt_regs *ctx, struct sk_buff *skb, bool multi)
+{
+	return emit_function(ctx, skb, multi, true);
+}
+
+static __noinline struct sock *function_sock(struct pt_regs *ctx, bool multi)
+{
+	__u32 args = find_skb_arg(function_addr(ctx, multi));
+
+	return sock_arg(ctx, args & SOCK_ARG);
+}
+
+static __noinline struct sock *followed_sock(struct pt_regs *ctx, bool multi)
+{
+	__u32 args = find_skb_arg(function_addr(ctx, multi));
+
+	return sock_arg(ctx, sock_index(args, true));
+}
+
+static __noinline __u32 function_code(struct pt_regs *ctx, bool multi)
+{
+	return find_skb_arg(function_addr(ctx, multi));
+}
+
+static __noinline int follow_function(struct pt_regs *ctx, bool multi)
+{
+	__u32 code = find_skb_arg(function_addr(ctx, multi));
+
+	if (has_role(code, true))
+		follow_role(code, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
+	return 0;
+}
+
+/* `skb` is another one than the packet's. NULL: the function has none, and so no frame of its own. */
+static __noinline int trace_by_stack(struct pt_regs *ctx, struct sk_buff *skb, bool multi)
+{
+	struct hit hit = { .ctx = ctx, .skb = skb, .addr = function_addr(ctx, multi) };
+	struct on_stack stack = {};
+
+	hit.code = find_skb_arg(hit.addr);
+	if (is_silent(hit.code))
+		return 0;
+	stack.frame = find_frame(PT_REGS_SP(ctx));
+	if (!stack.frame)
+		return 0;
+	if (skb)
+		stack.slot = PT_REGS_SP(ctx);
+	else
+		hit.skb = living_skb(stack.frame);
+	if (wants_location())
+		hit.location = load_u64(PT_REGS_RET(ctx));
+	return emit_followed(&hit, &stack);
+}
+
+static __always_inline int trace_function(struct pt_regs *ctx, bool multi, bool following)
 {
 	__u32 args = find_skb_arg(function_addr(ctx, multi));
 	struct sk_buff *skb;
+	int told;
 
-	if (!args) /* most have the skb as their first argument, and no reason */
+	if (following && args >= STACK_CODE && config.by_stack) {
+		trace_by_stack(ctx, 0, multi);
+		return 0;
+	}
+	if (args <= SOCK_ARG) /* most have the skb as their first argument, and no reason */
 		skb = (void *)PT_REGS_PARM1(ctx);
+	else if (has_role(args, following))
+		skb = (void *)function_arg(ctx, skb_index(args, following));
 	else
-		skb = skb_pointer(args, function_arg(ctx, args & SKB_ARG));
-	return HANDLE(skb, emit_function(ctx, skb, multi));
+		skb = skb_pointer(args, function_arg(ctx, args / SKB_ARG_UNIT));
+	if (!following) {
+		HANDLE(skb, function_sock(ctx, multi), false, 0,
+		       emit_plain_function(ctx, skb, multi));
+		return 0;
+	}
+	told = HANDLE(skb, followed_sock(ctx, multi), true, function_code(ctx, multi),
+		      emit_followed_function(ctx, skb, multi));
+	if (!told && skb && config.by_stack)
+		trace_by_stack(ctx, skb, multi);
+	return follow_function(ctx, multi);
 }
 
+/*
+ * There are two programs of each kind. Those that follow packets are called _following: what they
+ * need costs the others nothing, neither at a hit nor at the load.
+ */
 SEC("kprobe")
 int on_kprobe(struct pt_regs *ctx)
 {
-	return trace_function(ctx, false);
+	return trace_function(ctx, false, false);
+}
+
+SEC("kprobe")
+int on_kprobe_following(struct pt_regs *ctx)
+{
+	return trace_function(ctx, false, true);
 }
 
 SEC("kprobe.multi")
 int on_kprobe_multi(struct pt_regs *ctx)
 {
-	return trace_function(ctx, true);
+	return trace_function(ctx, true, false);
+}
+
+SEC("kprobe.multi")
+int on_kprobe_multi_following(struct pt_regs *ctx)
+{
+	return trace_function(ctx, true, true);
+}
+
+static __always_inline int trace_fentry_multi(__u64 *ctx, bool following)
+{
+	__u64 addr = bpf_get_func_ip(ctx);
+	__u32 args = find_skb_arg(addr), index = skb_index(args, following);
+	struct sk_buff *skb = (void *)traced_arg(ctx, index);
+
+	if (!has_role(args, following))
+		skb = skb_pointer(args, (__u64)skb);
+	HANDLE(skb, traced_sock_arg(ctx, sock_index(args, following)), following, args,
+	       emit(&(struct hit){
+		.ctx = ctx,
+		.skb = skb,
+		.sk = traced_sock_arg(ctx, sock_index(args, following)),
+		.addr = addr,
+		.reason = has_reason(args, following) ? traced_arg(ctx, index + 1) : 0,
+		.location = wants_location() ? find_caller(ctx, addr, ENTRY_BYTES) : 0,
+		.code = args,
+	}, following));
+	if (has_role(args, following))
+		follow_role(args, traced_arg(ctx, 0), traced_arg(ctx, 1));
+	return 0;
 }
 
 /* Since v7.2. */
 SEC("fentry.multi")
 int on_fentry_multi(__u64 *ctx)
 {
-	__u64 addr = bpf_get_func_ip(ctx);
-	__u32 args = find_skb_arg(addr);
-	struct sk_buff *skb = skb_pointer(args, traced_arg(ctx, args & SKB_ARG));
+	return trace_fentry_multi(ctx, false);
+}
 
-	return HANDLE(skb, emit(&(struct hit){
-		.ctx = ctx,
-		.skb = skb,
-		.addr = addr,
-		.reason = args & REASON_ARG ? traced_arg(ctx, (args & SKB_ARG) + 1) : 0,
-		.location = wants_location() ? find_caller(ctx, addr, ENTRY_BYTES) : 0,
-	}));
+SEC("fentry.multi")
+int on_fentry_multi_following(__u64 *ctx)
+{
+	return trace_fentry_multi(ctx, true);
 }
 
 /*
@@ -88,14 +213,7 @@ int on_fentry_multi(__u64 *ctx)
  */
 volatile __u32 stopped SEC(".data.stopped") = 0;
 
-/*
- * The template for fentry: user space loads a copy of it per function, with both constants
- * replaced. Bits 0-3 of the first say which argument is the skb, 4-7 the drop reason (NO_ARG:
- * none), 8 that it is a struct sk_buff **; the second is the address to report. The template itself
- * is loaded as raw_tp, which needs no attach target.
- */
-SEC("raw_tp")
-int on_fentry(__u64 *ctx)
+static __always_inline int trace_fentry(__u64 *ctx, bool following)
 {
 	__u64 args, addr;
 	struct sk_buff *skb;
@@ -106,53 +224,104 @@ int on_fentry(__u64 *ctx)
 	asm volatile("%0 = %1 ll" : "=r"(addr) : "i"(FENTRY_ADDRESS));
 	if (args & FENTRY_POINTER) {
 		/* The verifier refuses to load a pointer of such a type from the context. */
-		if (bpf_probe_read_kernel(&skb, sizeof(skb), &ctx[args & 15]) ||
-		    bpf_probe_read_kernel(&skb, sizeof(skb), skb))
-			return 0;
+		skb = (void *)load_u64(load_u64((__u64)&ctx[args & 15]));
 	} else {
 		skb = (void *)fentry_arg(ctx, args & 15);
+		if (following) /* its address is a key */
+			skb = (void *)scalar((__u64)skb);
 	}
-	return HANDLE(skb, emit(&(struct hit){
+	HANDLE(skb, fentry_sock(ctx, args >> 12 & 15), following, args >> 32, emit(&(struct hit){
 		.ctx = ctx,
 		.skb = skb,
+		.sk = fentry_sock(ctx, args >> 12 & 15),
 		.addr = addr,
 		.reason = fentry_arg(ctx, args >> 4 & 15),
 		.location = wants_location() ? find_caller(ctx, addr, ENTRY_BYTES) : 0,
-	}));
+		.code = args >> 32,
+	}, following));
+	if (has_role(args >> 32, following))
+		follow_role(args >> 32, scalar(ctx[0]),
+			    role_of(args >> 32) >= ROLE_PAIR ? scalar(ctx[1]) : 0);
+	return 0;
+}
+
+/*
+ * The template for fentry: user space loads a copy of it per function, with both constants
+ * replaced. Bits 0-3 of the first say which argument is the skb, 4-7 the drop reason (NO_ARG:
+ * none), 8 that it is a struct sk_buff **, 12-15 the socket (or NO_ARG), 32-39 a code with a role, or
+ * 0; the second is the address to report. The template itself is loaded as raw_tp, which needs no
+ * attach target.
+ */
+SEC("raw_tp")
+int on_fentry(__u64 *ctx)
+{
+	return trace_fentry(ctx, false);
+}
+
+SEC("raw_tp")
+int on_fentry_following(__u64 *ctx)
+{
+	return trace_fentry(ctx, true);
 }
 
 /* What the tracepoint says, or else where it is: in the caller of bpf_trace_run1..12(). */
-static __always_inline __u64 tracepoint_location(struct bpf_raw_tracepoint_args *ctx, __u32 index)
+static __always_inline __u64 tracepoint_location(struct bpf_raw_tracepoint_args *ctx, __u64 count,
+						 __u32 index)
 {
-	__u64 location = tracepoint_arg(ctx, index);
+	__u64 location = tracepoint_arg(ctx, count, index);
 
 	if (config.trace_run && !location)
 		return find_caller(ctx, config.trace_run, config.trace_run_size);
 	return location;
 }
 
+static __always_inline int trace_tracepoint(struct bpf_raw_tracepoint_args *ctx, bool following)
+{
+	__u64 args, count = MAX_TRACEPOINT_ARGS;
+	__u32 reason, code;
+	struct sk_buff *skb;
+
+	asm volatile("%0 = %1 ll" : "=r"(args) : "i"(TRACEPOINT_TEMPLATE));
+	if (config.has_cookie) {
+		count = args;
+		args = bpf_get_attach_cookie(ctx);
+	}
+	skb = (void *)tracepoint_arg(ctx, count, args & 15);
+	reason = tracepoint_arg(ctx, count, args >> 4 & 15);
+	if (!reason_matches(reason))
+		return 0;
+	code = args >> 16 & 255;
+	HANDLE(skb, (void *)tracepoint_arg(ctx, count, args >> 12 & 15), following, code,
+	       emit(&(struct hit){
+		.ctx = ctx,
+		.skb = skb,
+		.sk = (void *)tracepoint_arg(ctx, count, args >> 12 & 15),
+		.addr = args >> 32,
+		.reason = reason,
+		.location = tracepoint_location(ctx, count, args >> 8 & 15),
+		.code = code,
+	}, following));
+	if (has_role(code, following))
+		follow_role(code, (__u64)skb, (__u64)skb);
+	return 0;
+}
+
 /*
  * The template for tracepoints: user space loads a copy of it per tracepoint, with the constant
- * replaced. Bits 0-3 say which argument is the skb, 4-7 the drop reason, 8-11 the location (NO_ARG:
- * none), 32-63 the number of the tracepoint.
+ * replaced. Bits 0-3 say which argument is the skb, 4-7 the drop reason, 8-11 the location, 12-15 the
+ * socket (NO_ARG: none), 16-23 a code with a role or 0, 32-63 the number of the tracepoint.
+ *
+ * With cookies, since v6.10, a copy serves all tracepoints of which it may read as many arguments:
+ * that is its constant, and the cookie of the link is what the constant is elsewhere.
  */
 SEC("raw_tp")
 int on_tracepoint(struct bpf_raw_tracepoint_args *ctx)
 {
-	__u64 args;
-	__u32 reason;
-	struct sk_buff *skb;
+	return trace_tracepoint(ctx, false);
+}
 
-	asm volatile("%0 = %1 ll" : "=r"(args) : "i"(TRACEPOINT_TEMPLATE));
-	skb = (void *)tracepoint_arg(ctx, args & 15);
-	reason = tracepoint_arg(ctx, args >> 4 & 15);
-	if (!reason_matches(reason))
-		return 0;
-	return HANDLE(skb, emit(&(struct hit){
-		.ctx = ctx,
-		.skb = skb,
-		.addr = args >> 32,
-		.reason = reason,
-		.location = tracepoint_location(ctx, args >> 8 & 15),
-	}));
+SEC("raw_tp")
+int on_tracepoint_following(struct bpf_raw_tracepoint_args *ctx)
+{
+	return trace_tracepoint(ctx, true);
 }

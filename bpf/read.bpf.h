@@ -10,12 +10,17 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include "config.bpf.h"
+#include "pwru.h"
 
 /*
  * Ends a void function that is not inlined: up to v6.1 the verifier looks at r0, which must not
  * happen to point to the stack.
  */
 #define RETURN_VOID asm volatile("r0 = 0" ::: "r0")
+
+/* An answer that is neither yes (1) nor no (0). */
+#define UNDECIDED (-1)
 
 /* Since commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast"), in v6.2. */
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
@@ -107,6 +112,25 @@ static __always_inline void copy_name(char to[16], __u64 from)
 	} else {
 		read_mem(to, 16, from);
 	}
+}
+
+/*
+ * An address as a number, which the verifier lets pass everywhere: a pointer that is negated is one
+ * for it.
+ */
+static __always_inline __u64 scalar(__u64 address)
+{
+	asm volatile("%0 = -%0; %0 = -%0" : "+r"(address) : : "memory");
+	return address;
+}
+
+/*
+ * Have the verifier forget what it knows of a number: what follows is walked once then, instead of
+ * once for each way in which the number came about.
+ */
+static __always_inline __u32 forget(__u32 number)
+{
+	return scalar(number);
 }
 
 #endif /* __READ_BPF_H__ */

@@ -12,12 +12,9 @@
 #include "pwru.h"
 #include "carrier.bpf.h"
 #include "config.bpf.h"
+#include "ip.bpf.h"
 #include "read.bpf.h"
 
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86dd
-#define ETH_P_8021Q 0x8100
-#define ETH_P_8021AD 0x88a8
 #define IPPROTO_HOPOPTS 0
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
@@ -27,17 +24,42 @@
 #define IPPROTO_DSTOPTS 60
 #define MAX_EXTENSION_HEADERS 8
 
-static __always_inline void capture_ports(const struct headers *h, __u32 at, __u32 ports,
+/*
+ * Room for a UDP header is made long before udp_send_skb() fills it in. Until then it has what was
+ * in that memory, and the packet has a socket but no device. `word` is the first of the header at
+ * `at`, `payload` the length by IP: if that is written, it shows the same with less.
+ */
+static __always_inline bool is_udp_written(const struct headers *h, __u32 at, __u64 word,
+					   __u16 payload)
+{
+	__u16 length = bpf_ntohs(word >> 32);
+
+	return (length && length == payload) || get_device(h->skb) || !get(h->skb, sk) ||
+	       length == (__u16)length_from(h, at);
+}
+
+/*
+ * Where the packet ends, by its IP header that begins at `network`: padding may follow. A received
+ * packet's length is believed; another one's may not be written yet.
+ */
+static __always_inline __u32 find_end(const struct headers *h, __u32 network, __u32 length)
+{
+	bool shorter = length && network + length < h->tail;
+
+	return shorter && has_mac(h) ? network + length : h->tail;
+}
+
+static __always_inline void capture_ports(const struct headers *h, __u32 at, __u32 end, __u32 ports,
 					  struct tuple *tuple)
 {
 	if (tuple->l4_protocol != IPPROTO_TCP && tuple->l4_protocol != IPPROTO_UDP)
 		return;
-	if (at + sizeof(ports) > h->tail)
+	if (at + sizeof(ports) > end)
 		return;
 	tuple->sport = bpf_ntohs(ports & 0xffff);
 	tuple->dport = bpf_ntohs(ports >> 16);
 	tuple->has_ports = 1;
-	if (config.tcp_flags && tuple->l4_protocol == IPPROTO_TCP && at + 14 <= h->tail)
+	if (config.tcp_flags && tuple->l4_protocol == IPPROTO_TCP && at + 14 <= end)
 		tuple->tcp_flags = load_u32(h->head + at + 12) >> 8;
 }
 
@@ -47,6 +69,8 @@ static __always_inline void capture_ipv4(const struct headers *h, __u32 network,
 	const __u32 *ip = (const __u32 *)words;
 	__u32 length = (ip[0] & 0xf) * 4;
 	__u32 at = network + length;
+	__u16 total = bpf_ntohs(ip[0] >> 16);
+	__u64 word;
 
 	if (network + 20 > h->tail)
 		return;
@@ -55,8 +79,12 @@ static __always_inline void capture_ipv4(const struct headers *h, __u32 network,
 	*(__u32 *)tuple->saddr = ip[3];
 	*(__u32 *)tuple->daddr = ip[4];
 	/* Only the first fragment has the ports. */
-	if (!(ip[1] & bpf_htonl(0x1fff)))
-		capture_ports(h, at, length == 20 ? ip[5] : load_u32(h->head + at), tuple);
+	if (length < 20 || ip[1] & bpf_htonl(0x1fff))
+		return;
+	word = length == 20 ? (__u64)ip[6] << 32 | ip[5] : load_u64(h->head + at);
+	if (tuple->l4_protocol != IPPROTO_UDP ||
+	    is_udp_written(h, at, word, total - length))
+		capture_ports(h, at, find_end(h, network, total), word, tuple);
 }
 
 /* RFC 8200: extension headers stand between the IPv6 header and what the packet carries. */
@@ -65,7 +93,9 @@ static __always_inline void capture_ipv6(const struct headers *h, __u32 network,
 {
 	__u32 at = network + 40;
 	__u32 next = words[0] >> 48 & 0xff;
-	__u32 word = words[5]; /* the first of the header at `at` */
+	__u64 word = words[5]; /* the first of the header at `at` */
+	__u16 payload = bpf_ntohs(words[0] >> 32);
+	__u32 end = at + payload;
 
 	if (at > h->tail)
 		return;
@@ -78,13 +108,15 @@ static __always_inline void capture_ipv6(const struct headers *h, __u32 network,
 		tuple->l4_protocol = next;
 		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
 		    next != IPPROTO_AH && next != IPPROTO_FRAGMENT) {
-			capture_ports(h, at, word, tuple);
+			if (next != IPPROTO_UDP || is_udp_written(h, at, word, end - at))
+				capture_ports(h, at, find_end(h, network, payload ? end - network : 0),
+					      word, tuple);
 			return;
 		}
 		if (at + 4 > h->tail)
 			return;
 		if (next == IPPROTO_FRAGMENT) {
-			if (word & bpf_htonl(0xfff8)) {
+			if ((__u32)word & bpf_htonl(0xfff8)) {
 				tuple->l4_protocol = word;
 				return;
 			}
@@ -95,7 +127,7 @@ static __always_inline void capture_ipv6(const struct headers *h, __u32 network,
 			at += ((word >> 8 & 0xff) + 1) * 8;
 		}
 		next = word & 0xff;
-		word = load_u32(h->head + at);
+		word = load_u64(h->head + at);
 	}
 }
 
@@ -104,7 +136,7 @@ static __always_inline void capture_ip(const struct headers *h, __u32 network, s
 	__u64 words[6];
 	__u32 version;
 
-	if (!network || network >= h->tail)
+	if (!network)
 		return;
 	/* All of them are readable: after the data of an skb comes its skb_shared_info. */
 	load_words(h->head + network, words);
@@ -113,39 +145,6 @@ static __always_inline void capture_ip(const struct headers *h, __u32 network, s
 		capture_ipv4(h, network, words, tuple);
 	else if (version == 6)
 		capture_ipv6(h, network, words, tuple);
-}
-
-/*
- * A driver hands up a packet with the network header at its first tag. Where it is after a tag that
- * does not precede IP is unknown.
- */
-static __always_inline __u32 skip_tag(const struct headers *h)
-{
-	__u16 protocol;
-
-	if (h->network - h->mac != ETH_HLEN)
-		return h->network;
-	protocol = bpf_ntohs(load_u32(h->head + h->network) >> 16);
-	return protocol == ETH_P_IP || protocol == ETH_P_IPV6 ? h->network + 4 : 0;
-}
-
-/*
- * The version nibble alone is no proof of IP: other protocols have what they like there. A packet
- * on its way out has no protocol yet, or that of a tag in front.
- */
-static __always_inline __u32 find_ip(const struct headers *h)
-{
-	switch (bpf_ntohs(h->protocol)) {
-	case ETH_P_8021Q:
-	case ETH_P_8021AD:
-		return skip_tag(h);
-	case ETH_P_IP:
-	case ETH_P_IPV6:
-	case 0:
-		return h->network;
-	default:
-		return 0;
-	}
 }
 
 static __noinline void capture_tuple(const struct headers *headers, struct tuple *tuple)
@@ -164,8 +163,7 @@ static __noinline void capture_tunnel(const struct headers *headers, __u32 inner
 	struct headers h = *headers;
 
 	__builtin_memset(tuple, 0, sizeof(*tuple));
-	if (inner > h.network)
-		capture_ip(&h, inner, tuple);
+	capture_ip(&h, find_inner_ip(&h, inner), tuple);
 	RETURN_VOID;
 }
 

@@ -30,9 +30,22 @@ enum { false = 0, true = 1 };
 
 /* include/uapi/linux/bpf.h */
 enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_HASH = 5,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_PERCPU_HASH = 10,
+	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
+	BPF_MAP_TYPE_HASH_OF_MAPS = 13,
+	BPF_MAP_TYPE_SOCKMAP = 15,
+	BPF_MAP_TYPE_XSKMAP = 17,
+	BPF_MAP_TYPE_SOCKHASH = 18,
+	BPF_MAP_TYPE_REUSEPORT_SOCKARRAY = 20,
 	BPF_MAP_TYPE_RINGBUF = 27,
+};
+
+enum {
+	BPF_NOEXIST = 1,
 };
 
 enum {
@@ -74,8 +87,25 @@ struct __kernel_sockaddr_storage {
 };
 
 struct task_struct {
+	void *stack;
 	__s32 tgid;
 	char comm[16];
+};
+
+struct bpf_map {
+	enum bpf_map_type map_type;
+	u32 key_size;
+	u32 value_size;
+	u32 id;
+	char name[16];
+};
+
+struct bpf_array {
+	void *pptrs[0];
+};
+
+struct htab_elem {
+	char key[0];
 };
 
 struct ns_common {
@@ -90,19 +120,93 @@ typedef struct {
 	struct net *net;
 } possible_net_t;
 
+struct dst_ops {
+	unsigned short family;
+};
+
+struct dst_entry {
+	struct net_device *dev;
+	struct dst_ops *ops;
+	unsigned long _metrics;
+	unsigned long expires;
+	unsigned short flags;
+	short obsolete;
+};
+
+struct rtable {
+	u32 rt_mtu_locked : 1, rt_pmtu : 31;
+};
+
+struct ipv6_devconf {
+	__s32 mtu6;
+};
+
+struct inet6_dev {
+	struct ipv6_devconf cnf;
+};
+
 struct net_device {
+	struct inet6_dev *ip6_ptr;
 	char name[16];
 	unsigned int ifindex; /* int in the kernel; never negative */
 	unsigned int mtu;
 	possible_net_t nd_net;
+	struct netdev_rx_queue *_rx;
+	unsigned int num_rx_queues;
+};
+
+enum xdp_action {
+	XDP_ABORTED = 0,
+	XDP_DROP,
+	XDP_PASS,
+	XDP_TX,
+	XDP_REDIRECT,
+};
+
+struct xdp_rxq_info {
+	struct net_device *dev;
+};
+
+struct netdev_rx_queue {
+	struct xdp_rxq_info xdp_rxq;
+};
+
+struct xdp_frame {
+	void *data;
+};
+
+struct xdp_buff {
+	void *data;
+	void *data_end;
+	void *data_hard_start;
+	struct xdp_rxq_info *rxq;
+};
+
+struct in6_addr {
+	__be32 s6_addr32[4];
 };
 
 struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
+	unsigned short skc_family;
+	unsigned char skc_state;
 	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
 };
 
 struct sock {
 	struct sock_common __sk_common;
+	struct dst_entry *sk_dst_cache;
+	u16 sk_type;
+	u16 sk_protocol;
+};
+
+struct inet_sock {
+	__be16 inet_sport;
 };
 
 struct qdisc_skb_cb {
@@ -110,13 +214,19 @@ struct qdisc_skb_cb {
 };
 
 struct sk_buff {
+	struct sk_buff *next;
 	struct net_device *dev;
 	struct sock *sk;
+	unsigned long _skb_refdst;
+	unsigned int skb_iif; /* int in the kernel; never negative */
 	unsigned int len;
 	__be16 protocol;
+	__u16 transport_header;
 	__u16 network_header;
 	__u16 mac_header;
 	__u16 inner_network_header;
+	__be16 vlan_proto;
+	__u16 vlan_tci;
 	__u32 vlan_all; /* vlan_proto and vlan_tci; since commit 354259fa73e2 ("net: remove skb->vlan_present"), in v6.2 */
 	__u32 mark;
 	char cb[48];
@@ -124,6 +234,11 @@ struct sk_buff {
 	unsigned int end; /* so is this */
 	unsigned char *head;
 	unsigned char *data;
+};
+
+struct skb_shared_info {
+	struct sk_buff *frag_list;
+	unsigned short gso_size;
 };
 
 struct sk_buff___old {

@@ -9,19 +9,42 @@ from pwru.commands.options import Options
 from pwru.filter.packet import Filter
 from pwru.live.request import Request
 
+# The backends that see on which stack a function runs.
+_SEE_STACKS = ("kprobe-multi", "kprobe")
+# A flag that makes no sense without another one turns it on: scripts for the Go tool know it so.
+_TURNS_ON = {
+    "--filter-non-skb-funcs": "--filter-track-skb-by-stackid",
+    "--filter-track-skb-by-stackid": "--follow",
+}
+
 
 def parse(arguments: Sequence[str], flags: Sequence[Flag] = FLAGS) -> Options:
     """Leaves the process with status 2 and a line on stderr if the command line is wrong."""
     parser = Parser(flags)
     given = parser.given(arguments)
+    _turn_on(given, parser)
     _check(given, parser)
     return _options(given, flags)
+
+
+def _turn_on(given: dict[str, Any], parser: Parser) -> None:
+    for name, other in _TURNS_ON.items():
+        if given.get(name) and not given.setdefault(other, True):
+            parser.error(f"{name} requires {other}")
 
 
 def _check(given: Mapping[str, Any], parser: Parser) -> None:
     for name in given:
         if name.startswith("--output-file-") and "--output-file" not in given:
             parser.error(f"{name} requires --output-file")
+    if not given.get("--follow"):
+        for name in ("--follow-packets", "--output-packet-id"):
+            if given.get(name):
+                parser.error(f"{name} requires --follow")
+    if (backend := given.get("--backend")) and backend not in _SEE_STACKS:
+        for name in _TURNS_ON:
+            if given.get(name):
+                parser.error(f"{name} works only with --backend {' or '.join(_SEE_STACKS)}")
     if not given.get("--all-kprobes", True):
         parser.error("--all-kprobes=false: name the functions that are wanted with --filter-func")
     if "--filter-drop-reason" in given:

@@ -15,7 +15,7 @@ _CLOSE = 0.82
 
 
 class Status(IntEnum):
-    """Exit statuses. INCOMPLETE, with `strict` only: events were lost, or probe hits missed."""
+    """Exit statuses. INCOMPLETE, with `strict` only: events were lost, probe hits missed, or packets not followed."""
 
     OK, ERROR, USAGE, INCOMPLETE = range(4)
 
@@ -88,7 +88,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         import shutil
 
         width = min(shutil.get_terminal_size().columns, 80) - 1
-        super().__init__(prog, max_help_position=31, width=width, **more)
+        super().__init__(prog, max_help_position=32, width=width, **more)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if action.metavar is None and action.option_strings:

@@ -7,7 +7,7 @@ import os
 import re
 
 from pwru.errors import PwruError
-from pwru.live.request import MAX_COMM, MAX_PAYLOAD, MAX_PID
+from pwru.live.request import MAX_COMM, MAX_FOLLOWED, MAX_PAYLOAD, MAX_PID
 
 # The protocols of libpcap that stand alone. Not `vlan`, `mpls` and the like, which move what comes after them.
 PROTOCOLS = "ah, arp, carp, esp, icmp, icmp6, igmp, igrp, ip, ip6, pim, rarp, sctp, stp, tcp, udp, vrrp"
@@ -41,6 +41,12 @@ def pid(text: str) -> int:
     """Return a PID, which may be typed as PROCESS has it: ping:214."""
     if not 1 <= (value := count(text.rpartition(":")[2])) <= MAX_PID:
         raise PwruError(f"{text!r} is not a PID (1 to {MAX_PID})")
+    return value
+
+
+def followed(text: str) -> int:
+    if not 1 <= (value := count(text)) <= MAX_FOLLOWED:
+        raise PwruError(f"{text!r} is not a number of skbs (1 to {MAX_FOLLOWED})")
     return value
 
 
@@ -90,6 +96,11 @@ def name_width(text: str) -> int:
 
 def names(text: str) -> tuple[str, ...]:
     return _listed(text, r"[\w-]+", "names: a,b,c")
+
+
+def functions(text: str) -> tuple[str, ...]:
+    """Return names of functions, with those that the compiler gave a suffix."""
+    return _listed(text, r"[\w.]+", "functions: a,b,c")
 
 
 def fields(text: str) -> tuple[str, ...]:

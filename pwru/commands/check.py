@@ -4,6 +4,7 @@ import os
 import platform
 import resource
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from shutil import get_terminal_size
 from textwrap import wrap
 from typing import NamedTuple
@@ -12,9 +13,11 @@ from pwru import __version__
 from pwru.commands.options import Options
 from pwru.commands.stop import Stop
 from pwru.errors import PwruError, printable
-from pwru.kernel import features, modules
+from pwru.kernel import features, modules, roles
 from pwru.kernel.btf import VMLINUX, Btf, vmlinux_btf
 from pwru.kernel.kallsyms import KALLSYMS, Kallsyms
+from pwru.kernel.kernel import Kernel
+from pwru.kernel.places import Places
 from pwru.libbpf import version
 from pwru.live.backends import BACKENDS
 from pwru.live.permissions import check_permitted
@@ -48,7 +51,9 @@ def check(options: Options, flags_named: Callable[[str], str] = str) -> bool:
 
     btf = _btf(options)
     machine = named(_machine(options, btf))  # first: to try a backend may raise limits
-    report: Report = {"backends": named(_backends(options, btf)), "flags": named(_flags(btf)), "machine": machine}
+    backends = named(_backends(options, btf))
+    flags = named([*_flags(btf), *_follow(options, btf, backends)])
+    report: Report = {"backends": backends, "flags": flags, "machine": machine}
     try:
         print(_json(report) if options.json else _text(report), flush=True)
     except BrokenPipeError:
@@ -112,6 +117,20 @@ def _flags(btf: Btf | PwruError) -> Iterator[Finding]:
     reasons = btf.enum("skb_drop_reason")
     detail = f"{len(reasons)} are known" if reasons else "this kernel has none (since Linux 5.17)"
     yield Finding("drop reasons", reasons is not None, detail)
+
+
+def _follow(options: Options, btf: Btf | PwruError, backends: list[Finding]) -> Iterator[Finding]:
+    """Say which relations of packets that are followed can be seen: what one becomes, where it ends."""
+    working = {backend.name for backend in backends if backend.works}
+    if isinstance(btf, PwruError) or not working:
+        return
+    if working == {"tracepoint"}:
+        yield Finding("`follow`", True, "by the address only: what is made of a packet has no tracepoint")
+        return
+    with closing(Kernel(options.request.kernel_btf)) as kernel:
+        unseen = roles.missing(Places(kernel, follow=True).functions)
+    kinds = ", ".join(kind for kind in roles.RELATIONS if kind not in unseen)
+    yield Finding("`follow`", True, f"sees {kinds}" + (f"; not {', '.join(unseen)}" if unseen else ""))
 
 
 def _modules() -> tuple[bool | None, str]:

@@ -9,7 +9,8 @@ class Options(NamedTuple):
     """`request` is what to trace; the rest is what becomes of it.
 
     `timestamp`, `netns_names` (a width, 0 for none), `caller` and `color` ("auto", "always" or "never") are about
-    lines. `limit`: end after so many events; 0: never. Sizes of `output_file` are in MB, ages in days; 0: no limit.
+    lines; so is `packet_id`, for text: which packet each event is of. `limit`: end after so many events; 0: never.
+    Sizes of `output_file` are in MB, ages in days; 0: no limit.
     """
 
     request: Request = Request()
@@ -18,6 +19,7 @@ class Options(NamedTuple):
     timestamp: str = "none"
     netns_names: int = 0
     caller: bool = False
+    packet_id: bool = False
     color: str = "auto"
     limit: int = 0
     strict: bool = False

@@ -54,10 +54,13 @@ def trace(options: Options, say: Say, compiled: Callable[[], Programs] | None = 
         _announce(options, session, say)
         sink.begin(session)
         _pump(session, sink, stop, options.limit)
+        sink.ending()
         session.detach()
         phases.done("trace and detach")
         at_limit = sink.events == options.limit > 0
         account = session.account._replace(events=sink.events, packets=sink.packets, at_limit=at_limit)
+        if options.request.follow:
+            account = account._replace(follow_limit=options.request.follow_limit, not_followed=sink.not_followed)
         say(sink.account(account))
         return account.complete
 
@@ -72,6 +75,7 @@ def _pump(session: Session, sink: Sink, stop: Stop, limit: int) -> None:
             reader.register(sink.reader, 0)
     while True:
         if stop.asked:
+            sink.ending()
             session.stop()
         records = session.read(limit - sink.events if limit else 0)
         if records is None:
@@ -90,7 +94,15 @@ def _sink(options: Options, say: Say) -> Sink:
     else:
         from pwru.sinks.text import Text as form
     color, width = terminal(1 if options.output_file is None else None, options.color)
-    style = LineStyle(options.timestamp, options.netns_names, options.caller, color, width)
+    style = LineStyle(
+        timestamp=options.timestamp,
+        netns_names=options.netns_names,
+        caller=options.caller,
+        color=color,
+        width=width,
+        packet_id=options.packet_id,
+        follow_limit=options.request.follow_limit,
+    )
     if options.output_file is None:
         stream = Stream()
     else:
@@ -133,6 +145,9 @@ def _announce(options: Options, session: Session, say: Say) -> None:
     skipped = sorted(name for name, _ in backend.skipped)
     refused = f"; {len(skipped)} refused by the kernel: {abbreviate(skipped)}" if skipped else ""
     say(f"Attached to {backend.attached} {units} ({backend.name}){refused}.")
+    if options.timestamp == "relative" and not (session.names.sees_ends or options.request.follow):
+        hint = "" if options.request.functions is None else "; let `functions` match skb_release_head_state, too"
+        say(f"Relative times may be since an earlier packet in the same skb, as not every end is traced{hint}.")
     if options.debug:
         for cause, names in (places.left_out | backend.left_out).items():
             say(f"debug: {len(names)} functions are left out: {cause}")

@@ -87,6 +87,15 @@ def charges_memlock(btf: Btf) -> bool:
     return "BPF_FUNC_ktime_get_coarse_ns" not in (btf.enum("bpf_func_id") or {}).values()
 
 
+def raw_tracepoint_cookie(btf: Btf) -> bool:
+    """Return whether links to raw tracepoints have cookies.
+
+    Since v6.10: commit 68ca5d4eebb8 ("bpf: support BPF cookie in raw_tracepoint (raw_tp, tp_btf) programs").
+    """
+    link = btf.struct("bpf_raw_tp_link")
+    return link is not None and any(member.name == "cookie" for member in link.members)
+
+
 def rdonly_cast(btf: Btf) -> list[int]:
     """Return the ids of the kfunc bpf_rdonly_cast() and of a struct of 128 bytes to cast to; [] if one is missing.
 

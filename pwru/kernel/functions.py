@@ -25,6 +25,8 @@ class Target(NamedTuple):
     """One function at one address. Positions are 1-based, and 0 for what it does not have, as in btf.Function.
 
     `name` is that of the symbol, which the compiler may have given a suffix. `ambiguous`: several functions share it.
+    `role`: what it means for packets that are followed (enum role of bpf/pwru.h), or "". `silent`: nobody asked for it.
+    `code`: what it is if it has no skb (enum arg_code), or "".
     """
 
     name: str
@@ -36,6 +38,9 @@ class Target(NamedTuple):
     module: str | None
     ambiguous: bool
     sock_arg: int = 0
+    role: str = ""
+    silent: bool = False
+    code: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -107,6 +112,25 @@ def find_targets(
     if missing:
         skipped["the compiler left only parts of it"] = sorted(missing)
     return Targets(targets, skipped)
+
+
+def find_plain(names: Iterable[str], kallsyms: Kallsyms, modules: Iterable[str]) -> list[Target]:
+    """Return functions of which only the address is needed, of vmlinux or these modules.
+
+    Raises PwruError for a name that none has, or none that can be traced.
+    """
+    missing, found = set(names), []
+    for module in (None, *modules):
+        for symbol, addresses in kallsyms.find(missing, module).items() if missing else ():
+            ambiguous = len(addresses) > 1
+            found += [Target(symbol, address, 0, 0, False, 0, module, ambiguous) for address in addresses]
+    targets = drop_notrace(Targets([target._replace(code="STACK_CODE") for target in found], {}))
+    for name in sorted(missing):
+        if not any(name in target.names for target in found):
+            raise PwruError(f"`without_skb`: no function is called {name}")
+        if not any(name in target.names for target in targets.found):
+            raise PwruError(f"`without_skb`: {name} cannot be traced: it is notrace")
+    return targets.found
 
 
 def union(parts: Iterable[Targets]) -> Targets:

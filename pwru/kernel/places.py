@@ -32,15 +32,21 @@ class Places:
         modules: Sequence[str] = (),
         *,
         drops: bool = False,
+        follow: bool = False,
+        without_skb: Sequence[str] = (),
     ) -> None:
         """`functions`: a regular expression for whole names, of tracepoints for the backend that attaches to these.
 
         `modules`: loaded ones with BTF whose functions are chosen from, too. `drops`: only tracepoints of drops.
+        `follow`: with roles, and also the functions without which packets cannot be followed. `without_skb`: also these
+        functions, of vmlinux or the modules, which may have no skb.
         """
         self.kernel = kernel
         self._pattern = functions
         self._modules = modules
         self._drops = drops
+        self._follow = follow
+        self._without_skb = without_skb
         self._functions: list[Target] | None = None
         self.left_out: dict[str, list[str]] = {}
         self.empty_modules: list[str] = []
@@ -61,7 +67,9 @@ class Places:
             chosen = select(everything, self._pattern)
             if not chosen.found:
                 raise nothing_left(everything, self._pattern)
-            self._functions, self.left_out = chosen
+            self.left_out = chosen.skipped
+            further = self._further(everything, chosen.found)
+            self._functions = self._with_roles([*chosen.found, *further], everything.found)
         return self._functions
 
     @cached_property
@@ -83,7 +91,27 @@ class Places:
         from pwru.kernel.functions import select
 
         self.kernel.notice_modules()
-        return select(self._of_modules(modules), self._pattern).found
+        return self._with_roles(select(self._of_modules(modules), self._pattern).found, ())
+
+    def _with_roles(self, chosen: list[Target], everything: Sequence[Target]) -> list[Target]:
+        if not self._follow:
+            return chosen
+        from pwru.kernel.roles import with_roles
+
+        return with_roles(chosen, everything)
+
+    def _further(self, everything: Targets, chosen: Sequence[Target]) -> list[Target]:
+        """Return the functions that are wanted although they may have no skb; one that has is like all others."""
+        if not self._without_skb:
+            return []
+        from pwru.kernel.functions import find_plain
+
+        names = set(self._without_skb)
+        with_skb = [target for target in everything.found if names.intersection(target.names)]
+        found = names.intersection(name for target in with_skb for name in target.names)
+        addresses = {target.address for target in chosen}
+        plain = find_plain(names - found, self.kernel.kallsyms, self._modules)
+        return [target for target in [*with_skb, *plain] if target.address not in addresses]
 
     def _of_vmlinux(self) -> Targets:
         """Return all of them, unfiltered: they depend only on the kernel image; their addresses move with KASLR."""

@@ -29,7 +29,7 @@ BPF_TRACE_FENTRY = 24
 BPF_TRACE_KPROBE_MULTI = 42
 BPF_TRACE_FENTRY_MULTI = 59
 
-_BPF_LINK_CREATE = 28  # enum bpf_cmd
+_BPF_RAW_TRACEPOINT_OPEN, _BPF_LINK_CREATE = 17, 28  # enum bpf_cmd
 
 
 def version() -> str:
@@ -62,8 +62,14 @@ def map_create_array(value: bytes) -> int:
     return fd
 
 
-def link_raw_tracepoint(prog_fd: int, name: str) -> Link:
-    return Link(api().bpf_raw_tracepoint_open(name.encode(), prog_fd), prog_fd)
+def link_raw_tracepoint(prog_fd: int, name: str, cookie: int = 0) -> Link:
+    """Attach to a tracepoint. `cookie`: what bpf_get_attach_cookie() returns there, if this kernel has that."""
+    if not cookie:
+        return Link(api().bpf_raw_tracepoint_open(name.encode(), prog_fd), prog_fd)
+    buffer = ctypes.create_string_buffer(name.encode())
+    # union bpf_attr, raw_tracepoint: name, prog_fd, cookie. By hand, since older versions of libbpf have no option.
+    attr = struct.pack("=QI4xQ", ctypes.addressof(buffer), prog_fd, cookie)
+    return Link(syscalls.bpf(_BPF_RAW_TRACEPOINT_OPEN, attr), prog_fd)
 
 
 def link_kprobe_multi(prog_fd: int, addresses: list[int]) -> Link:

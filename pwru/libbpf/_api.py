@@ -135,6 +135,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__initial_value": (_Ptr, (c_void_p, POINTER(c_size_t))),
     "bpf_map_create": (_Err, (c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p)),
     "bpf_map_lookup_elem": (_Err, (c_int, c_void_p, c_void_p)),
+    "bpf_map_get_next_key": (_Err, (c_int, c_void_p, c_void_p)),
     "bpf_map_update_elem": (_Err, (c_int, c_void_p, c_void_p, c_uint64)),
     "bpf_prog_load": (_Err, (c_int, c_char_p, c_char_p, c_void_p, c_size_t, POINTER(ProgLoadOpts))),
     "bpf_raw_tracepoint_open": (_Err, (c_char_p, c_int)),

@@ -1,6 +1,7 @@
 """A BPF object, its programs and maps, and links: the things of libbpf that have a life of their own."""
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -114,6 +115,21 @@ class Map:
         values = ctypes.create_string_buffer(size * possible_cpus())
         api().bpf_map_lookup_elem(self.fd, key, values)
         return [values.raw[offset : offset + self.value_size] for offset in range(0, len(values), size)]
+
+    def values(self, key_size: int) -> Iterator[bytes]:
+        """Yield the values of a hash; complete only while nobody writes to it."""
+        key, value = ctypes.create_string_buffer(key_size), ctypes.create_string_buffer(self.value_size)
+        before = None
+        while True:
+            try:
+                api().bpf_map_get_next_key(self.fd, before, key)
+                api().bpf_map_lookup_elem(self.fd, key, value)
+            except BpfError as error:
+                if error.errno == errno.ENOENT:
+                    return
+                raise
+            before = key.raw
+            yield value.raw
 
     def update(self, key: bytes, value: bytes, flags: int = 0) -> None:
         api().bpf_map_update_elem(self.fd, key, value, flags)

@@ -17,7 +17,7 @@ from pwru.live import rlimits
 from pwru.live.backends.how import Refused
 from pwru.live.names import COPIES
 from pwru.live.permissions import refused_load
-from pwru.live.program import Program
+from pwru.live.program import Program, variant
 from pwru.record.layout import Mismatch, Wire
 from pwru.record.schema import Schema
 
@@ -169,19 +169,32 @@ class Loader:
             except BaseException:
                 bpf.close()
                 raise
-            return Program(bpf, backend.program.name, schema, self.wire)
+            return Program(bpf, self._name(backend), schema, self.wire)
+
+    def _name(self, backend: Backend) -> str:
+        return variant(backend.program.name, following=self._request.follow)
 
     def _configure(self, bpf: Object, backend: Backend) -> Schema:
         schema = self._schema(backend)
         try:
             spec = backend.program
+            name = self._name(backend)
             if spec.set_type:
-                bpf.program(spec.name).set_type(spec.prog_type, spec.attach_type)
+                bpf.program(name).set_type(spec.prog_type, spec.attach_type)
             for program in bpf.programs():
-                program.set_autoload(program.name == spec.name)
-            config = schema.config(**self._filters, **backend.config())
+                program.set_autoload(program.name == name)
+            config = schema.config(
+                **self._filters,
+                **backend.config(),
+                by_stack=self._request.by_stack,
+                sees_all=self._request.functions is None,
+            )
             bpf.map(".rodata.config").set_initial_value(config)
             bpf.map("events").set_max_entries(_ring_buffer_size(self._request.ring_buffer_size))
+            if self._request.follow:
+                bpf.map("followed").set_max_entries(self._request.follow_limit)
+            if self._request.by_stack:
+                bpf.map("stacks").set_max_entries(1 << self.wire.constant("STACK_BITS"))
         except (BpfError, PwruError) as error:
             raise _damaged(error) from None
         return schema
@@ -193,6 +206,8 @@ class Loader:
         for part, struct in COPIES.items():
             if part in sizes:
                 sizes[part] = self._kernel.fact(f"size of {struct}", partial(_struct_size, struct))
+        if self._request.follow:
+            sizes["follow"] = 0
         if self._fields:
             sizes["values"] = 8 * len(self._fields)
         return Schema(self.wire, sizes, tcp_flags=self._request.tcp_flags, fields=self._fields)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pwru.kernel import netns
-from pwru.kernel.kallsyms import KallsymsError
+from pwru.kernel.kallsyms import KallsymsError, source_name
+from pwru.kernel.roles import AFTER_ENDS, ENDING, RELEASE, TRACEPOINTS
 from pwru.record.names import Function, Hit
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 # These drop a packet, with a reason or, in older kernels, without.
 _DROPS = ("kfree_skb", "kfree_skb_list", "tcp_drop")
 _NO_DROP = ("SKB_NOT_DROPPED_YET", "SKB_CONSUMED")  # reasons passed when nothing is dropped
-_LAST_FUNCTIONS = ("kfree_skbmem", "kfree_skb_partial")
-_LAST_TRACEPOINTS = ("kfree_skb", "consume_skb")
+
+_DROP_TRACEPOINT = "kfree_skb"
 
 # Frames between a tracepoint and the BPF program.
 _TRACER = re.compile(r"\[bpf\]$|^(bpf_trace_run|__bpf_trace_|__traceiter_)")
@@ -34,9 +35,9 @@ COPIES = {"skb": "sk_buff", "shared_info": "skb_shared_info"}
 class LiveNames(ABC):
     """Made once everything is attached; names are looked up on the first event that needs them."""
 
-    # What `Hit.addr` is where the way of an skb ends: its memory is given back, and its address may be used again. What
-    # the kernel frees in bulk, or keeps for the next packet, ends in functions that are inlined.
-    last: Collection[int] = ()
+    ends: Collection[int] = ()
+    after_ends: Collection[int] = ()
+    sees_ends: bool
 
     def __init__(self, kernel: Kernel, tracer_frames: int, on_message: Callable[[str], None]) -> None:
         """`tracer_frames`: how many frames of a stack, at most, are the tracer's own."""
@@ -136,7 +137,10 @@ class FunctionNames(LiveNames):
         """`by_address`: what is attached, by what `Hit.addr` is; more may come."""
         super().__init__(kernel, tracer_frames, on_message)
         self._by_address = by_address
-        self.last = {addr for addr, target in by_address.items() if target.name in _LAST_FUNCTIONS}
+        names = {addr: source_name(target.name) or target.name for addr, target in by_address.items()}
+        self.ends = {addr for addr, name in names.items() if name in ENDING}
+        self.after_ends = {addr for addr, name in names.items() if AFTER_ENDS.fullmatch(name)}
+        self.sees_ends = RELEASE in names.values()
 
     def function(self, hit: Hit) -> Function:
         target = self._by_address.get(hit.addr)
@@ -167,7 +171,8 @@ class TracepointNames(LiveNames):
         """`tracepoints`: what is attached, by what `Hit.addr` is."""
         super().__init__(kernel, tracer_frames, on_message)
         self._tracepoints = tracepoints
-        self.last = {number for number, t in enumerate(tracepoints) if t.name in _LAST_TRACEPOINTS}
+        self.ends = {number for number, t in enumerate(tracepoints) if t.name in TRACEPOINTS}
+        self.sees_ends = all(t.name == _DROP_TRACEPOINT for t in tracepoints)
 
     def function(self, hit: Hit) -> Function:
         if hit.addr >= len(self._tracepoints):

@@ -1,8 +1,26 @@
 """The BPF object of a run, once it is in the kernel."""
 
+from typing import NamedTuple
+
 from pwru.libbpf import Map, Object
 from pwru.record.layout import Wire
 from pwru.record.schema import Schema
+
+
+class Counters(NamedTuple):
+    """See struct counters of bpf/pwru.h."""
+
+    hits: int
+    full: int
+    busy: int
+    ends_unseen: int
+    no_room: int
+    no_stack: int
+
+
+def variant(name: str, *, following: bool) -> str:
+    """Return the name of a program of the object: those that follow packets are programs of their own."""
+    return f"{name}_following" if following else name
 
 
 class Program:
@@ -24,12 +42,17 @@ class Program:
     def map(self, name: str) -> Map:
         return self._bpf.map(name)
 
-    def counters(self) -> tuple[int, int, int]:
-        """Return hits, full and busy of struct counters: the sums over all CPUs."""
+    def counters(self) -> Counters:
+        """Return the members of struct counters: the sums over all CPUs."""
         layout = self.wire.layout("counters")
         of_cpus = [layout.unpack(value) for value in self.map("counters").lookup_percpu(bytes(4))]
-        hits, full, busy = (sum(getattr(cpu, name) for cpu in of_cpus) for name in ("hits", "full", "busy"))
-        return hits, full, busy
+        return Counters(*(sum(getattr(cpu, name) for cpu in of_cpus) for name in Counters._fields))
+
+    def followed(self) -> set[int]:
+        """Return the skbs that are followed, by `instance` of struct follow."""
+        layout, follow = self.wire.layout("followed"), self.wire.layout("follow")
+        values = self.map("followed").values(key_size=8)
+        return {follow.unpack(layout.unpack(value).follow).instance for value in values}
 
     def close(self) -> None:
         self._bpf.close()

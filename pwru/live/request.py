@@ -13,6 +13,7 @@ from pwru.live.backends import BACKENDS
 MAX_PID = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
 MAX_COMM = 15  # bytes: TASK_COMM_LEN without its end
 MAX_PAYLOAD = 1024  # bytes: what a record has room for
+MAX_FOLLOWED = 1 << 20  # skbs: the kernel sets aside memory for all of them
 
 
 class Request(NamedTuple):
@@ -28,6 +29,9 @@ class Request(NamedTuple):
 
     `parts`: parts of the record (record.parts) by name, with the size in bytes of those that have none of their own.
     `tcp_flags`: tuples with the flags of TCP. `skb_metadata`: C expressions of the fields in the part `values`.
+
+    `follow`: a packet that matched once is traced whatever becomes of it, up to `follow_limit` skbs at a time.
+    `by_stack`: also where functions with other skbs, or those named in `without_skb`, run below one that has it.
     """
 
     filter: Filter = Filter()
@@ -49,6 +53,20 @@ class Request(NamedTuple):
     parts: Mapping[str, int] = MappingProxyType({"meta": 0, "tuple": 0})
     tcp_flags: bool = False
     skb_metadata: tuple[str, ...] = ()
+    follow: bool = False
+    follow_limit: int = 16384
+    by_stack: bool = False
+    without_skb: tuple[str, ...] = ()
+
+    @property
+    def ends_match(self) -> bool:
+        """Whether a packet matches to its end: it is asked for by what it is, not by where it is.
+
+        Nor is it seen how long a frame of XDP is the same.
+        """
+        inner = self.filter.inner_l2 or self.filter.inner_l3
+        place = self.netns is not None or self.ifname is not None or self.pid or self.comm is not None
+        return not (place or inner or self.mark_mask or self.skb_expr is not None)
 
 
 def check_request(request: Request) -> None:
@@ -75,6 +93,16 @@ def check_request(request: Request) -> None:
         raise PwruError(f"`comm`: the kernel keeps 1 to {MAX_COMM} bytes of a name, not {request.comm!r}")
     if len(set(request.skb_metadata)) < len(request.skb_metadata):
         raise PwruError(f"`skb_metadata`: a field is there twice: {', '.join(request.skb_metadata)}")
+    if request.follow and request.drop_reasons:
+        raise PwruError("`follow` and `drop_reasons` exclude each other: of drops alone there is no way to follow")
+    if not isinstance(request.follow_limit, int) or not 1 <= request.follow_limit <= MAX_FOLLOWED:
+        raise PwruError(f"`follow_limit`: {request.follow_limit!r} is not a number of skbs (1 to {MAX_FOLLOWED})")
+    if request.by_stack and not request.follow:
+        raise PwruError("`by_stack` works only with `follow`")
+    if request.without_skb and not request.by_stack:
+        raise PwruError("`without_skb` works only with `by_stack`")
+    if "follow" in request.parts and not request.follow:
+        raise PwruError("`parts`: follow is only for a trace that follows packets; see `follow`")
     _check_parts(request.parts)
 
 

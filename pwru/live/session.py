@@ -116,6 +116,8 @@ class Session:
                 request.functions,
                 self._modules.chosen,
                 drops=drops,
+                follow=request.follow,
+                without_skb=request.without_skb,
             )
             parts = request.parts
             self._how = How(request.kprobe_batch, "stack" in parts, "location" in parts, may_fork=may_fork)
@@ -133,6 +135,8 @@ class Session:
         self._fresh = True
         self._deadline = 0.0
         self.delivered = 0  # records that read() has returned
+        self._full = 0  # how many were lost before those that can be read now
+        self._at_limit: tuple[int, int] | None = None  # `full` and `busy` then
 
     @property
     def schema(self) -> Schema:
@@ -142,7 +146,22 @@ class Session:
     def account(self) -> Account:
         """The numbers so far; `missed` is known once the probes are detached."""
         program = self._opened.program
-        return Account(*program.counters(), self.backend.missed, program.map("events").max_entries)
+        sees_ends = self.names.sees_ends and self._request.ends_match
+        size = program.map("events").max_entries
+        counters = program.counters()
+        full, busy = self._at_limit or (counters.full, counters.busy)
+        return Account(
+            counters.hits,
+            full,
+            busy,
+            self.backend.missed,
+            size,
+            sees_ends=sees_ends,
+            no_room=counters.no_room,
+            no_stack=counters.no_stack,
+            ends_unseen=counters.ends_unseen,
+            living=frozenset(program.followed() if self._request.follow and self._detached else ()),
+        )
 
     def __enter__(self) -> Self:
         if self._entered:
@@ -240,13 +259,19 @@ class Session:
                 # They are copies: their room is for those that come while they are printed.
                 ring.consume(len(records))
                 self.delivered += len(records)
+                if limit:
+                    _, full, busy, *_ = program.counters()
+                    # The ring buffer had room for all that was read now: what was lost for want of it since the last
+                    # time came after that, and nobody wanted it if that was the limit.
+                    self._at_limit = (self._full, busy) if len(records) == limit else None
+                    self._full = full
                 self._may_wait = not ring.fills(len(records))
                 return records  # type: ignore[return-value]  # the format is the schema's: fields of Record
             if pending:
                 time.sleep(0.001)  # the kernel is writing the next record this very moment
             elif self._detached:
                 # Not every link waits for running programs when it goes: one may still be writing its event.
-                hits, full, busy = program.counters()
+                hits, full, busy, *_ = program.counters()
                 if hits == self.delivered + full + busy or time.monotonic() > self._deadline:
                     return None
                 time.sleep(0.001)
@@ -281,6 +306,8 @@ class Session:
         for name in (chosen,) if chosen else BACKENDS:
             self.backend = backend(name)(self.places, self._how)
             try:
+                if request.by_stack and not self.backend.sees_stack:
+                    raise Refused("it does not see on which stack a function runs")
                 _find(self.backend, refused)
                 hooks.phase(f"{name}: what to attach to")
                 try:
@@ -293,6 +320,8 @@ class Session:
                 refused.setdefault(str(error), []).append(name)
                 continue
             say_why()
+            if request.follow and (unseen := self.backend.unseen_relations()):
+                hooks.message(f"Following does not see here: {', '.join(unseen)}.")
             if (self._modules.chosen or self._modules.watch) and not self.backend.takes_modules:
                 hooks.message("Not traced: functions of modules, since this backend traces none.")
                 self._modules.close()
@@ -324,6 +353,7 @@ class Session:
             undo.callback(program.close)
             undo.callback(backend.detach)
             backend.attach(program, progress)
+            backend.attached -= sum(target.silent for target in backend.by_address.values())
             self._cleanup.enter_context(undo.pop_all())
         hooks.phase(f"{backend.name}: attach")
         return program

@@ -82,6 +82,10 @@ class Wire:
             raise Mismatch
         return {name: value for value, name in values.items()}
 
+    def names(self, enum: str) -> dict[int, str]:
+        """Return what its constants are called, by value: RELATION_CLONE, of enum relation, is "clone"."""
+        return {value: name.removeprefix(f"{enum.upper()}_").lower() for name, value in self.enum(enum).items()}
+
     def layout(self, name: str) -> Layout:
         """Return the layout of a struct."""
         if name not in self._layouts:

@@ -29,8 +29,16 @@ class Names(Protocol):
     """Where the names of one run's numbers are from."""
 
     @property
-    def last(self) -> Collection[int]:
-        """What `Hit.addr` is of the functions that an skb passes last."""
+    def ends(self) -> Collection[int]:
+        """What `Hit.addr` is where a packet has come to its end: its skb is given back or used for another one."""
+
+    @property
+    def after_ends(self) -> Collection[int]:
+        """What it is in functions that release the skb, and have it after that, too. The packet may end in them."""
+
+    @property
+    def sees_ends(self) -> bool:
+        """Whether no skb comes to its end anywhere else."""
 
     @property
     def generation(self) -> int:

@@ -5,7 +5,7 @@ else to be printed as text, and one with a `key` nothing else for JSON.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ class FlowTuple(NamedTuple):
     """Addresses and ports. Ports are None for a packet without them, or for a fragment that does not have them.
 
     `ip_version` is 4 or 6, `protocol` a number of IANA's. `flags` are those of a TCP header, 0 unless requested.
+    `from_sock`: the packet has no headers yet, and its socket says this.
     """
 
     ip_version: int
@@ -42,6 +43,7 @@ class FlowTuple(NamedTuple):
     dport: int | None
     protocol: int
     flags: int = 0
+    from_sock: bool = False
 
 
 class Stack(NamedTuple):
@@ -60,6 +62,44 @@ class Payload(NamedTuple):
     data: bytes
 
 
+class BpfMap(NamedTuple):
+    """The operation of a map that a BPF program calls for. `name` is cut at 15 bytes.
+
+    `key` and `value` are the first bytes of `key_size` and `value_size`; None: the operation has none that is known.
+    `found`: whether there was a value, of an operation that looks for one.
+    """
+
+    id: int
+    name: str
+    key_size: int
+    value_size: int
+    key: bytes | None
+    value: bytes | None
+    found: bool
+
+
+class Follow(NamedTuple):
+    """Which packet an event belongs to, by numbers of the kernel that are unique in a trace.
+
+    `packet` is 0 for a packet that is not followed: there was no room. `instance` is which skb of the packet; that of
+    the first one is `packet`. `relation` (clone, copy …), if this event tells one, is how this skb came from the skb
+    `parent` of `parent_packet`, or, for merged, went into it. `transmission` counts those of TCP from 1; `segment`
+    segments and IP fragments of a packet; they are 0 if there was none. `tracked_by`: why the event is traced (filter,
+    skb, relation, xdp, stackid). With stackid the function runs below one that has the packet, and `instance` is 0 if
+    it has an skb of its own. `ended`: the skb ends here.
+    """
+
+    packet: int
+    instance: int
+    parent_packet: int
+    parent: int
+    transmission: int
+    segment: int
+    tracked_by: str
+    relation: str | None
+    ended: bool
+
+
 class Field(NamedTuple):
     """A value that a run asked for, of 64 bits: its C expression, and whether it is signed."""
 
@@ -72,6 +112,7 @@ class Section(Enum):
 
     HIT = auto()
     PACKET = auto()
+    FOLLOW = auto()
     TIME = auto()
     DETAILS = auto()
 
@@ -87,13 +128,15 @@ class Column(NamedTuple):
 class Part(NamedTuple):
     """One row. `struct` is its struct in bpf/pwru.h; `size` bytes follow it or, if that is 0, what the request says.
 
-    `decoder` gets the layout of the struct, or the size, and returns what decodes the bytes of the part.
+    `decoder` gets the layout of the struct, or the size, and then the names of the constants of each of `enums` by
+    value; it returns what decodes the bytes of the part.
     """
 
     name: str
     section: Section
-    decoder: Callable[[Any], Callable[[bytes], Any]]
+    decoder: Callable[..., Callable[[bytes], Any]]
     struct: str = ""
+    enums: tuple[str, ...] = ()
     size: int = 0
     key: str = ""
     column: Column | None = None
@@ -132,23 +175,58 @@ def _tuple(layout: Layout) -> Callable[[bytes], FlowTuple | None]:
     )  # fmt: skip
 
     def decode(raw: bytes) -> FlowTuple | None:
-        """None for a packet without an IP header."""
+        """None for a packet without an IP header, unless its socket knows more."""
         version, saddr, daddr, sport, dport, has_ports, l4_protocol, flags = members(raw)
         if not version:
             return None
         import socket  # 3 ms, which the first packet can afford better than the start
 
-        family, size = (socket.AF_INET, 4) if version == 4 else (socket.AF_INET6, 16)
+        family, size = (socket.AF_INET, 4) if abs(version) == 4 else (socket.AF_INET6, 16)
         source, destination = socket.inet_ntop(family, saddr[:size]), socket.inet_ntop(family, daddr[:size])
         if not has_ports:
             sport = dport = None
-        return FlowTuple(version, source, destination, sport, dport, l4_protocol, flags)
+        return FlowTuple(abs(version), source, destination, sport, dport, l4_protocol, flags, version < 0)
 
     return decode
 
 
 def _cb(layout: Layout) -> Callable[[bytes], list[int]]:
     return lambda raw: list(layout.unpack(raw).words)
+
+
+def _follow(layout: Layout, tracked_by: Mapping[int, str], relations: Mapping[int, str]) -> Callable[[bytes], Follow]:
+    members = layout.getter(*Follow._fields)
+
+    def decode(raw: bytes) -> Follow:
+        packet, instance, parent_packet, parent, transmission, segment, cause, relation, ended = members(raw)
+        # A constant without a name is of bytes that no program of ours wrote.
+        why = tracked_by.get(cause) or str(cause)
+        told = (relations.get(relation) or str(relation)) if relation else None
+        return Follow(packet, instance, parent_packet, parent, transmission, segment, why, told, ended != 0)
+
+    return decode
+
+
+def _bpfmap(layout: Layout, value_is: Mapping[int, str]) -> Callable[[bytes], BpfMap | None]:
+    members = layout.getter("id", "name", "key_size", "value_size", "has_key", "value_is", "key", "value")
+
+    def decode(raw: bytes) -> BpfMap | None:
+        """None for an event that is no operation of a map."""
+        number, name, key_size, value_size, has_key, value, key_bytes, value_bytes = members(raw)
+        if not number:
+            return None
+        known = value_is.get(value)
+        return BpfMap(
+            number,
+            text_of(name),
+            key_size,
+            value_size,
+            key_bytes[:key_size] if has_key else None,
+            value_bytes[:value_size] if known == "known" else None,
+            known != "missing",
+        )
+
+    return decode
 
 
 def _stack(layout: Layout) -> Callable[[bytes], Stack]:
@@ -179,11 +257,13 @@ PARTS = {
         Part("cb", Section.PACKET, _cb, "cb", key="cb", column=Column("__sk_buff->cb[]", 56, _cb_text)),
         Part("tuple", Section.PACKET, _tuple, "tuple"),
         Part("tunnel", Section.PACKET, _tuple, "tuple"),
+        Part("follow", Section.FOLLOW, _follow, "follow", ("tracked_by", "relation")),
         Part("time", Section.TIME, _u64, size=8),
         Part("values", Section.DETAILS, _u64s),
         Part("stack", Section.DETAILS, _stack, "stack"),
         Part("skb", Section.DETAILS, _copy),
         Part("shared_info", Section.DETAILS, _copy),
         Part("payload", Section.DETAILS, _payload, "payload"),
+        Part("bpfmap", Section.DETAILS, _bpfmap, "bpfmap", ("map_value",)),
     )
 }

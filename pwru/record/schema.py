@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pwru.record.event import Event, Hit, Task
 from pwru.record.layout import Mismatch, Wire
 from pwru.record.names import Names
-from pwru.record.parts import PARTS, Field, Section, text_of
+from pwru.record.parts import PARTS, Field, Follow, Section, text_of
 
 
 class Record(NamedTuple):
@@ -21,6 +21,7 @@ class Record(NamedTuple):
     task: bytes
     hit: bytes
     packet: bytes
+    follow: bytes
     time: int | bytes
     details: bytes
 
@@ -61,7 +62,8 @@ class Schema:
             start = starts.setdefault(part.section, end if part.section is not Section.HIT else end - self._site.size)
             at[numbers[part.name]] = end
             place = slice(end - start, end - start + room)
-            self._decoders[part.section].append((part.name, place, part.decoder(layout or size)))
+            constants = [wire.names(enum) for enum in part.enums]
+            self._decoders[part.section].append((part.name, place, part.decoder(layout or size, *constants)))
             end += (room + 7) // 8 * 8
             ends[part.section] = end
         self.parts = frozenset(sizes)
@@ -77,7 +79,8 @@ class Schema:
         self.has_details = Section.DETAILS in starts
         time = "Q" if "time" in sizes else "0s"
         # As for struct: the fields of Record.
-        self.format = f"Q{self._task.size}s{hit}s{length(Section.PACKET)}s{time}{length(Section.DETAILS)}s"
+        packet, follow, details = map(length, (Section.PACKET, Section.FOLLOW, Section.DETAILS))
+        self.format = f"Q{self._task.size}s{hit}s{packet}s{follow}s{time}{details}s"
         assert struct.calcsize(f"={self.format}") == end
 
     def config(self, **values: int | bytes | Sequence[int]) -> bytes:
@@ -95,6 +98,11 @@ class Schema:
     def packet(self, raw: bytes) -> Values:
         return self._values(Section.PACKET, raw)
 
+    def follow(self, raw: bytes) -> Follow:
+        """Return which packet an event belongs to, of a run that follows packets."""
+        value: Follow = self._values(Section.FOLLOW, raw)["follow"]
+        return value
+
     def details(self, raw: bytes) -> Values:
         return self._values(Section.DETAILS, raw)
 
@@ -104,9 +112,9 @@ class Schema:
 
     def event(self, record: Record, names: Names) -> Event:
         """Return a record as an event with names."""
-        skb, task, raw_hit, packet, time, details = record
+        skb, task, raw_hit, packet, follow, time, details = record
         hit = self.hit(raw_hit)
-        values = self.packet(packet) | self.details(details)
+        values = self.packet(packet) | self._values(Section.FOLLOW, follow) | self.details(details)
         if isinstance(time, int):
             values["time"] = time
         return Event(skb, self.task(task), hit, names.function(hit), values)

@@ -21,7 +21,7 @@ class Source(Protocol):
 class Sink(ABC):
     """Takes the records of one source: open(), begin(), write() for each batch; close() whatever happened."""
 
-    events, packets = 0, 0  # how many it took so far
+    events, packets, not_followed = 0, 0, 0  # how many it took so far; the last are packets, too
 
     @abstractmethod
     def open(self) -> None:
@@ -34,6 +34,9 @@ class Sink(ABC):
     @abstractmethod
     def write(self, records: list[Record]) -> int:
         """Take a batch; return how many records it gave up, the last ones. Raises BrokenPipeError without a reader."""
+
+    def ending(self) -> None:  # noqa: B027  (most sinks do not care)
+        """Tell that the trace ends now: what comes after that has come before it. Later calls tell nothing."""
 
     @abstractmethod
     def account(self, account: Account) -> str:

@@ -3,76 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pwru.errors import printable
+from pwru.record.account import Waiting
 from pwru.sinks import Sink, Source
+from pwru.sinks.skbs import CACHE_LIMIT, Cache, Skbs, ignore
 from pwru.sinks.time import CLOCKS
 
 if TYPE_CHECKING:
     from pwru.record.account import Account
     from pwru.record.event import Task
+    from pwru.record.follow import Skb
     from pwru.record.names import Function, Names
+    from pwru.record.parts import Follow
     from pwru.record.schema import Record, Schema
     from pwru.sinks.details import Details
+    from pwru.sinks.follow import Following
     from pwru.sinks.stream import Stream
-
-# The text of distinct runs of bytes is kept, and all of it is forgotten at this size: a trace can go on for days.
-CACHE_LIMIT = 1 << 13
-SKB_LIMIT = 1 << 18  # the skbs that are known to be on their way, at most: 25 MB
-
-K = TypeVar("K")
-
-
-class Cache(dict[K, str], Generic[K]):
-    """The text of a key, made on the first look-up."""
-
-    def __init__(self, make: Callable[[K], str]) -> None:
-        self._make = make
-
-    def __missing__(self, key: K) -> str:
-        text = self._make(key)  # first, since it may clear this cache
-        if len(self) >= CACHE_LIMIT:
-            self.clear()
-        self[key] = text
-        return text
-
-
-class Skbs(Cache[int]):
-    """The text of each skb. Counts packets: an address counts again once its skb has come to its end.
-
-    Beyond SKB_LIMIT the skb that was not seen for longest is forgotten; it counts again if it is seen after all.
-    """
-
-    def __init__(self, make: Callable[[int], str], begin: str = "") -> None:
-        """`begin` precedes the text at the first event of a packet."""
-        super().__init__(make)
-        self._begin = begin
-        self._on_their_way: dict[int, None] = {}
-        self.count = 0
-
-    def __missing__(self, skb: int) -> str:
-        text = self._make(skb)
-        if len(self) >= CACHE_LIMIT:
-            self.clear()
-        self[skb] = text
-        on_their_way = self._on_their_way
-        if skb in on_their_way:
-            del on_their_way[skb]  # and in again at the end: the first is the one that was not seen for longest
-            on_their_way[skb] = None
-            return text
-        if len(on_their_way) >= SKB_LIMIT:
-            del on_their_way[next(iter(on_their_way))]
-        on_their_way[skb] = None
-        self.count += 1
-        return self._begin + text
-
-    def end(self, skb: int) -> None:
-        """The skb is freed."""
-        self.pop(skb, None)
-        self._on_their_way.pop(skb, None)
+WAITS = 1.0  # whoever was not seen for so long at the end is still waiting for something, in seconds
 
 
 class NetnsNames:
@@ -107,7 +58,8 @@ class LineStyle(NamedTuple):
     """What lines have beyond the parts of the schema. Widths are in characters.
 
     `timestamp` is a key of CLOCKS or "none". `netns_names` is the width of the names of namespaces, 0 for none. `width`
-    is that of a terminal, 0 for lines of any length; it and `color` are for text only.
+    is that of a terminal, 0 for lines of any length; it, `color` and `packet_id` (which packet it is, if the run
+    follows packets) are for text only. `follow_limit`: how many skbs the kernel follows at a time.
     """
 
     timestamp: str = "none"
@@ -115,13 +67,16 @@ class LineStyle(NamedTuple):
     caller: bool = False
     color: bool = False
     width: int = 0
+    packet_id: bool = False
+    follow_limit: int = 0
 
 
 class Format(ABC):
     """Turns records into lines. A line is a few look-ups: what repeats along a packet's way is formatted once.
 
     A line is the texts that skb(), task(), packet() and function() return, one after the other, and `end`. With a
-    clock, time() precedes all of it or packet(); tail() and details() precede `end`.
+    clock, time() precedes all of it or packet(); tail() and details() precede `end`. In a run that follows packets,
+    the texts of follow() surround that of skb().
     """
 
     end: ClassVar[str]
@@ -140,19 +95,60 @@ class Format(ABC):
             from pwru.sinks.details import Details
 
             self.more = Details(schema, names)
-        self._skbs = Skbs(self.skb, self.first_event)
+        self._skbs = Skbs(self.skb, self.first_event, self.clock.forget if self.clock else ignore)
         self._tasks = Cache[bytes](lambda raw: self.task(schema.task(raw)))
         self.packet_texts = Cache[bytes](lambda raw: self.packet(schema.packet(raw)))
         self.function_texts = Cache(self._function)
         self._tails = Cache[bytes](lambda raw: self.tail(schema.packet(raw)))
-        self._last: set[bytes] = set()  # the hits at functions that an skb passes last, as bytes
+        self._releasing: dict[bytes, Mapping[str, bool]] = {}  # for a hit in such a function: see Skbs.released()
         self._generation = names.generation
-        plain = not (self.clock or self.more or "tunnel" in schema.parts)
-        self.lines: Callable[[list[Record]], str] = self._plain if plain else self._full
+        self.texts: list[str] = []  # of the last batch, one for each record
+        self._is_plain = not (self.clock or self.more or "tunnel" in schema.parts)
+        self.lines: Callable[[list[Record]], str] = self._plain if self._is_plain else self._full
+        self._following: Following | None = None
+        if "follow" in schema.parts:
+            from pwru.sinks.follow import Following
+
+            self._following = Following(schema.follow, self.follow, self._skbs, style.follow_limit)
+            self._skb_texts = Cache(self.skb)
+            self.lines = self._followed
 
     @property
     def packets(self) -> int:
-        return self._skbs.count
+        return self._skbs.count + (self._following.count if self._following else 0)
+
+    @property
+    def not_followed(self) -> int:
+        """How many packets, of a run that follows packets, were not followed from their beginning."""
+        return self._skbs.count if self._following else 0
+
+    def waiting(self, end: float, living: Container[int]) -> tuple[Waiting, ...]:
+        """Return the skbs that were not seen for long at the end, as time.monotonic() has it; oldest first.
+
+        `living`: see Numbers.unseen().
+
+        None of a run that does not see ends: an skb that was not seen for long is one that has ended there.
+        """
+        if not self._following or not self.names.sees_ends:
+            return ()
+        return tuple(
+            Waiting(skb.packet.number, skb.instance, end - skb.seen, self._place(skb.hit), skb.name)
+            for skb in self._following.numbers.unseen(end - WAITS, living)
+        )
+
+    def _place(self, hit: bytes) -> str:
+        return self.names.function(self.schema.hit(hit)).name
+
+    def packets_begun(self, records: list[Record]) -> int:
+        """Return how many packets began with these records, which are the first of the last batch."""
+        if self._following:
+            return sum(line < len(records) for line in self._following.begun)
+        begun = iter(self._skbs.begun)
+        count, skb = 0, next(begun, None)
+        for record in records:
+            if record[0] == skb:
+                count, skb = count + 1, next(begun, None)
+        return count
 
     def header(self) -> str:
         return ""
@@ -164,43 +160,87 @@ class Format(ABC):
             self.function_texts.clear()
         if self.netns_names and self.netns_names.changed():
             self.packet_texts.clear()
+        self._skbs.begun.clear()
         return self.lines(records)
 
     def _plain(self, records: list[Record]) -> str:
         skbs, tasks, packets, functions = self._skbs, self._tasks, self.packet_texts, self.function_texts
-        last, end = self._last, self.end
+        releasing, released, end = self._releasing, skbs.released, self.end
         lines = []
-        for skb, task, hit, packet, _, _ in records:
-            lines.append(f"{skbs[skb]}{tasks[task]}{packets[packet]}{functions[hit]}{end}")
-            if hit in last:
-                skbs.end(skb)
+        for skb, task, hit, packet, _, _, _ in records:
+            function = functions[hit]  # first: it may be found to release the skb
+            text = released(skb, **releasing[hit]) if hit in releasing else skbs[skb]
+            lines.append(f"{text}{tasks[task]}{packets[packet]}{function}{end}")
+        self.texts = lines
         return "".join(lines)
 
     def _full(self, records: list[Record]) -> str:
         skbs, tasks, packets, functions = self._skbs, self._tasks, self.packet_texts, self.function_texts
-        tails, details, last, end = self._tails, self.details, self._last, self.end
+        tails, details, releasing, released, end = self._tails, self.details, self._releasing, skbs.released, self.end
         clock, time_first = self.clock, self.time_first
         lines = []
-        for skb, task, hit, packet, ns, rest in records:
+        for skb, task, hit, packet, _, ns, rest in records:
+            function = functions[hit]
+            text = released(skb, **releasing[hit]) if hit in releasing else skbs[skb]
             time = self.time(clock(skb, ns)) if clock else ""  # type: ignore[arg-type]
             first, then = (time, f"{ns!s:<16}{self.time_end}") if time_first else ("", time)
             lines.append(
-                f"{first}{skbs[skb]}{tasks[task]}{then}{packets[packet]}{functions[hit]}"
+                f"{first}{text}{tasks[task]}{then}{packets[packet]}{function}{tails[packet]}{details(rest)}{end}"
+            )
+        self.texts = lines
+        return "".join(lines)
+
+    def _followed(self, records: list[Record]) -> str:
+        skbs, tasks, packets, functions = self._skbs, self._tasks, self.packet_texts, self.function_texts
+        tails, details, releasing, released, end = self._tails, self.details, self._releasing, skbs.released, self.end
+        clock, time_first, following, skb_texts = self.clock, self.time_first, self._following, self._skb_texts
+        assert following is not None
+        following.begun.clear()
+        now, bold, plain = monotonic(), self.first_event, self._is_plain
+        lines: list[str] = []
+        for skb, task, hit, packet, follow, ns, rest in records:
+            function = functions[hit]
+            try:
+                before, after, relation, known, begins = following[follow]
+            except KeyError:
+                before, after, relation, known, begins = following.see(follow, skb)
+            if known:
+                known.seen, known.hit = now, hit
+                text = skb_texts[skb]
+            else:
+                count = skbs.count
+                text = released(skb, **releasing[hit]) if hit in releasing else skbs[skb]
+                begins = skbs.count > count
+            if begins:
+                following.begun.append(len(lines))
+                before = bold + before
+            if relation:
+                function = self._function_with(hit, relation)
+            if plain:
+                lines.append(f"{before}{text}{after}{tasks[task]}{packets[packet]}{function}{end}")
+                continue
+            time = self.time(clock(known.packet.number if known else skb, ns)) if clock else ""  # type: ignore[arg-type]
+            first, then = (time, f"{ns!s:<16}{self.time_end}") if time_first else ("", time)
+            lines.append(
+                f"{first}{before}{text}{after}{tasks[task]}{then}{packets[packet]}{function}"
                 f"{tails[packet]}{details(rest)}{end}"
             )
-            if hit in last:
-                skbs.end(skb)
-                if clock:
-                    clock.forget(skb)
+        self.texts = lines
         return "".join(lines)
+
+    def _function_with(self, raw: bytes, relation: str) -> str:
+        """Return function() with a relation behind its name; it does not repeat."""
+        function = self.names.function(self.schema.hit(raw))
+        return self.function(function._replace(name=f"{function.name}({relation})"))
 
     def _function(self, raw: bytes) -> str:
         hit = self.schema.hit(raw)
-        if hit.addr in self.names.last:
-            if len(self._last) >= CACHE_LIMIT:
-                self._last.clear()
+        releases = {"ends": hit.addr in self.names.ends, "after": hit.addr in self.names.after_ends}
+        if any(releases.values()):
+            if len(self._releasing) >= CACHE_LIMIT:
+                self._releasing.clear()
                 self.function_texts.clear()  # a cached text would never reach this code again
-            self._last.add(raw)
+            self._releasing[raw] = releases
         return self.function(self.names.function(hit))
 
     @staticmethod
@@ -209,6 +249,13 @@ class Format(ABC):
 
     @abstractmethod
     def skb(self, address: int) -> str: ...
+
+    @abstractmethod
+    def follow(self, event: Follow, skb: Skb | None, parent: Skb | None) -> tuple[str, str, str]:
+        """Return what precedes and what follows skb(), and what stands in parentheses after the name of the function.
+
+        `skb` is None for a packet that is not followed, `parent` for an event without a relation.
+        """
 
     @abstractmethod
     def task(self, task: Task) -> str: ...
@@ -239,6 +286,7 @@ class Lines(Sink):
         self._stream = stream
         self._style = style
         self._format: Format | None = None
+        self._ended: float | None = None
 
     def open(self) -> None:
         self._stream.open()
@@ -252,9 +300,17 @@ class Lines(Sink):
         given_up = self._stream.write(self._format.events(records))
         self.events += len(records) - given_up
         self.packets = self._format.packets
+        self.not_followed = self._format.not_followed
         return given_up
 
+    def ending(self) -> None:
+        if self._ended is None:
+            self._ended = monotonic()
+
     def account(self, account: Account) -> str:
+        self.ending()
+        if self._format and self._ended is not None:
+            account = account._replace(waiting=self._format.waiting(self._ended, account.living))
         return self._make.account(account)
 
     def close(self) -> None:

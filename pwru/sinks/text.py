@@ -5,19 +5,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from pwru.record.event import Task
+from pwru.record.follow import Skb
 from pwru.record.names import Function, Names
-from pwru.record.parts import PARTS, FlowTuple, Meta
+from pwru.record.parts import PARTS, FlowTuple, Follow, Meta
 from pwru.record.schema import Schema
 from pwru.sinks.columns import FURTHER_LINE, lay_out
 from pwru.sinks.lines import Format, LineStyle
 from pwru.sinks.terminal import BOLD, DEFAULT, DIM, RED, RESET
 
 NAME_WIDTH = 16
+PACKET_ID_WIDTH = 11  # of #12345b tx2: what takes more moves the columns after it
 L4_NAMES = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51: "ah", 58: "icmp6", 89: "ospf",
             103: "pim", 112: "vrrp", 132: "sctp", 136: "udplite"}  # fmt: skip
 _TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 # These are printed with ports although they have none: a column that scripts split at the colons.
 _PORTLESS = {1, 58}
+# How a relation is told before its parent; what is not here is said by its own name.
+_RELATIONS = {"clone": "clone of", "copy": "copy of", "segment": "segment of", "fragment": "fragment of",
+              "split": "split from", "merged": "merged into", "xdp": "by XDP from"}  # fmt: skip
 _CENTRED = ("IFACE", "NETNS NAME")
 
 
@@ -61,6 +66,9 @@ class Text(Format):
         self.time_first = self.clock is not None and self.clock.is_first
         self._columns = {name: c for name, part in PARTS.items() if name in schema.parts and (c := part.column)}
         widths = {"TIME": 23} if self.time_first else {}
+        self._packet_id = style.packet_id and "follow" in schema.parts
+        if self._packet_id:
+            widths["PKT"] = PACKET_ID_WIDTH
         widths |= {"SKB": 18, "CPU": 3, "PROCESS": NAME_WIDTH}
         if self.clock:
             widths["TIMESTAMP"] = 16
@@ -96,10 +104,21 @@ class Text(Format):
         return f"{DIM}{columns}{RESET}\n" if self.style.color else f"{columns}\n"
 
     def skb(self, address: int) -> str:
-        return f"{address:<#18x} "
+        return f"{address:<#18x}{self._after['SKB']}"
+
+    def follow(self, event: Follow, skb: Skb | None, parent: Skb | None) -> tuple[str, str, str]:
+        if not self._packet_id:
+            return "", "", ""
+        name = skb.name if skb else "-"
+        again = f" tx{event.transmission}" if event.transmission > 1 else ""
+        relation = ""
+        if event.relation:
+            words = _RELATIONS.get(event.relation, event.relation)
+            relation = f"{words} {parent.name}" if parent else event.relation
+        return f"{name + again:<{PACKET_ID_WIDTH}}{self._after['PKT']}", "", relation
 
     def task(self, task: Task) -> str:
-        return f"{task.cpu:<3} {task_text(task):<{self._widths['PROCESS']}}{self._after['PROCESS']}"
+        return f"{task.cpu:<3}{self._after['CPU']}{task_text(task):<{self._widths['PROCESS']}}{self._after['PROCESS']}"
 
     def packet(self, parts: Mapping[str, Any]) -> str:
         meta: Meta | None = parts.get("meta")

@@ -7,33 +7,36 @@ _SECOND = 10**9
 
 
 class Clock:
-    """From the skb's address and the time of an event, in ns, to what is printed: here that time."""
+    """From what a packet is known by and the time of an event, in ns, to what is printed: here that time.
+
+    A packet is known by the skb's address, or by its number if it is followed.
+    """
 
     is_first = False  # whether text has it as the first column
 
-    def __call__(self, skb: int, now: int) -> int | str:
+    def __call__(self, packet: int, now: int) -> int | str:
         return now
 
-    def forget(self, skb: int) -> None:
-        """The packet has come to its end."""
+    def forget(self, packet: int) -> None:
+        """Another packet begins that is known by this."""
 
 
 class Relative(Clock):
-    """Nanoseconds since this skb's last event; 0 at its first."""
+    """Nanoseconds since this packet's last event; 0 at its first."""
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}
 
-    def __call__(self, skb: int, now: int) -> int:
+    def __call__(self, packet: int, now: int) -> int:
         # Taken out and put in again, so that who was not seen for longest comes first.
-        last = self._last.pop(skb, now)
+        last = self._last.pop(packet, now)
         if len(self._last) >= PACKETS:
             del self._last[next(iter(self._last))]
-        self._last[skb] = now
+        self._last[packet] = now
         return now - last
 
-    def forget(self, skb: int) -> None:
-        self._last.pop(skb, None)
+    def forget(self, packet: int) -> None:
+        self._last.pop(packet, None)
 
 
 class Absolute(Clock):
@@ -48,7 +51,7 @@ class Absolute(Clock):
         self._second, self._text = -1, ""
         self._offset, self._until = 0, -1
 
-    def __call__(self, skb: int, now: int) -> str:
+    def __call__(self, packet: int, now: int) -> str:
         if not 0 <= self._until - now < _SECOND:
             self._offset = time.time_ns() - time.monotonic_ns()
             self._until = now + _SECOND - 1

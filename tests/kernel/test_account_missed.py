@@ -110,6 +110,7 @@ def test_what_the_kernel_does_not_run_is_told(backend: str, network: Network, pw
     assert trace.account() == {
         "events": 0,
         "packets": 0,
+        "packets_exact": False,
         "lost": {"ring_buffer_full": 0, "ring_buffer_busy": 0, "probe_missed": missed},
         "not_printed": 0,
     }

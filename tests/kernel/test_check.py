@@ -52,6 +52,15 @@ def test_the_first_that_works_is_taken(report: dict[str, Any], pwru: Start) -> N
     assert f"({taken[0]})" in trace.err
 
 
+def test_what_following_sees(report: dict[str, Any]) -> None:
+    """All of it on all of our kernels: see test_roles.py for what others may lack."""
+    assert report["flags"]["--follow"] == {
+        "works": True,
+        "detail": "sees clones, copies and segments, IP fragments, reassembly, what TCP splits, merges, transmissions"
+        " of TCP, new heads, ends",
+    }
+
+
 def test_the_machine(report: dict[str, Any]) -> None:
     assert report["versions"]["kernel"].split() == [os.uname().release, os.uname().machine]
     machine = report["machine"]

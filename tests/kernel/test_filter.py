@@ -17,6 +17,7 @@ from pwru.kernel.kernel import Kernel
 from pwru.sinks.text import cut
 from tests.unit.filter import harness
 from tests.unit.filter.headers import Headers
+from tests.unit.filter.parsers import Parsers
 from tests.unit.filter.verdicts import Verdicts
 from vmtest.network import Network, sh
 from vmtest.udp import send_udp
@@ -33,6 +34,10 @@ class TestVerdicts(Verdicts):
 
 
 class TestHeaders(Headers):
+    pass
+
+
+class TestParsers(Parsers):
     pass
 
 

@@ -37,7 +37,7 @@ def test_the_way_of_a_ping(network: Network, pwru: Start) -> None:
     by_func = {row["func"]: row for row in rows}
     out, forward, rcv = by_func["__ip_local_out"], by_func["dev_hard_start_xmit"], by_func["ip_rcv"]
     client, server = (str(netns_inode(netns)) for netns in (network.client, network.server))
-    assert (out["netns"], out["iface"], out["mtu"], out["len"]) == (client, "0", "0", "84")
+    assert (out["netns"], out["iface"], out["mtu"], out["len"]) == (client, "v0:2", "1500", "84")
     assert (forward["netns"], forward["iface"], forward["mtu"], forward["len"]) == (client, "v0:2", "1500", "98")
     assert (rcv["netns"], rcv["iface"], rcv["proto"], rcv["len"]) == (server, "v1:2", "0x0800", "84")
     assert out["process"].startswith("ping:")

@@ -21,7 +21,7 @@ LINE = re.compile(
     r"(?P<proto>0x[0-9a-f]{4}) (?P<mtu>\d+) +(?P<len>\d+) +(?P<tuple>\S+->\S+\))? +(?P<func>\S.*)"
 )
 PIPE_SIZE = 1 << 16
-TOTALS = re.compile(r"^(\d+) events? of \d+ packets?, (\d+) lost", re.MULTILINE)
+TOTALS = re.compile(r"^(\d+) events? of (?:at least )?\d+ packets?, (\d+) lost", re.MULTILINE)
 
 
 @dataclass
@@ -87,7 +87,8 @@ class Trace:
         return rows
 
     def objects(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
+        """The events so far, with --output-json."""
+        return [json.loads(line) for line in self.out.splitlines(keepends=True) if line.endswith("\n")]
 
     def account(self) -> dict[str, Any]:
         """The last line on stderr, with --output-json."""

@@ -84,6 +84,8 @@ def addresses(
     ports: tuple[int, int] | None = None,
     l4: int = 1,
     flags: int = 0,
+    *,
+    from_sock: bool = False,
 ) -> bytes:
     """Return struct tuple; without `source` there is no IP header."""
     saddr, daddr = (ipaddress.ip_address(a).packed if a else b"" for a in (source, destination))
@@ -93,7 +95,7 @@ def addresses(
         "daddr": daddr,
         "sport": sport,
         "dport": dport,
-        "ip_version": {0: 0, 4: 4, 16: 6}[len(saddr)],
+        "ip_version": {0: 0, 4: 4, 16: 6}[len(saddr)] * (-1 if from_sock else 1),
         "l4_protocol": l4,
         "has_ports": ports is not None,
         "tcp_flags": flags,
@@ -103,6 +105,32 @@ def addresses(
 
 def cb(*words: int) -> bytes:
     return wire().layout("cb").pack({"words": words})
+
+
+def follow(
+    packet: int = 0,
+    instance: int | None = None,
+    *,
+    parent: tuple[int, int] = (0, 0),
+    transmission: int = 0,
+    segment: int = 0,
+    tracked_by: str = "SKB",
+    relation: str = "NONE",
+    ended: bool = False,
+) -> bytes:
+    """Return struct follow; `parent` is a packet and an instance. Without `instance` it is the packet's first skb."""
+    members: dict[str, int | bytes | Sequence[int]] = {
+        "packet": packet,
+        "instance": packet if instance is None else instance,
+        "parent_packet": parent[0],
+        "parent": parent[1],
+        "transmission": transmission,
+        "segment": segment,
+        "tracked_by": wire().constant(f"TRACKED_BY_{tracked_by}"),
+        "relation": wire().constant(f"RELATION_{relation}"),
+        "ended": ended,
+    }
+    return wire().layout("follow").pack(members)
 
 
 def u64(*values: int) -> bytes:

@@ -24,13 +24,14 @@ class FakeNames:
         self,
         function: Callable[[Hit], Function] = function_text,
         *,
-        last: Collection[int] = (),
+        ends: Collection[int] = (),
+        after_ends: Collection[int] = (),
         netns: Callable[[], Mapping[int, str]] = dict,
         stack: Callable[[int, Sequence[int]], list[str]] = frame_texts,
         dump: Callable[[str, bytes], str] = lambda _, raw: raw.hex(),
     ) -> None:
         self._function, self._netns, self._stack, self._dump = function, netns, stack, dump
-        self.last = last
+        self.ends, self.after_ends, self.sees_ends = ends, after_ends, True
         self.generation = 0
 
     def function(self, hit: Hit) -> Function:

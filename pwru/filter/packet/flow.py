@@ -6,11 +6,54 @@ from pwru.ebpf import Alu, Jump, Size
 from pwru.errors import PwruError
 
 from . import Insn
-from .classic import MAX_OFFSET, RET_A, TXA, Class, Mode, load_end, load_mode, load_size, works_swapped
+from .classic import AT_TAG, MAX_OFFSET, RET_A, TXA, Class, Mode, load_end, load_mode, load_size, works_swapped
 
 _SWAPPABLE = (Size.H, Size.W)
 _LD_W_ABS = Class.LD | Mode.ABS
+_OTHER, _FIRST_BYTE, _VERSION, _ETHERTYPE = (), (-1,), (0x40, 0x60), (0x0800, 0x86DD)
 _UNKNOWN = -1  # a value of A that is not a load, or that is needed in host order
+
+
+def jumps_without_ip(insns: Sequence[Insn]) -> set[tuple[int, int]] | None:
+    """Return the jumps, as (from, to), that are possible for a packet without a link-layer header that is not IP.
+
+    Programs find out by the high nibble of the first byte, or by the EtherType at M[AT_TAG] of without_mac(). None if
+    all that is not IP is accepted.
+    """
+    jumps = {(0, 0)}
+    values: dict[int, Sequence[int]] = {0: _OTHER}  # what A is, if it is the same on all ways to an instruction
+    for index, insn in enumerate(insns):
+        if index not in values or insn.code & 7 == Class.RET:
+            continue
+        value = _type_of_a(insn, values[index])
+        targets = {index + 1}
+        if insn.code & 7 == Class.JMP:
+            targets = {index + 1 + (insn.jt if insn.code & 0xF0 else insn.k)}
+            if insn.code == Class.JMP | Jump.EQ and insn.k in value:
+                targets.clear()
+            if insn.code & 0xF0:
+                targets.add(index + 1 + insn.jf)
+        for target in targets:
+            jumps.add((index, target))
+            values[target] = value if values.get(target, value) is value else _OTHER
+    returns = [insns[target] for _, target in jumps if insns[target].code & 7 == Class.RET]
+    return None if all(insn.code & 0x18 != RET_A and insn.k for insn in returns) else jumps
+
+
+def _type_of_a(insn: Insn, before: Sequence[int]) -> Sequence[int]:
+    """Return the values that A has for IP only, after this instruction."""
+    match Class(insn.code & 7):
+        case Class.LD if insn.code == Class.LD | Size.B | Mode.ABS and not insn.k:
+            return _FIRST_BYTE
+        case Class.LD if insn.code == Class.LD | Size.H | Mode.MEM and insn.k == AT_TAG:
+            return _ETHERTYPE
+        case Class.ALU if insn.code == Class.ALU | Alu.AND and before is _FIRST_BYTE and insn.k == 0xF0:
+            return _VERSION
+        case Class.LD | Class.ALU:
+            return _OTHER
+        case Class.MISC if insn.code & 0xF8 == TXA:
+            return _OTHER
+    return before
 
 
 class Flow:

@@ -1,8 +1,14 @@
 """The packet filter on an skb: the body of `int filter_packet(__u64 skb)` and its like in bpf/filter.bpf.h.
 
+It returns 1 for a packet that matches, 0 for one that does not, and -1 for one without headers: bpf/sock.bpf.h then
+runs it on those that the socket would give it.
+
 A packet gains and loses its link-layer header on its way, so there is a program for both forms. The MAC header counts
 only if it ends where the network header begins, VLAN tags apart: after an encapsulation the old one is further back,
 after a decapsulation that of the outer packet may be left (ipip up to v5.13), and one that was never set is 0xffff.
+
+Without a link-layer header nothing says that the packet is IP. That is found out in C (bpf/ip.bpf.h), and only of a
+packet that would match because it is: the result is IF_IP then.
 
 find_headers() in bpf/ finds the headers a second time, in C, once a packet matches; tests/unit/filter/headers.py runs
 both on the same skbs. This code runs in every function for every packet of the machine, mostly in vain, so every
@@ -98,7 +104,7 @@ def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: RdonlyCast |
 
     `inner` has the offsets of Inner. A packet without such a header passes: ipip and gre have no inner MAC header.
     """
-    layout, asm, body = Inner(*inner), Assembler(), Body(insns, cast)
+    layout, asm, body = Inner(*inner), Assembler(), Body(insns, cast, bare=not mac)
     reject, passes = Label(), Label()
     skb, header, other = R7, R8, R9  # `other`: whatever else is at hand
 
@@ -138,10 +144,11 @@ def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: RdonlyCast |
             asm.place(label)
             asm.alu32(Alu.MOV, R0, verdict)
             asm.exit()
-    return _code(asm)
+    return encode(asm)
 
 
-def _code(asm: Assembler) -> bytes:
+def encode(asm: Assembler) -> bytes:
+    """Return the instructions of a filter. Raises PwruError if it is too long."""
     try:
         return asm.code()
     except JumpTooFar:
@@ -167,7 +174,7 @@ class _Packet:
                 l3 = without_mac(programs.l2)
             except PwruError:
                 l3 = [REJECT]  # it loads raw bytes of the header
-        self._l2, self._l3 = Body(programs.l2, cast), Body(l3, cast)
+        self._l2, self._l3 = Body(programs.l2, cast), Body(l3, cast, bare=True)
         self._uses_len = any(map(loads_len, programs))
         self._reject = Label()
         self._start = min(layout) if self._uses_len else layout.network_header  # of what is read
@@ -182,7 +189,7 @@ class _Packet:
 
     def code(self) -> bytes:
         asm = self._asm
-        l2, l3, l3_known, unset = Label(), Label(), Label(), Label()
+        l2, l3, l3_known, unset, no_headers = Label(), Label(), Label(), Label(), Label()
         if self._tag:
             self._load_tag(self._tag)
         if self._cast:
@@ -209,8 +216,8 @@ class _Packet:
         # A driver passes up a packet with the MAC header set (eth_type_trans()) and pulled, and no network header yet:
         # it is at data then.
         asm.place(unset)
-        asm.jump32(Jump.EQ, _MAC, 0, self._reject)
-        asm.jump32(Jump.EQ, _MAC, MAC_UNSET, self._reject)
+        asm.jump32(Jump.EQ, _MAC, 0, no_headers)
+        asm.jump32(Jump.EQ, _MAC, MAC_UNSET, no_headers)
         self._field(Size.DW, _NETWORK, self._layout.data)
         asm.alu64(Alu.SUB, _NETWORK, _HEAD)
         asm.jump64(Jump.EQ, _NETWORK, 0, self._reject)
@@ -222,11 +229,12 @@ class _Packet:
         asm.alu32(Alu.ADD, _NETWORK, _MAC)
         asm.alu32(Alu.ADD, _NETWORK, ETH_HLEN)
         asm.goto(l3_known)
-        if self._reject.index is None:
-            asm.place(self._reject)
-            asm.alu32(Alu.MOV, R0, 0)
-            asm.exit()
-        return _code(asm)
+        for label, verdict in ((self._reject, 0), (no_headers, -1)):
+            if label.index is None:
+                asm.place(label)
+                asm.alu32(Alu.MOV, R0, verdict)
+                asm.exit()
+        return encode(asm)
 
     def _body(self, body: Body, header: Reg) -> None:
         asm = self._asm

@@ -18,7 +18,7 @@ from pwru.filter.load import ARRAY_OFFSET, ARRAY_SIZE, RdonlyCast, call_cast, ca
 
 from . import Insn
 from .classic import AT_TAG, MAX_OFFSET, RET_A, TXA, Class, Mode, X, load_end, load_mode, load_size, swap, uses_x
-from .flow import Flow
+from .flow import Flow, jumps_without_ip
 
 R0, R1, R2, R3, _, _, R6, R7, R8, R9, R10 = Reg
 
@@ -27,7 +27,11 @@ _ADDRESS = -8
 LEN = -16
 TAG = -24
 
+IF_IP = 2  # bpf/filter.bpf.h
+
 CAPLEN = R6  # at the latest when it is compared
+_ALIGNMENT = 4  # of the window: that of the longest load
+_STACK = 192  # bytes: bpf/filter.bpf.h
 
 
 class _Window:
@@ -40,7 +44,7 @@ class _Window:
         # window where the fewest loads are misaligned.
         length = self.end - self.start
         self.base = min(
-            range(-length - top, -length - top - 4, -1),
+            range(-length - top, -length - top - _ALIGNMENT, -1),
             key=lambda base: sum((base + k - self.start) % size.nbytes != 0 for k, size in loads),
         )
 
@@ -49,7 +53,10 @@ class _Window:
 
 
 class Body:
-    """A classic BPF program as a part of an eBPF function, which returns 1 or goes to `reject`.
+    """A classic BPF program as a part of an eBPF function, which returns a verdict or goes to `reject`.
+
+    The verdict is 1; if the program is for packets without a link-layer header (`bare`), and accepts this one as one of
+    IP, it is IF_IP.
 
     Without `cast`: one bpf_probe_read_kernel() copies what the loads near the start of the packet need to the stack;
     each other load is a call of its own. Runs since v5.5.
@@ -59,20 +66,28 @@ class Body:
     Raises PwruError for a program with a loop.
     """
 
-    def __init__(self, insns: Sequence[Insn], cast: RdonlyCast | None) -> None:
+    def __init__(self, insns: Sequence[Insn], cast: RdonlyCast | None, *, bare: bool = False) -> None:
         self._insns = insns
         self._cast = cast
         self._flow = flow = Flow(insns)
+        self._other = jumps_without_ip(insns) if bare else None
         # The stack, downwards from r10: 8 bytes for one load, LEN, TAG if used, words of M[] that are read, the window.
         self._top = -TAG if any(insn.k >= AT_TAG and load_mode(insn) is Mode.MEM for insn in insns) else -LEN
         self._memory: dict[int, int] = {}
-        self._near = [(insn.k, load_size(insn)) for insn in insns if 0 < load_end(insn) <= ARRAY_SIZE]
+        end = ARRAY_SIZE if cast else self._window_end()
+        self._near = [(insn.k, load_size(insn)) for insn in insns if 0 < load_end(insn) <= end]
         # Calls preserve r6 to r9, but a function that uses one must save it. Most programs call nothing once the packet
         # is at hand; _data is the packet's address, or what the cast made of it.
-        self._calls = any(load_mode(insn) is Mode.IND or load_end(insn) > ARRAY_SIZE for insn in insns)
+        self._calls = any(load_mode(insn) is Mode.IND or load_end(insn) > end for insn in insns)
         self._a, self._x, self._data = (R7, R8, R9) if self._calls else (R1, R2, R0)
         # CAPLEN must then be set from the start.
         self.compares_caplen = self._calls or bool(flow.checks)
+
+    def _window_end(self) -> int:
+        """Return how far into the packet a window may reach: there is room for so much on the stack."""
+        words = {insn.k for insn in self._insns if load_mode(insn) is Mode.MEM and insn.k < AT_TAG}
+        start = min((insn.k for insn in self._insns if load_end(insn)), default=0)
+        return min(ARRAY_SIZE, start + _STACK - self._top - 4 * len(words) - _ALIGNMENT)
 
     def emit(self, asm: Assembler, reject: Label, find_caplen: Callable[[], None]) -> None:
         """Emit the code.
@@ -83,7 +98,7 @@ class Body:
         self._asm = asm
         self._reject = reject
         self._labels = [Label() for _ in self._insns]
-        self._accepts: dict[tuple[bool, int], Label] = {}
+        self._accepts: dict[tuple[bool, int, int], Label] = {}
         # How many bytes have been compared with CAPLEN, for each path to an instruction.
         self._checked = {0: [0]}
         self._seconds: set[int] = set()
@@ -96,14 +111,14 @@ class Body:
                     asm.place(self._labels[index])
                     self._insn(index, insn)
         self._reject_here()
-        for (returns_a, needed), label in self._accepts.items():
+        for (returns_a, needed, verdict), label in self._accepts.items():
             asm.place(label)
             if returns_a:
                 asm.jump32(Jump.EQ, self._a, 0, reject)
             if not self.compares_caplen:
                 find_caplen()
             asm.jump32(Jump.SLT, CAPLEN, needed, reject)  # negative: the header is after the tail
-            asm.alu32(Alu.MOV, R0, 1)
+            asm.alu32(Alu.MOV, R0, verdict)
             asm.exit()
 
     def _reject_here(self) -> None:
@@ -208,7 +223,8 @@ class Body:
         returns_a = insn.code & 0x18 == RET_A
         if not returns_a and not insn.k:
             return self._reject
-        return self._accepts.setdefault((returns_a, self._flow.needs[index]), Label())
+        verdict = 1 if self._other is None or (index, target) in self._other else IF_IP
+        return self._accepts.setdefault((returns_a, self._flow.needs[index], verdict), Label())
 
     def _alu(self, op: Alu, operand: int) -> bool:
         """Return whether control goes on to the next instruction."""

@@ -19,6 +19,7 @@ from pwru.record.layout import Wire
 if TYPE_CHECKING:
     from pwru.kernel.functions import Target
 
+_MAX_ARGS = 5  # of a function that function_arg() in bpf/arguments.bpf.h reads
 _MAP = ".data.arg_table"
 _GOLDEN = 0x9E3779B1  # a prime near 2^32 / the golden ratio: Knuth's multiplicative hashing
 _U32 = (1 << 32) - 1
@@ -44,9 +45,20 @@ def with_own_table(program: Program, by_address: Mapping[int, Target]) -> Iterat
 
 
 def code_of(wire: Wire, target: Target) -> int:
-    """Return the enum arg_code of a function: where its skb is, and whether a drop reason follows it."""
-    code = target.skb_arg - 1 | (wire.constant("SKB_ARG_POINTER") if target.double_pointer else 0)
-    return code | (wire.constant("REASON_ARG") if target.has_reason else 0)
+    """Return the enum arg_code of a function: where its skb and its socket are, whether a drop reason follows."""
+    if target.code:
+        return wire.constant(target.code)
+    if target.role:
+        return role_code(wire, target.role, silent=target.silent)
+    code = (target.skb_arg - 1) * wire.constant("SKB_ARG_UNIT")
+    code |= wire.constant("SKB_ARG_POINTER") if target.double_pointer else 0
+    code |= wire.constant("REASON_ARG") if target.has_reason else 0
+    return code | (target.sock_arg if target.sock_arg <= _MAX_ARGS else 0)
+
+
+def role_code(wire: Wire, role: str, *, silent: bool = False) -> int:
+    """Return the enum arg_code of a function with this role, which says where its skb is."""
+    return wire.constant("ROLE_CODE") + wire.constant(role) + (wire.constant("ROLE_SILENT") if silent else 0)
 
 
 def _codes(wire: Wire, by_address: Mapping[int, Target]) -> dict[int, int]:

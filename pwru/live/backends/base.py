@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pwru import libbpf
 from pwru.ebpf import RETURN_0
+from pwru.kernel import roles
 from pwru.kernel.btf import Tracepoint
 from pwru.kernel.places import Places
 from pwru.libbpf import Link
@@ -36,6 +37,7 @@ class Backend(ABC):
     one_by_one: ClassVar[bool] = False  # whether each place costs as much as if it were the only one
     # Its events have a location even if none is requested: the place of a drop.
     has_location: ClassVar[bool] = False
+    sees_stack: ClassVar[bool] = False  # whether it can follow packets by the kernel stack
 
     def __init__(self, places: Places, how: How = How()) -> None:  # noqa: B008  (a constant)
         self.places = places
@@ -66,6 +68,10 @@ class Backend(ABC):
     def names(self, tracer_frames: int, on_message: Callable[[str], None]) -> LiveNames:
         """Return the names of what it reports. `tracer_frames`: CALLER_FRAMES of bpf/pwru.h."""
         return FunctionNames(self.kernel, self.by_address, tracer_frames, on_message)
+
+    def unseen_relations(self) -> list[str]:
+        """Return the kinds of relations of packets that are followed (roles.RELATIONS) that it does not see here."""
+        return roles.missing(self.by_address.values())
 
     def tidy(self) -> None:
         """Remove the probes of tracers that were killed, in a child process."""

@@ -18,6 +18,7 @@ from pwru.ebpf import replace_constant
 from pwru.kernel.functions import Target
 from pwru.libbpf import Link
 from pwru.limits import at_least
+from pwru.live.backends.arg_table import role_code
 from pwru.live.backends.base import Backend
 from pwru.live.backends.how import Missing, ProgramSpec, Progress, Refused, reason_of
 from pwru.live.backends.trampoline import module_btf, split_by_trampoline, stopped
@@ -25,6 +26,7 @@ from pwru.live.program import Program
 from pwru.record.layout import Wire
 
 _PATIENCE = 16  # refused functions, none attached, after which all are taken to be refused
+_MAX_ARGS = 6  # arguments that fentry_arg() in bpf/arguments.bpf.h reads
 _OTHER_FILES = 16  # that are opened later
 
 
@@ -96,6 +98,11 @@ def _raise_open_files(functions: int) -> None:
 def specialize(wire: Wire, template: bytes, target: Target) -> bytes:
     """Return the template's instructions with the constants of this function: FENTRY_TEMPLATE in bpf/pwru.bpf.c."""
     reason = target.reason_arg - 1 if target.has_reason else wire.constant("NO_ARG")
-    args = target.skb_arg - 1 | reason << 4 | (wire.constant("FENTRY_POINTER") if target.double_pointer else 0)
+    sock = target.sock_arg - 1 if 0 < target.sock_arg <= _MAX_ARGS else wire.constant("NO_ARG")
+    args = target.skb_arg - 1 | reason << 4 | sock << 12
+    args |= wire.constant("FENTRY_POINTER") if target.double_pointer else 0
+    if target.role:
+        second = wire.constant(target.role) >= wire.constant("ROLE_SECOND")
+        args = args & ~15 | second | role_code(wire, target.role, silent=target.silent) << 32
     insns = replace_constant(template, wire.constant("FENTRY_TEMPLATE"), args)
     return replace_constant(insns, wire.constant("FENTRY_ADDRESS"), target.address)

@@ -12,6 +12,9 @@ BAD_FUNCTION = {
     _ENOTSUPP,
 }
 
+# Where a function's return address is at its entry: in a register elsewhere.
+RETURNS_ON_STACK = os.uname().machine == "x86_64"
+
 # Called with the number of attached probes and of all probes; may raise to end the attaching.
 Progress = Callable[[int, int], None]
 

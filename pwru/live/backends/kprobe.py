@@ -20,7 +20,7 @@ from pwru.libbpf import Link, syscalls
 from pwru.live.backends import kprobe_events
 from pwru.live.backends.arg_table import load_args
 from pwru.live.backends.base import SharedProgram, programs_missed
-from pwru.live.backends.how import How, Missing, ProgramSpec, Progress, Refused, reason_of
+from pwru.live.backends.how import RETURNS_ON_STACK, How, Missing, ProgramSpec, Progress, Refused, reason_of
 from pwru.live.backends.tracefs import Tracefs
 from pwru.live.permissions import refused_call
 from pwru.live.program import Program
@@ -36,6 +36,7 @@ _PERF_EVENT_IOC_SET_BPF = 0x40042408
 class Kprobe(SharedProgram):
     name = "kprobe"
     program = ProgramSpec("on_kprobe", libbpf.BPF_PROG_TYPE_KPROBE)
+    sees_stack = RETURNS_ON_STACK
 
     def __init__(self, places: Places, how: How = How()) -> None:  # noqa: B008  (a constant)
         super().__init__(places, how)

@@ -11,13 +11,14 @@ from pwru import libbpf
 from pwru.kernel.functions import Target
 from pwru.live.backends.arg_table import load_args
 from pwru.live.backends.base import SharedProgram
-from pwru.live.backends.how import Missing, ProgramSpec, Progress, Refused
+from pwru.live.backends.how import RETURNS_ON_STACK, Missing, ProgramSpec, Progress, Refused
 from pwru.live.program import Program
 
 
 class KprobeMulti(SharedProgram):
     name = "kprobe-multi"
     program = ProgramSpec("on_kprobe_multi", libbpf.BPF_PROG_TYPE_KPROBE, libbpf.BPF_TRACE_KPROBE_MULTI)
+    sees_stack = RETURNS_ON_STACK
 
     def unavailable(self) -> Missing | None:
         if not self.kernel.has_attach_type("BPF_TRACE_KPROBE_MULTI"):

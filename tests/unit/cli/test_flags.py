@@ -30,6 +30,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "--filter-pid": ("7", 7),
     "--filter-comm": ("curl", "curl"),
     "--filter-drop-reason": ("any", ("any",)),
+    "--follow-packets": ("1024", 1024),
+    "--filter-non-skb-funcs": ("kfree, dst_release.isra.0", ("kfree", "dst_release.isra.0")),
     "--filter-func": ("ip_.*", "ip_.*"),
     "--kmods": ("veth,bridge", ("veth", "bridge")),
     "--backend": ("kprobe", "kprobe"),
@@ -51,6 +53,8 @@ VALUES: dict[str, tuple[str, Any]] = {
 }
 # What a flag is refused without, or has no effect without.
 NEEDS = {"--netns-names-max-length": ["--output-netns-names"]}
+NEEDS |= {name: ["--follow"] for name in ("--follow-packets", "--output-packet-id")}
+NEEDS |= {"--filter-track-skb-by-stackid": ["--follow"], "--filter-non-skb-funcs": ["--filter-track-skb-by-stackid"]}
 NEEDS |= {flag.name: ["--output-file=x"] for flag in FLAGS if flag.name.startswith("--output-file-")}
 
 
@@ -167,6 +171,8 @@ def test_a_row_is_enough_for_a_part(row: Flag, argument: str, size: int) -> None
         "output_file_max_size": "--output-file-max-size",
         "ready_file": "--ready-file",
         "limit": "--output-limit-lines",
+        "follow": "--follow",
+        "follow_limit": "--follow-packets",
         "strict": "--strict",
         "debug": "--debug",
     }.items(),

@@ -32,7 +32,7 @@ def test_help(flag: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: 
     # Whatever may be given is there, and has its explanation beside it, if it is not hidden.
     for row in FLAGS:
         for name in row.names.split():
-            shown = re.search(rf"^  (\S+, )?{re.escape(name)}\b.*  \w", text, re.MULTILINE)
+            shown = re.search(rf"^  (\S+, )?{re.escape(name)}\b.*(  |\n {{32}})\w", text, re.MULTILINE)
             assert row.hidden is not bool(shown), name
 
 

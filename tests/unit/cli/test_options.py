@@ -151,6 +151,23 @@ def test_how_much_of_the_payload() -> None:
     assert parse(["tcp"]).request.parts == {"meta": 0, "tuple": 0}
 
 
+@pytest.mark.parametrize("flag", ["--follow", "--filter-track-skb", "--follow=true", "--filter-track-skb=1"])
+def test_to_follow_has_two_names(flag: str) -> None:
+    chosen = parse([flag, "--follow-packets=1024", "--output-packet-id", "tcp"])
+    assert (chosen.request.follow, chosen.request.follow_limit, chosen.packet_id) == (True, 1024, True)
+    assert (chosen.request.parts, chosen.request.filter.expression) == ({"meta": 0, "tuple": 0, "follow": 0}, "tcp")
+    assert parse([flag]).request.follow_limit == Request().follow_limit
+    assert parse([flag, "--follow=false"]) == Options()
+
+
+def test_what_makes_no_sense_without_another_turns_it_on() -> None:
+    by_stack = parse(["--filter-track-skb-by-stackid", "tcp"]).request
+    assert (by_stack.follow, by_stack.by_stack, by_stack.parts) == (True, True, {"meta": 0, "tuple": 0, "follow": 0})
+    further = parse(["--filter-non-skb-funcs", "a,b", "tcp"]).request
+    assert further == by_stack._replace(without_skb=("a", "b"))
+    assert parse(["--filter-track-skb-by-stackid=false"]) == Options()
+
+
 def test_lists_in_parts() -> None:
     chosen = parse(["--kmods", "a,b", "--kmods=c", "--output-skb-metadata=skb->mark", "tcp"])
     assert chosen.request.modules == ("a", "b", "c")

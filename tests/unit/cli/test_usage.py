@@ -74,6 +74,20 @@ def test_rotation_without_a_file(flag: str, capsys: pytest.CaptureFixture[str]) 
             ["--output-netns-names", "--output-meta=false"],
             "--output-netns-names names what --output-meta=false leaves out",
         ),
+        (["--output-packet-id"], "pwru: --output-packet-id requires --follow; pwru --help"),
+        (["--follow=false", "--output-packet-id"], "pwru: --output-packet-id requires --follow; pwru --help"),
+        (["--filter-track-skb=false", "--follow-packets=9"], "pwru: --follow-packets requires --follow; pwru --help"),
+        (
+            ["--follow=false", "--filter-track-skb-by-stackid"],
+            "pwru: --filter-track-skb-by-stackid requires --follow; pwru --help",
+        ),
+        (
+            ["--filter-non-skb-funcs=a", "--backend=tracepoint"],
+            "pwru: --filter-non-skb-funcs works only with --backend kprobe-multi or kprobe; pwru --help",
+        ),
+        (["--filter-non-skb-funcs=a-b"], "--filter-non-skb-funcs: 'a-b' is not a list of functions: a,b,c"),
+        (["--follow", "--follow-packets=0"], "--follow-packets: '0' is not a number of skbs (1 to 1048576)"),
+        (["--follow", "--follow-packets=1048577"], "'1048577' is not a number of skbs (1 to 1048576)"),
         (["--output-json=maybe"], "'maybe' is neither true nor false"),
     ],
 )

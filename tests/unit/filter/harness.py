@@ -23,6 +23,7 @@ from pwru.filter.load import RdonlyCast
 from pwru.filter.packet import Insn
 from pwru.filter.packet.pcap import Programs
 from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Layout, filter_packet, skb_layout
+from pwru.filter.packet.translate import IF_IP
 from pwru.filter.splice import splice
 from pwru.kernel.btf import read_btf, vmlinux_btf
 from pwru.libbpf import BpfError, Object
@@ -150,7 +151,7 @@ class Batch:
                 prog_test_run(run)
                 results = shared[_HEADER.size : _HEADER.size + len(self.packets) * _ENTRY.size]
         verdicts = [verdict for *_, l2, l3 in _ENTRY.iter_unpack(results) for verdict in (l2, l3)]
-        assert all(verdict in (0, 1) for verdict in verdicts)
+        assert all(verdict in (0, 1, IF_IP) for verdict in verdicts)
         return [(l2 != 0, l3 != 0) for *_, l2, l3 in _ENTRY.iter_unpack(results)]
 
 
@@ -176,18 +177,33 @@ def run_on_skbs(
 
     `memory(address)` returns memory that begins at `address`, used from SKBS_DATA on; `skbs` are offsets in it.
     """
+    (results,) = run_on_batches(image, program, code, skbs, [memory])
+    return results
+
+
+def run_on_batches(
+    image: bytes,
+    program: str,
+    code: Mapping[str, bytes],
+    skbs: Sequence[int],
+    memories: Sequence[Callable[[int], bytes]],
+) -> list[list[tuple[int, int]]]:
+    """Return the same for one memory after the other."""
+    found = []
     with Object(splice(image, code), "filter_harness") as bpf:
         bpf.load()
         run = bpf.program(program).fd
         with mmap.mmap(bpf.map("skbs").fd, SKBS_SIZE) as shared:
             prog_test_run(run)
             (address,) = struct.unpack_from("=Q", shared)
-            shared[SKBS_DATA:] = memory(address)[SKBS_DATA:]
             head = _SKBS_HEADER.pack(0, len(skbs)) + b"".join(_SKB.pack(skb, 0xDEAD, 0xDEAD) for skb in skbs)
-            shared[: len(head)] = head
-            prog_test_run(run)
-            results = shared[_SKBS_HEADER.size : len(head)]
-    return [(match, value) for _, match, value in _SKB.iter_unpack(results)]
+            for memory in memories:
+                shared[SKBS_DATA:] = memory(address)[SKBS_DATA:]
+                shared[: len(head)] = head
+                prog_test_run(run)
+                results = _SKB.iter_unpack(shared[_SKBS_HEADER.size : len(head)])
+                found.append([(match, value) for _, match, value in results])
+    return found
 
 
 _libpcap = ctypes.CDLL(ctypes.util.find_library("pcap"))

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 
 U64 = (1 << 64) - 1
-STACK_SIZE = 224  # what bpf/filter.bpf.h promises to need
+STACK_SIZE = 192  # what bpf/filter.bpf.h promises to need
 STACK = 0x5AC0000000000000
 PROBE_READ_KERNEL = 113
 

@@ -106,7 +106,7 @@ def test_records(seed: int) -> None:
     further_lines = make is Text and not of.parts.isdisjoint(("stack", "skb", "shared_info", "payload"))
     with bounded():
         clock = rng.choice(list(CLOCKS)) if "time" in of.parts else "none"
-        output = make(of, rng.choice(NAMES_OF_HITS), LineStyle(timestamp=clock))
+        output = make(of, rng.choice(NAMES_OF_HITS), LineStyle(timestamp=clock, packet_id=rng.random() < 0.5))
         for _ in range(rng.choice((1, 2))):
             data, count = ring(rng, of)
             records = [Record._make(fields) for fields in Records(of.format).complete(memoryview(data))]

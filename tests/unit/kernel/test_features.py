@@ -84,6 +84,10 @@ def test_btf_of_an_old_and_a_new_kernel() -> None:
     new.enum("bpf_func_id", ("BPF_FUNC_map_lookup_elem", 1), ("BPF_FUNC_ktime_get_coarse_ns", 160))
     kfunc = new.func("bpf_rdonly_cast", 0)
     storage = new.struct("__kernel_sockaddr_storage", 128)
+    old.struct("bpf_raw_tp_link", 8, ("btp", old.integer("u64", 8), 0))
+    new.struct("bpf_raw_tp_link", 16, ("btp", u64 := new.integer("u64", 8), 0), ("cookie", u64, 64))
+    assert not features.raw_tracepoint_cookie(Btf(old.data()))
+    assert features.raw_tracepoint_cookie(Btf(new.data()))
     assert features.charges_memlock(Btf(old.data()))
     assert not features.charges_memlock(Btf(new.data()))
     assert features.rdonly_cast(Btf(old.data())) == []

@@ -31,8 +31,8 @@ def test_a_record_that_is_cut_off_waits() -> None:
 
 def test_all_fields_of_a_record() -> None:
     data = memoryview(in_ring(record()))
-    ((skb, *_, packet, time, details),) = Records(schema().format).complete(data)
-    assert (skb, packet, time, details) == (0xFFFF8F3C8192F000, record()[48:], b"", b"")
+    ((skb, *_, packet, follow, time, details),) = Records(schema().format).complete(data)
+    assert (skb, packet, follow, time, details) == (0xFFFF8F3C8192F000, record()[48:], b"", b"", b"")
     assert Records(schema().format).size == len(data)
 
 

@@ -62,13 +62,18 @@ def test_sizes_of_members(layout: Layout) -> None:
 
 def test_config_is_packed_by_name() -> None:
     """In the order of the object, whatever the order of the values, and with each member of its own size."""
-    numbers = ("netns", "ifindex", "mark", "mark_mask", "pid")
-    more = ("filters", "tries", "ip_is_entry", "tcp_flags", "trace_run_size", "record_size")
-    values: dict[str, int | bytes | list[int]] = {name: n for n, name in enumerate((*numbers, *more), 1)}
-    values |= {"trace_run": 1 << 40, "comm": b"comm", "reasons": list(range(8)), "at": [1] * 11, "size": [2] * 11}
+    numbers = ("netns", "ifindex", "mark", "mark_mask", "pid", "pid_ns_dev", "pid_ns_inode")
+    filters = ("filters", "tries", "ip_is_entry", "tcp_flags", "follow_xdp", "xdp_expr", "sees_all", "by_stack")
+    more = (*filters, "no_helper", "has_cookie")
+    last = ("trace_run_size", "record_size")
+    values: dict[str, int | bytes | list[int]] = {name: n for n, name in enumerate((*numbers, *more, *last), 1)}
+    values |= {"trace_run": 1 << 40, "comm": b"comm", "reasons": list(range(8)), "reason_masks": [3] * 8}
+    values |= {"at": [1] * 13, "size": [2] * 13}
     packed = wire().layout("config").pack(dict(sorted(values.items())))
-    expected = struct.pack("=5I16s8I5IQI11H11H", 1, 2, 3, 4, 5, b"comm", *range(8), 6, 7, 8, 9, 10, 1 << 40, 11,
-                           *[1] * 11, *[2] * 11)  # fmt: skip
+    middle = len(more) + 1
+    padding = 4 * (middle % 2 == 0)
+    expected = struct.pack(f"=7I16s16I{middle}I{padding}xQI13H13H", *range(1, 8), b"comm", *range(8), *[3] * 8,
+                           *range(8, 8 + middle), 1 << 40, 8 + middle, *[1] * 13, *[2] * 13)  # fmt: skip
     assert packed == expected + bytes(-len(expected) % 8)
     with pytest.raises(PwruError, match=MISMATCH):
         wire().layout("config").pack({"netns": 1, "mark_at": 1})

@@ -11,9 +11,9 @@ from pwru.kernel.btf import Btf
 from pwru.record.event import Task
 from pwru.record.layout import Wire
 from pwru.record.names import Function, Hit
-from pwru.record.parts import PARTS, FlowTuple, Meta, Payload, Section, Stack
+from pwru.record.parts import PARTS, FlowTuple, Follow, Meta, Payload, Section, Stack
 from pwru.record.schema import Schema
-from tests.support.records import NO_IP, addresses, cb, cut, hit, meta, record, schema, task, u64, wire
+from tests.support.records import NO_IP, addresses, cb, cut, follow, hit, meta, record, schema, task, u64, wire
 from tests.support.source import FakeNames
 from tests.unit.kernel.btf_writer import Writer
 
@@ -25,7 +25,7 @@ def config(of: Schema) -> Any:
 
 def test_a_record() -> None:
     data = record(skb=0xFFFF888000001234)
-    assert cut(schema(), data) == [(0xFFFF888000001234, task(), hit(), meta() + addresses(), b"", b"")]
+    assert cut(schema(), data) == [(0xFFFF888000001234, task(), hit(), meta() + addresses(), b"", b"", b"")]
     assert schema().size == len(data)
 
 
@@ -38,7 +38,7 @@ def test_a_record_has_the_parts_that_were_asked_for(has_meta: bool, has_tuple: b
     packet = meta(mark=7) * has_meta + addresses("10.9.0.7") * has_tuple
     data = record(hit=site, packet=packet)
     assert of.size == len(data)
-    assert cut(of, data) == [(0xFFFF8F3C8192F000, task(), site, packet, b"", b"")]
+    assert cut(of, data) == [(0xFFFF8F3C8192F000, task(), site, packet, b"", b"", b"")]
     assert of.hit(site) == Hit(1, 2, 3 * has_location)
     values = of.packet(packet)
     assert (values["meta"].mark if has_meta else None) == (7 if has_meta else None)
@@ -57,15 +57,15 @@ def test_a_record_with_its_time(has_tuple: bool) -> None:
     packet = addresses() * has_tuple
     data = record(packet=packet, rest=u64(1234567890123))
     assert dict(zip(PARTS, config(of).at, strict=True))["time"] == len(data) - 8
-    assert cut(of, data * 2) == [(0xFFFF8F3C8192F000, task(), hit(), packet, 1234567890123, b"")] * 2
+    assert cut(of, data * 2) == [(0xFFFF8F3C8192F000, task(), hit(), packet, b"", 1234567890123, b"")] * 2
 
 
 def test_control_block_and_tunnel() -> None:
     of = schema("cb", "tunnel", tcp_flags=True)
     inner = addresses("fd00::1", "fd00::2", ports=(1, 2), l4=6, flags=0x12)
     packet = meta(mark=7) + cb(1, 2, 3, 4, 0xFFFFFFFF) + addresses("10.9.0.7") + inner
-    ((*_, raw, time, rest),) = cut(of, record(packet=packet))
-    assert (raw, time, rest) == (packet, b"", b"")
+    ((*_, raw, follow, time, rest),) = cut(of, record(packet=packet))
+    assert (raw, follow, time, rest) == (packet, b"", b"", b"")
     values = of.packet(packet)
     assert values["cb"] == [1, 2, 3, 4, 0xFFFFFFFF]
     assert values["tuple"]
@@ -133,8 +133,18 @@ def test_parts_are_in_the_order_of_the_object() -> None:
     at = config(of).at
     assert list(at) == sorted(at)
     assert all(start % 8 == 0 for start in at)
-    room = {"location": 8, "meta": 40, "cb": 24, "tuple": 40, "tunnel": 40, "time": 8, "values": 16, "stack": 528}
-    room |= {"skb": 96, "shared_info": 24, "payload": 16 + 56}
+    room = {
+        "location": 8,
+        "meta": 40,
+        "cb": 24,
+        "tuple": 40,
+        "tunnel": 40,
+        "follow": 40,
+        "time": 8,
+        "values": 16,
+        "stack": 528,
+    }
+    room |= {"skb": 96, "shared_info": 24, "payload": 16 + 56, "bpfmap": 32 + 64 + 128}
     assert room.keys() == PARTS.keys()
     starts = dict(zip(PARTS, (*at, of.size), strict=False))
     assert starts == {name: wire().layout("event").size + sum(list(room.values())[:n]) for n, name in enumerate(PARTS)}
@@ -170,6 +180,24 @@ NAMES = [f"PART_{name.upper()}" for name in PARTS]
 def test_an_object_with_other_parts_is_refused(parts: list[str]) -> None:
     with pytest.raises(PwruError, match="does not belong to this version"):
         Schema(object_with(*parts), {})
+
+
+def test_which_packet_it_is() -> None:
+    """Numbers as they are; constants by their names, as the object has them; a part of the record of its own."""
+    of = schema("follow", "time")
+    told = follow(7, 8, parent=(5, 6), transmission=2, segment=3, tracked_by="RELATION", relation="CLONE", ended=True)
+    (one,) = cut(of, record(rest=told + u64(1)))
+    assert (one.packet, one.follow, one.time) == (meta() + addresses(), told, 1)
+    assert of.follow(told) == Follow(7, 8, 5, 6, 2, 3, "relation", "clone", True)
+    assert of.follow(follow(1 << 63)) == Follow(1 << 63, 1 << 63, 0, 0, 0, 0, "skb", None, False)
+    assert of.event(one, FakeNames()).follow == of.follow(told)
+    bare = schema()
+    assert bare.event(cut(bare, record())[0], FakeNames()).follow is None
+
+
+def test_constants_without_a_name_are_numbers() -> None:
+    told = schema("follow").follow(b"\xff" * len(follow()))
+    assert (told.tracked_by, told.relation, told.ended) == ("255", "255", True)
 
 
 def test_event() -> None:

@@ -93,7 +93,8 @@ class Remembering:
 
     def __init__(self, names: Names) -> None:
         self._names = names
-        self.last, self.generation = names.last, names.generation
+        self.ends, self.after_ends, self.sees_ends = names.ends, names.after_ends, names.sees_ends
+        self.generation = names.generation
         self.functions: dict[str, Function] = {}
         self.stacks: dict[str, list[str]] = {}
 
@@ -114,12 +115,14 @@ class Remembered:
     """Names from a file."""
 
     generation = 0
+    after_ends = ()
+    sees_ends = False
 
     def __init__(self, file: Mapping[str, Any]) -> None:
         self._functions: dict[str, Any] = file["functions"]
         self._stacks: dict[str, list[str]] = file["stacks"]
         self._netns: dict[str, str] = file["netns"]
-        self.last: list[int] = file["last"]
+        self.ends: list[int] = file["last"]
 
     def function(self, hit: Hit) -> Function:
         return Function(*self._functions[json.dumps(hit)])
@@ -181,7 +184,7 @@ def record(path: Path, arguments: list[str]) -> None:
         "netns": names.netns(),
         "parts": parts,
         "values": [(field.name, 8, field.signed) for field in schema.fields],
-        "last": list(names.last),
+        "last": list(names.ends),
         "events": base64.b64encode(out.events_read).decode(),
     }
     path.write_text(json.dumps(file))

@@ -45,6 +45,14 @@ def test_ports_and_location() -> None:
     assert value["caller_func"] == "there+0x1"
 
 
+def test_a_tuple_from_the_socket_says_so() -> None:
+    for source, destination in (("10.9.0.1", "10.9.0.2"), ("fd09::1", "fd09::2")):
+        packet = meta() + addresses(source, destination, ports=(1234, 80), l4=6, from_sock=True)
+        value = parsed(record(packet=packet))
+        assert value["tuple_from"] == "sock"
+        assert value["tuple"] == {"saddr": source, "daddr": destination, "sport": 1234, "dport": 80, "proto": 6}
+
+
 def test_without_ip_the_tuple_is_null() -> None:
     assert parsed(record(packet=meta() + NO_IP))["tuple"] is None
 

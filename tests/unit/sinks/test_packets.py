@@ -12,7 +12,8 @@ import pytest
 
 from pwru.record.event import Task
 from pwru.sinks.json import Json
-from pwru.sinks.lines import CACHE_LIMIT, SKB_LIMIT, Cache, Format, LineStyle, Skbs
+from pwru.sinks.lines import Format, LineStyle
+from pwru.sinks.skbs import CACHE_LIMIT, SKB_LIMIT, Cache, Skbs
 from pwru.sinks.text import Text
 from tests.support.records import addresses, cut, hit, meta, record, schema, task
 from tests.support.source import FakeNames
@@ -23,7 +24,7 @@ FORMATS = pytest.mark.parametrize("form", [Text, Json])
 
 
 def made(form: type[Format], *, color: bool = False) -> Format:
-    return form(schema(), FakeNames(last={0xE}), LineStyle(color=color))
+    return form(schema(), FakeNames(ends={0xE}), LineStyle(color=color))
 
 
 def see(form: Format, skbs: Iterable[int], at: bytes = HERE) -> list[str]:
@@ -32,7 +33,7 @@ def see(form: Format, skbs: Iterable[int], at: bytes = HERE) -> list[str]:
 
 
 def test_packets_are_counted() -> None:
-    """An address that is used again counts again once its end was seen."""
+    """An address that is used again counts again once its end was seen, and so does another end."""
     text = made(Text)
     runs = [(1, HERE), (2, HERE), (1, END), (2, HERE), (1, HERE), (1, END), (1, END), (2, HERE)]
     for skb, run in runs:
@@ -40,6 +41,28 @@ def test_packets_are_counted() -> None:
     assert text.packets == 4
     see(text, [2, 3])
     assert text.packets == 5
+
+
+@pytest.mark.parametrize(
+    ("path", "packets"),
+    [
+        ("HE", 1),
+        ("HEAL", 1),  # released by the functions that the end calls
+        ("HEALHEAL", 2),
+        ("HAH", 1),  # its data was released, and other data taken
+        ("HALHAL", 2),  # no end but the last function
+        ("L", 1),
+        ("LL", 1),  # two packets without anything between their ends cannot be told apart
+        ("EALEAL", 2),
+    ],
+)
+@FORMATS
+def test_functions_after_the_end_have_the_same_packet(form: type[Format], path: str, packets: int) -> None:
+    at = {"H": HERE, "E": END, "A": hit(0xF), "L": hit(0x10)}
+    output = form(schema(), FakeNames(ends={0xE, 0x10}, after_ends={0xF, 0x10}))
+    for function in path:
+        see(output, [7], at[function])
+    assert output.packets == packets
 
 
 @FORMATS
@@ -58,6 +81,15 @@ def test_an_address_counts_again_after_its_end(form: type[Format]) -> None:
         see(output, range(CACHE_LIMIT + 1))
         see(output, range(5), END)
     assert output.packets == CACHE_LIMIT + 1 + 2 * 5
+
+
+@FORMATS
+def test_packets_of_a_batch_of_which_a_part_is_printed(form: type[Format]) -> None:
+    output = made(form)
+    see(output, [1])
+    batch = cut(output.schema, *(record(skb=skb, hit=HERE) for skb in (1, 2, 3, 2, 4)))
+    output.events(batch)
+    assert [output.packets_begun(batch[:printed]) for printed in range(6)] == [0, 0, 1, 2, 2, 3]
 
 
 def test_only_the_first_line_of_a_packet_is_bold() -> None:
@@ -143,7 +175,7 @@ class Counting(Text):
 
 one = record(hit=hit(0xE))
 batch = bytearray(one * BATCH)
-text = Counting(schema(), FakeNames(last={0xE}))
+text = Counting(schema(), FakeNames(ends={0xE}))
 
 def peak():
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]

@@ -31,7 +31,7 @@ def printed(form: Text, *records: bytes) -> list[str]:
 
 def on(width: int, color: bool = False, *, caller: bool = False) -> Text:
     style = LineStyle(caller=caller, color=color, width=width)
-    return Text(schema(), FakeNames(function, last={0xE}), style)
+    return Text(schema(), FakeNames(function, ends={0xE}), style)
 
 
 @pytest.mark.parametrize(

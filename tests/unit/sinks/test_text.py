@@ -19,7 +19,7 @@ def function(hit: Hit) -> Function:
 
 
 def make(schema: Schema = schema()) -> Text:  # noqa: B008  (a constant)
-    return Text(schema, FakeNames(function, last={0xE}))
+    return Text(schema, FakeNames(function, ends={0xE}))
 
 
 def lines(*records: bytes, text: Text | None = None) -> list[str]:

@@ -21,7 +21,7 @@ LAST = 0xE
 def output(make: type[Format], clock: str, *events: tuple[int, int, int]) -> list[str]:
     """Return the header and the lines of events: skb, address of the function, time."""
     records = [record(skb=skb, hit=hit(addr), rest=u64(at)) for skb, addr, at in events]
-    form = make(schema("time"), FakeNames(last={LAST}), LineStyle(timestamp=clock))
+    form = make(schema("time"), FakeNames(ends={LAST}), LineStyle(timestamp=clock))
     return [form.header(), *form.events(cut(form.schema, *records)).splitlines()]
 
 

@@ -48,7 +48,20 @@ def test_addresses_that_the_first_table_cannot_tell_apart_are_in_the_second(wire
 def test_code(wire: Wire) -> None:
     first = Target("f", 0, 1, 0, False, 7, None, False)
     assert code_of(wire, first) == 0
-    assert code_of(wire, first._replace(skb_arg=3)) == 2
-    assert code_of(wire, first._replace(skb_arg=3, double_pointer=True)) == 10
-    assert code_of(wire, first._replace(skb_arg=2, reason_arg=3)) == 17
+    assert code_of(wire, first._replace(skb_arg=3)) == 2 << 5
+    assert code_of(wire, first._replace(skb_arg=3, double_pointer=True)) == 2 << 5 | 16
+    assert code_of(wire, first._replace(skb_arg=2, reason_arg=3)) == 1 << 5 | 8
     assert code_of(wire, first._replace(skb_arg=1, reason_arg=3)) == 0
+    assert code_of(wire, first._replace(skb_arg=3, sock_arg=2)) == 2 << 5 | 2
+    assert code_of(wire, first._replace(sock_arg=5)) == 5
+    assert code_of(wire, first._replace(sock_arg=6)) == 0  # out of reach
+
+
+def test_codes_do_not_overlap(wire: Wire) -> None:
+    """Of the arguments that programs can read, of roles, and the sign of an overflow."""
+    last = Target("f", 0, 5, 6, True, 7, None, False, 5)
+    roles = [name for name in wire.enum("role") if name not in ("ROLE_NONE", "ROLE_SECOND", "ROLE_PAIR")]
+    codes = [code_of(wire, last._replace(role=role, silent=silent)) for role in roles for silent in (False, True)]
+    assert code_of(wire, last) < wire.constant("ROLE_CODE") < min(codes)
+    assert len(set(codes)) == len(codes)
+    assert max(codes) < wire.constant("ARG_OVERFLOW")

@@ -31,11 +31,14 @@ def constants(wire: Wire, target: Target) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("target", "arguments"),
     [
-        (TARGET, 0x0F0),
-        (TARGET._replace(skb_arg=3), 0x0F2),
-        (TARGET._replace(skb_arg=2, reason_arg=3), 0x021),
-        (TARGET._replace(skb_arg=2, reason_arg=1), 0x0F1),  # not next to the skb
-        (TARGET._replace(double_pointer=True), 0x1F0),
+        (TARGET, 0xF0F0),
+        (TARGET._replace(skb_arg=3), 0xF0F2),
+        (TARGET._replace(skb_arg=2, reason_arg=3), 0xF021),
+        (TARGET._replace(skb_arg=2, reason_arg=1), 0xF0F1),  # not next to the skb
+        (TARGET._replace(double_pointer=True), 0xF1F0),
+        (TARGET._replace(skb_arg=2, reason_arg=3, sock_arg=1), 0x0021),
+        (TARGET._replace(sock_arg=6), 0x50F0),
+        (TARGET._replace(sock_arg=7), 0xF0F0),  # out of reach
     ],
 )
 def test_constants(wire: Wire, target: Target, arguments: int) -> None:

@@ -1,0 +1,61 @@
+"""Which packet each line is of, in a run that follows packets; packets that are not followed are told apart by skb."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pwru.record.follow import LIVING_LIMIT, Numbers, Skb
+from pwru.record.parts import Follow
+from pwru.sinks.skbs import CACHE_LIMIT, Skbs
+
+Form = Callable[[Follow, Skb | None, Skb | None], tuple[str, str, str]]
+
+
+class Followed(NamedTuple):
+    """What a line has of these bytes of its record: the texts of Format.follow(), and the skb, None if not followed.
+
+    `begins`: this is the first event of its packet.
+    """
+
+    before: str
+    after: str
+    relation: str
+    skb: Skb | None
+    begins: bool = False
+
+
+class Following(dict[bytes, Followed]):
+    """What lines have, by the bytes of struct follow: kept until there are too many, and made by see()."""
+
+    def __init__(self, decode: Callable[[bytes], Follow], form: Form, skbs: Skbs, limit: int) -> None:
+        """`skbs` has the packets that are not followed. The kernel follows `limit` skbs at a time."""
+        super().__init__()
+        self._decode = decode
+        self._form = form
+        self._skbs = skbs
+        self.numbers = Numbers(max(2 * limit, LIVING_LIMIT))
+        self.count = 0  # packets that were followed from their beginning
+        self.begun: list[int] = []  # the lines of the last batch with which a packet begins
+
+    def see(self, raw: bytes, address: int) -> Followed:
+        """Return what the line of an event has whose bytes are not among these; it is at this address."""
+        event = self._decode(raw)
+        if not event.packet:
+            return self._keep(raw, Followed(*self._form(event, None, None), None))
+        skb = self.numbers.see(event)
+        followed = self._keep(raw, Followed(*self._form(event, skb, self.numbers.parent(event)), skb))
+        was_among_others = not skb.hit and self._skbs.leave(address)
+        if event.ended:
+            self._skbs.end(address)
+        if skb.packet.begun:
+            return followed
+        skb.packet.begun = True
+        if was_among_others:  # until there was room for it
+            return followed
+        self.count += 1
+        return followed._replace(begins=True)
+
+    def _keep(self, raw: bytes, followed: Followed) -> Followed:
+        if len(self) >= CACHE_LIMIT:
+            self.clear()
+        self[raw] = followed
+        return followed
