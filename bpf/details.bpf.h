@@ -80,6 +80,8 @@ static __noinline void capture_values(struct sk_buff *skb, __u64 *values)
 		values[2] = skb_value2((__u64)skb);
 	if (config.size[PART_VALUES] > 24)
 		values[3] = skb_value3((__u64)skb);
+	if (config.size[PART_VALUES] > 8 * MAX_VALUES)
+		values[MAX_VALUES] = 0;
 	RETURN_VOID;
 }
 

@@ -235,9 +235,35 @@ static __noinline int emit_followed(const struct hit *hit, const struct on_stack
 	return 1;
 }
 
+static __noinline int emit_plain_program(const struct hit *hit)
+{
+	emit_hit(hit, 0, 0, true, false);
+	return 0;
+}
+
+static __noinline int emit_followed_program(const struct hit *hit, const struct on_stack *stack)
+{
+	emit_hit(hit, stack, 0, true, true);
+	return 1;
+}
+
+static __noinline int emit_skb_call(const struct hit *hit, struct frame *frame, __u64 call)
+{
+	struct on_stack stack = { .frame = frame };
+
+	emit_hit(hit, &stack, call, true, true);
+	return 0;
+}
+
 static __always_inline int emit(const struct hit *hit, bool following)
 {
 	return following ? emit_followed(hit, 0) : emit_plain(hit);
+}
+
+static __always_inline int emit_program(const struct hit *hit, const struct on_stack *stack,
+					bool following)
+{
+	return following ? emit_followed_program(hit, stack) : emit_plain_program(hit);
 }
 
 #endif /* __EMIT_BPF_H__ */

@@ -10,8 +10,11 @@
  * filter_tagged()    the same for an skb with a VLAN tag that the packet's bytes do not have
  * filter_inner_l2()  the same for what an encapsulated packet carries, from its link-layer header
  * filter_inner_l3()  or from its network header on. A packet without that header passes
+ * filter_xdp()       the packet filter for what begins with a link-layer header
  * filter_skb()       the condition on fields of the skb (pwru/filter/expression/). Non-zero: match
+ * filter_xdp_expr()  the same for the fields of the frame
  * skb_value0() ...   values of fields that are printed
+ * xdp_value0() ...   those of the frame
  *
  * A stub is a global function with a scalar argument, so that the verifier checks it once and on
  * its own. Its result comes from an asm statement, or clang would take it for a constant and drop
@@ -39,9 +42,15 @@ STUB(int, filter_tagged)
 STUB(int, filter_inner_l2)
 STUB(int, filter_inner_l3)
 STUB(int, filter_skb)
+STUB(int, filter_xdp)
+STUB(int, filter_xdp_expr)
 STUB(__u64, skb_value0)
 STUB(__u64, skb_value1)
 STUB(__u64, skb_value2)
 STUB(__u64, skb_value3)
+STUB(__u64, xdp_value0)
+STUB(__u64, xdp_value1)
+STUB(__u64, xdp_value2)
+STUB(__u64, xdp_value3)
 
 #endif /* __FILTER_BPF_H__ */

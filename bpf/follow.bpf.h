@@ -415,6 +415,94 @@ static __always_inline struct followed *find_frames_skb(__u64 start)
 }
 
 /*
+ * A frame that was sent comes from another queue then, and its struct xdp_frame lies where its memory
+ * begins. If not, that memory is used for another packet: whoever sends a frame frees it unseen.
+ */
+static __always_inline bool has_arrived(struct followed *f, struct xdp_buff *xdp, __u64 start)
+{
+	return f->state & IS_SENT && f->head != frame_queue(xdp) &&
+	       load_u64(start + bpf_core_field_offset(struct xdp_frame, data)) ==
+		       load_u64((__u64)xdp + XDP_OFFSET(data));
+}
+
+/*
+ * A program of XDP begins with a frame. Returns whether that is followed, since it is the memory of
+ * an skb, or was sent. If not, what was known of that memory is history.
+ */
+static __noinline bool is_frame_followed(struct xdp_buff *xdp)
+{
+	__u64 start = frame_start(xdp);
+	struct followed *f;
+
+	if (find_frames_skb(start))
+		return true;
+	f = may_be_followed(start) ? find_followed(start) : 0;
+	if (!f)
+		return false;
+	if (has_arrived(f, xdp, start))
+		return true;
+	remove_followed(start);
+	return false;
+}
+
+/* Generic XDP, whose frame stays an skb: it has the queues of the device, a driver has its own. */
+static __always_inline bool is_generic(__u64 queue)
+{
+	struct net_device *dev = queue_device(queue);
+	__u64 first = load_u64((__u64)dev + bpf_core_field_offset(struct net_device, _rx));
+
+	return queue - first <
+	       get(dev, num_rx_queues) * bpf_core_type_size(struct netdev_rx_queue);
+}
+
+/* Which packet the frame is, at the entry and at the exit of a program. */
+static __noinline bool follow_frame(struct xdp_buff *xdp, bool is_entry, __u32 verdict,
+				    struct follow *told)
+{
+	bool is_sent = !is_entry && (verdict == XDP_TX || verdict == XDP_REDIRECT);
+	__u64 start = frame_start(xdp), queue = frame_queue(xdp);
+	struct followed *f = find_frames_skb(start);
+	struct followed frame = {};
+
+	if (f) {
+		*told = f->follow;
+		told->relation = RELATION_NONE;
+		told->tracked_by = TRACKED_BY_XDP;
+		if (!is_sent || is_generic(queue))
+			return true;
+		inherit(&frame, f); /* the skb ends here, its memory goes on */
+		frame.follow.tracked_by = TRACKED_BY_XDP;
+		frame.follow.relation = RELATION_XDP;
+		frame.state = IS_FRAME | IS_SENT;
+		frame.head = queue;
+		add_made(start, &frame);
+		return true;
+	}
+	f = may_be_followed(start) ? find_followed(start) : 0;
+	if (!f && is_entry) {
+		frame.follow.packet = new_id();
+		frame.follow.instance = frame.follow.packet;
+		frame.state = IS_FRAME;
+		add_followed(start, &frame);
+		f = find_followed(start);
+	}
+	if (!f) {
+		__builtin_memset(told, 0, sizeof(*told));
+		return is_entry;
+	}
+	*told = f->follow;
+	f->follow.tracked_by = TRACKED_BY_XDP;
+	f->follow.relation = RELATION_NONE;
+	f->state = is_sent ? IS_FRAME | IS_SENT : IS_FRAME;
+	f->head = queue;
+	if (!is_entry && (verdict == XDP_DROP || verdict == XDP_ABORTED)) {
+		told->ended = 1;
+		remove_followed(start);
+	}
+	return true;
+}
+
+/*
  * The end of a packet that was put together from fragments: those that are still skbs of their own
  * end with it, and their next events say so. Until then they may go on, where it is cut up again.
  */

@@ -15,8 +15,10 @@
 #include "helper.bpf.h"
 #include "hit.bpf.h"
 #include "match.bpf.h"
+#include "prog.bpf.h"
 #include "read.bpf.h"
 #include "stack.bpf.h"
+#include "xdp.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -324,4 +326,133 @@ SEC("raw_tp")
 int on_tracepoint_following(struct bpf_raw_tracepoint_args *ctx)
 {
 	return trace_tracepoint(ctx, true);
+}
+
+/*
+ * Whose packet the program works for is noted at its entry, until its exit. If it is that of another
+ * packet, what was noted of the last call from the same place does not count.
+ */
+static __noinline void leave_program(__u64 *ctx, __u64 code, __u64 args)
+{
+	leave_frame(program_slot(ctx, code, args));
+	RETURN_VOID;
+}
+
+static __always_inline int trace_program(__u64 *ctx, bool following)
+{
+	__u64 args, number, code;
+	struct sk_buff *skb;
+	int told;
+
+	if (stopped)
+		return 0;
+	asm volatile("%0 = %1 ll" : "=r"(args) : "i"(PROGRAM_TEMPLATE));
+	asm volatile("%0 = %1 ll" : "=r"(number) : "i"(PROGRAM_NUMBER));
+	asm volatile("%0 = %1 ll" : "=r"(code) : "i"(PROGRAM_CODE));
+	skb = program_skb(ctx, args);
+	told = HANDLE(skb, (struct sock *)0, following, 0, emit_program(&(struct hit){
+		.ctx = ctx,
+		.skb = skb,
+		.addr = number,
+		.reason = fentry_arg(ctx, args & 15),
+		.location = wants_location() ? program_caller(ctx, code, args) : 0,
+	}, &(struct on_stack){
+		.slot = following && config.by_stack ? program_slot(ctx, code, args) : 0,
+	}, following));
+	if (following && config.by_stack && (!told || (args & PROGRAM_ENTRY) != NO_ARG))
+		leave_program(ctx, code, args);
+	return 0;
+}
+
+/*
+ * The template for BPF programs that see an skb: user space loads two copies of it for each, for
+ * its entry (fentry) and its exit (fexit), with the constants replaced. Bits 0-3 of the first say
+ * which word of the context is the verdict (NO_ARG: none, at the entry), bit 4 that the program's
+ * argument is a struct bpf_nf_ctx *, bits 8-11 how many words the arguments take. The second is the
+ * number to report, the third the address of the program's code, by which its caller is found.
+ */
+SEC("raw_tp")
+int on_program(__u64 *ctx)
+{
+	return trace_program(ctx, false);
+}
+
+SEC("raw_tp")
+int on_program_following(__u64 *ctx)
+{
+	return trace_program(ctx, true);
+}
+
+static __always_inline int trace_xdp(__u64 *ctx, bool following)
+{
+	__u64 args, number, code;
+	struct xdp_buff *xdp;
+	bool is_entry;
+	int told = 0;
+
+	if (stopped)
+		return 0;
+	asm volatile("%0 = %1 ll" : "=r"(args) : "i"(PROGRAM_TEMPLATE));
+	asm volatile("%0 = %1 ll" : "=r"(number) : "i"(PROGRAM_NUMBER));
+	asm volatile("%0 = %1 ll" : "=r"(code) : "i"(PROGRAM_CODE));
+	xdp = (void *)scalar(ctx[0]);
+	is_entry = (args & PROGRAM_ENTRY) == NO_ARG;
+	if (xdp_is_traced(xdp, is_entry, following))
+		told = emit_xdp(&(struct hit){
+		.ctx = ctx,
+		.skb = (void *)xdp,
+		.addr = number,
+		.reason = fentry_arg(ctx, args & 15),
+		.location = wants_location() ? program_caller(ctx, code, args) : 0,
+	}, following && config.by_stack ? program_slot(ctx, code, args) : 0, is_entry, following);
+	if (following && config.by_stack && (!told || !is_entry))
+		leave_program(ctx, code, args);
+	return 0;
+}
+
+/* The same for programs of XDP, whose packets are no skbs. */
+SEC("raw_tp")
+int on_xdp(__u64 *ctx)
+{
+	return trace_xdp(ctx, false);
+}
+
+SEC("raw_tp")
+int on_xdp_following(__u64 *ctx)
+{
+	return trace_xdp(ctx, true);
+}
+
+/*
+ * The template for what BPF programs call: user space loads a copy of it for each function, for its
+ * entry or, if it looks something up, its exit. Bits 0-3 of the first constant say which argument is
+ * the key of a map, 4-7 the value (NO_ARG: none), 8-11 how many there are; then enum template: the
+ * first is a map (HELPER_MAP), whose key is passed itself; it returns the address of the value, or
+ * of a hash's element; it has put the value there if it returned 0. The second is its address.
+ *
+ * It is called by more than the traced programs, and by our own: what it does first must be cheap,
+ * and, up to v5.11, which would let it call itself, use no hash.
+ */
+SEC("raw_tp")
+int on_helper(__u64 *ctx)
+{
+	struct hit hit = { .ctx = ctx, .code = STACK_CODE };
+	struct frame *frame;
+	__u64 args;
+
+	if (stopped)
+		return 0;
+	asm volatile("%0 = %1 ll" : "=r"(args) : "i"(HELPER_TEMPLATE));
+	asm volatile("%0 = %1 ll" : "=r"(hit.addr) : "i"(HELPER_ADDRESS));
+	if (is_own_map(ctx, args))
+		return 0;
+	frame = find_frame(scalar((__u64)ctx));
+	if (!frame || !frame->program)
+		return 0;
+	if (wants_location())
+		hit.location = program_caller(ctx, hit.addr, args);
+	hit.skb = (void *)frame->skb;
+	if (frame->program == FRAME_XDP)
+		return emit_xdp_call(&hit, frame, args);
+	return emit_skb_call(&hit, frame, args);
 }

@@ -191,6 +191,19 @@ out:
 	RETURN_VOID;
 }
 
+/*
+ * A function that works for no packet that is followed, or does so no longer: its frame may look like
+ * that of the call before.
+ */
+static __noinline void leave_frame(__u64 slot)
+{
+	struct stack_frames *frames = find_frames(slot);
+
+	if (frames)
+		find_enclosing(frames, slot);
+	RETURN_VOID;
+}
+
 /* What an event says in a function that works for the packet of this frame. */
 static __always_inline void tell_by_stack(const struct frame *frame, bool has_skb,
 					  struct follow *told)

@@ -16,6 +16,7 @@ INSN_SIZE = 8
 _INSN = struct.Struct("<BBhI")  # opcode, registers, offset, immediate
 
 # Helpers, enum bpf_func_id
+BPF_FUNC_tail_call = 12
 BPF_FUNC_probe_read_kernel = 113  # since v5.5, commit 6ae08ae3dea2
 
 
@@ -52,7 +53,7 @@ _LD, _LDX, _ST, _STX, _ALU32, _JMP64, _JMP32, _ALU64 = range(8)
 _SRC_REG, _MEM = 0x08, 0x60
 _JA, _CALL, _EXIT, _END_TO_BE = 0x00, 0x80, 0x90, 0xD0
 _LD_IMM64 = _LD | Size.DW
-_PSEUDO_KFUNC_CALL = 2
+_PSEUDO_CALL, _PSEUDO_KFUNC_CALL = 1, 2  # of a function of the program; of one of the kernel
 _PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE = 1, 2  # the descriptor of a map; of a map, to load the address of its data
 
 
@@ -159,6 +160,9 @@ class Assembler:
 # The shortest program, to find out what the kernel permits: r0 = 0; exit.
 RETURN_0 = _INSN.pack(_ALU64 | Alu.MOV, 0, 0, 0) + _INSN.pack(_JMP64 | _EXIT, 0, 0, 0)
 
+# Loads the sixth word of its context, which only some contexts have.
+LOAD_SIXTH_WORD = _INSN.pack(_LDX | _MEM | Size.DW, R0 | R1 << 4, 5 * 8, 0) + RETURN_0
+
 
 def read_memory() -> bytes:
     """Return a program that calls bpf_probe_read_kernel()."""
@@ -193,6 +197,26 @@ def replace_map(insns: bytes, old_fd: int, new_fd: int) -> bytes:
         if source in (_PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE) and fd == old_fd:
             struct.pack_into("<I", patched, offset + 4, new_fd)
     return bytes(patched)
+
+
+def called(insns: bytes) -> set[int]:
+    """Return what the instructions call in the kernel, as it tells them of a loaded program: helpers, operations of
+    maps, kernel functions; each as the distance from the symbol `__bpf_call_base`."""
+    calls = set()
+    for offset in range(0, len(insns), INSN_SIZE):
+        opcode, registers, _, distance = _INSN.unpack_from(insns, offset)
+        # A tail call is told as one of the helper that would do it, without a distance.
+        if opcode == _JMP64 | _CALL and registers >> 4 != _PSEUDO_CALL and distance != BPF_FUNC_tail_call:
+            calls.add((distance ^ 1 << 31) - (1 << 31))
+    return calls - {0}  # an address that is hidden
+
+
+def maps_passed(insns: bytes) -> set[int]:
+    """Return the ids of the maps that a loaded program uses, as the kernel tells its instructions.
+
+    Those of which it only uses the address of the data (global variables) are not among them.
+    """
+    return {map_id for _, source, map_id in _wide_loads(insns) if source == _PSEUDO_MAP_FD}
 
 
 def _wide_loads(insns: bytes) -> Iterator[tuple[int, int, int]]:

@@ -9,11 +9,19 @@ from pwru.commands.options import Options
 from pwru.filter.packet import Filter
 from pwru.live.request import Request
 
+_PROGRAMS = ("--filter-trace-tc", "--filter-trace-xdp")
+# They ask for more than where packets are dropped.
+_NOT_OF_DROPS = (
+    "--filter-track-bpf-helpers",
+    *("--filter-non-skb-funcs", "--filter-track-skb-by-stackid", "--follow", "--filter-func", "--kmods", "--all-kmods"),
+    *_PROGRAMS,
+)
 # The backends that see on which stack a function runs.
 _SEE_STACKS = ("kprobe-multi", "kprobe")
 # A flag that makes no sense without another one turns it on: scripts for the Go tool know it so.
 _TURNS_ON = {
     "--filter-non-skb-funcs": "--filter-track-skb-by-stackid",
+    "--filter-track-bpf-helpers": "--filter-track-skb-by-stackid",
     "--filter-track-skb-by-stackid": "--follow",
 }
 
@@ -31,6 +39,10 @@ def _turn_on(given: dict[str, Any], parser: Parser) -> None:
     for name, other in _TURNS_ON.items():
         if given.get(name) and not given.setdefault(other, True):
             parser.error(f"{name} requires {other}")
+    if given.get("--filter-track-bpf-helpers") and not any(given.get(name) for name in _PROGRAMS):
+        for name in _PROGRAMS:
+            if not given.setdefault(name, True):
+                parser.error(f"--filter-track-bpf-helpers requires {' or '.join(_PROGRAMS)}")
 
 
 def _check(given: Mapping[str, Any], parser: Parser) -> None:
@@ -45,22 +57,33 @@ def _check(given: Mapping[str, Any], parser: Parser) -> None:
         for name in _TURNS_ON:
             if given.get(name):
                 parser.error(f"{name} works only with --backend {' or '.join(_SEE_STACKS)}")
+    if given.get("--output-bpfmap") and not given.get("--filter-track-bpf-helpers"):
+        parser.error("--output-bpfmap requires --filter-track-bpf-helpers")
     if not given.get("--all-kprobes", True):
         parser.error("--all-kprobes=false: name the functions that are wanted with --filter-func")
     if "--filter-drop-reason" in given:
         if given.get("--backend", "tracepoint") != "tracepoint":
             parser.error("--filter-drop-reason works only with --backend tracepoint")
-        if any(given.get(name) for name in ("--filter-func", "--kmods", "--all-kmods")):
-            parser.error("--filter-drop-reason works only without --filter-func, --kmods and --all-kmods")
+        for name in _NOT_OF_DROPS:
+            if given.get(name):
+                parser.error(f"--filter-drop-reason works only without {name}")
     if given.get("--output-netns-names") and not given.get("--output-meta", True):
         parser.error("--output-netns-names names what --output-meta=false leaves out")
-    if fields := given.get("--output-skb-metadata"):
+    for name in ("--filter-xdp-expr", "--output-xdp-metadata"):
+        if name in given and not given.get("--filter-trace-xdp"):
+            parser.error(f"{name} requires --filter-trace-xdp")
+    for name in ("--output-skb-metadata", "--output-xdp-metadata"):
+        _check_fields(name, given.get(name), parser)
+
+
+def _check_fields(name: str, fields: Sequence[str] | None, parser: Parser) -> None:
+    if fields:
         from pwru.live.loader import object_wire
 
         if len(fields) > (most := object_wire().constant("MAX_VALUES")):
-            parser.error(f"--output-skb-metadata: {len(fields)} fields; up to {most} can be printed")
+            parser.error(f"{name}: {len(fields)} fields; up to {most} can be printed")
         if len(set(fields)) < len(fields):
-            parser.error(f"--output-skb-metadata: a field is there twice: {', '.join(fields)}")
+            parser.error(f"{name}: a field is there twice: {', '.join(fields)}")
 
 
 def _options(given: Mapping[str, Any], flags: Sequence[Flag]) -> Options:

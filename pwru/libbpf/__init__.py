@@ -9,15 +9,15 @@ import os
 import struct
 
 from . import syscalls
-from ._api import BpfError, BtfInfo, LinkCreateOpts, ProgLoadOpts, api
+from ._api import BpfError, BtfInfo, LinkCreateOpts, ProgLoadOpts, api, get_info
 from .object import Link, Map, Object, Program, possible_cpus
 from .ringbuf import RingBuffer
 
 __all__ = [
     "BPF_PROG_TYPE_KPROBE", "BPF_PROG_TYPE_RAW_TRACEPOINT", "BPF_PROG_TYPE_TRACING", "BPF_TRACE_FENTRY",
-    "BPF_TRACE_FENTRY_MULTI", "BPF_TRACE_KPROBE_MULTI", "BpfError", "Link", "Map", "Object", "Program", "RingBuffer",
-    "link_fentry", "link_fentry_multi", "link_kprobe_multi", "link_raw_tracepoint", "map_create_array", "module_btf",
-    "possible_cpus", "prog_load", "version",
+    "BPF_TRACE_FENTRY_MULTI", "BPF_TRACE_FEXIT", "BPF_TRACE_KPROBE_MULTI", "BpfError", "Link", "Map", "Object",
+    "Program", "RingBuffer", "link_fentry", "link_fentry_multi", "link_kprobe_multi", "link_raw_tracepoint",
+    "map_create_array", "module_btf", "possible_cpus", "prog_load", "version",
 ]  # fmt: skip
 
 # enum bpf_map_type, bpf_prog_type and bpf_attach_type, include/uapi/linux/bpf.h
@@ -26,6 +26,7 @@ BPF_PROG_TYPE_KPROBE = 2
 BPF_PROG_TYPE_RAW_TRACEPOINT = 17
 BPF_PROG_TYPE_TRACING = 26
 BPF_TRACE_FENTRY = 24
+BPF_TRACE_FEXIT = 25
 BPF_TRACE_KPROBE_MULTI = 42
 BPF_TRACE_FENTRY_MULTI = 59
 
@@ -38,15 +39,24 @@ def version() -> str:
 
 
 def prog_load(
-    prog_type: int, insns: bytes, *, expected_attach_type: int = 0, attach_btf_id: int = 0, attach_btf_obj_fd: int = 0
+    prog_type: int,
+    insns: bytes,
+    *,
+    expected_attach_type: int = 0,
+    attach_btf_id: int = 0,
+    attach_btf_obj_fd: int = 0,
+    attach_prog_fd: int = 0,
 ) -> int:
     """Load bare instructions as a GPL program; return a descriptor that the caller must close.
 
     `attach_btf_id`: the function that a program of type TRACING is for, in the BTF of the module with the descriptor
-    `attach_btf_obj_fd` (0: vmlinux).
+    `attach_btf_obj_fd` (0: vmlinux), or of the BPF program with the descriptor `attach_prog_fd`.
     """
     opts = ProgLoadOpts(
-        expected_attach_type=expected_attach_type, attach_btf_id=attach_btf_id, attach_btf_obj_fd=attach_btf_obj_fd
+        expected_attach_type=expected_attach_type,
+        attach_btf_id=attach_btf_id,
+        attach_btf_obj_fd=attach_btf_obj_fd,
+        attach_prog_fd=attach_prog_fd,
     )
     return int(api().bpf_prog_load(prog_type, b"pwru", b"GPL", insns, len(insns) // 8, ctypes.byref(opts)))
 
@@ -118,5 +128,5 @@ def _kernel_btf_name(fd: int) -> str | None:
     """Return the module's name, `vmlinux`, or None for the BTF of a program."""
     name = ctypes.create_string_buffer(64)
     info = BtfInfo(name=ctypes.addressof(name), name_len=len(name))
-    api().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(ctypes.c_uint32(ctypes.sizeof(info))))
+    get_info(fd, info)
     return name.value.decode() if info.kernel_btf else None

@@ -6,7 +6,7 @@ It is private to the package: other code uses `pwru.libbpf`.
 
 import ctypes
 from collections import deque
-from ctypes import POINTER, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_bool, c_char, c_char_p, c_int, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,52 @@ class BtfInfo(ctypes.Structure):
     )
 
 
+class ProgInfo(ctypes.Structure):
+    """struct bpf_prog_info, include/uapi/linux/bpf.h, as far as it is read; the arrays are buffers of the caller."""
+
+    _fields_ = (
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("tag", c_uint8 * 8),
+        ("jited_prog_len", c_uint32),
+        ("xlated_prog_len", c_uint32),
+        ("jited_prog_insns", c_uint64),
+        ("xlated_prog_insns", c_uint64),
+        ("load_time", c_uint64),
+        ("created_by_uid", c_uint32),
+        ("nr_map_ids", c_uint32),
+        ("map_ids", c_uint64),
+        ("name", c_char * 16),
+        ("ifindex", c_uint32),
+        ("gpl_compatible", c_uint32),
+        ("netns_dev", c_uint64),
+        ("netns_ino", c_uint64),
+        ("nr_jited_ksyms", c_uint32),
+        ("nr_jited_func_lens", c_uint32),
+        ("jited_ksyms", c_uint64),
+        ("jited_func_lens", c_uint64),
+        ("btf_id", c_uint32),
+        ("func_info_rec_size", c_uint32),
+        ("func_info", c_uint64),
+        ("nr_func_info", c_uint32),
+        ("nr_line_info", c_uint32),
+    )
+
+
+class MapInfo(ctypes.Structure):
+    """struct bpf_map_info, include/uapi/linux/bpf.h, as far as it is read."""
+
+    _fields_ = (
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("key_size", c_uint32),
+        ("value_size", c_uint32),
+        ("max_entries", c_uint32),
+        ("map_flags", c_uint32),
+        ("name", c_char * 16),
+    )
+
+
 # Result types of the table: an int, negative is -errno; a pointer, NULL is an error in errno.
 _Err, _Ptr = object(), object()
 _PRINT_FN = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
@@ -122,6 +168,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_object__next_map": (c_void_p, (c_void_p, c_void_p)),
     "btf__raw_data": (_Ptr, (c_void_p, POINTER(c_uint32))),
     "bpf_program__name": (c_char_p, (c_void_p,)),
+    "bpf_program__autoload": (c_bool, (c_void_p,)),
     "bpf_program__set_autoload": (_Err, (c_void_p, c_bool)),
     "bpf_program__set_type": (_Err, (c_void_p, c_int)),
     "bpf_program__set_expected_attach_type": (_Err, (c_void_p, c_int)),
@@ -139,6 +186,10 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map_update_elem": (_Err, (c_int, c_void_p, c_void_p, c_uint64)),
     "bpf_prog_load": (_Err, (c_int, c_char_p, c_char_p, c_void_p, c_size_t, POINTER(ProgLoadOpts))),
     "bpf_raw_tracepoint_open": (_Err, (c_char_p, c_int)),
+    "bpf_prog_get_next_id": (_Err, (c_uint32, POINTER(c_uint32))),
+    "bpf_prog_get_fd_by_id": (_Err, (c_uint32,)),
+    "bpf_map_get_next_id": (_Err, (c_uint32, POINTER(c_uint32))),
+    "bpf_map_get_fd_by_id": (_Err, (c_uint32,)),
     "bpf_btf_get_next_id": (_Err, (c_uint32, POINTER(c_uint32))),
     "bpf_btf_get_fd_by_id": (_Err, (c_uint32,)),
     "bpf_obj_get_info_by_fd": (_Err, (c_int, c_void_p, POINTER(c_uint32))),
@@ -220,3 +271,8 @@ def api() -> Api:
     if _loaded is None:
         _loaded = Api()
     return _loaded
+
+
+def get_info(fd: int, info: ctypes.Structure) -> None:
+    """Fill what the kernel tells of the program, map or BTF with this descriptor: bpf_obj_get_info_by_fd()."""
+    api().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(ctypes.c_uint32(ctypes.sizeof(info))))

@@ -65,6 +65,10 @@ class Program:
         """The descriptor of the loaded program. Raises BpfError before the load."""
         return int(api().bpf_program__fd(self._pointer))
 
+    @property
+    def autoload(self) -> bool:
+        return bool(api().bpf_program__autoload(self._pointer))
+
     def set_autoload(self, autoload: bool) -> None:
         api().bpf_program__set_autoload(self._pointer, autoload)
 
@@ -167,6 +171,11 @@ class Object:
 
     def programs(self) -> list[Program]:
         return [Program(pointer) for pointer in self._each(api().bpf_object__next_program)]
+
+    def loaded(self) -> list[int]:
+        """Return the descriptors of the programs that are in the kernel."""
+        pointers = self._each(api().bpf_object__next_program)
+        return [program.fd for program in map(Program, pointers) if program.autoload]
 
     def map(self, name: str) -> Map:
         return Map(api().bpf_object__find_map_by_name(self._pointer, name.encode()))

@@ -13,7 +13,7 @@ from pwru.errors import PwruError
 from pwru.kernel import drop_reasons, features, netns
 from pwru.kernel.btf import Btf, BtfError, read_btf
 from pwru.libbpf import BpfError, Object, possible_cpus
-from pwru.live import rlimits
+from pwru.live import programs, rlimits
 from pwru.live.backends.how import Refused
 from pwru.live.names import COPIES
 from pwru.live.permissions import refused_load
@@ -54,19 +54,21 @@ def object_wire() -> Wire:
 
 
 def expressions(request: Request, kernel: Kernel) -> tuple[Code, list[Field]]:
-    """Compile the conditions and values on fields of the skb to new bodies of stubs; raises PwruError for a mistake."""
+    """Compile the conditions and values on fields to new bodies of stubs; raises PwruError for a mistake."""
     code: Code = {}
     fields: list[Field] = []
-    if request.skb_expr is None and not request.skb_metadata:
+    if request.skb_expr is request.xdp_expr is None and not request.skb_metadata and not request.xdp_metadata:
         return code, fields
-    from pwru.filter.expression import compile_condition, compile_value
+    from pwru.filter.expression import SKB, XDP, compile_condition, compile_value
 
     cast = _cast(kernel)
-    if request.skb_expr is not None:
-        code["filter_skb"] = compile_condition(request.skb_expr, kernel.btf, cast)
-    for number, expression in enumerate(request.skb_metadata):
-        code[f"skb_value{number}"], field = compile_value(expression, kernel.btf, cast)
-        fields.append(field)
+    for stub, condition, root in (("filter_skb", request.skb_expr, SKB), ("filter_xdp_expr", request.xdp_expr, XDP)):
+        if condition is not None:
+            code[stub] = compile_condition(condition, kernel.btf, cast, root)
+    for root, listed in ((SKB, request.skb_metadata), (XDP, request.xdp_metadata)):
+        for number, expression in enumerate(listed):
+            code[f"{root.name}_value{number}"], field = compile_value(expression, kernel.btf, cast, root)
+            fields.append(field)
     return code, fields
 
 
@@ -91,14 +93,17 @@ class Loader:
         self._request = request
         self._kernel = kernel
         self._fields = fields
+        self._templates = programs.templates(request)
         try:
             with _open(image, kernel) as bpf:
                 self.wire = Wire(Btf(bpf.btf()))
             self._filters = filter_config(request, kernel, self.wire)
         except (BtfError, Mismatch) as error:
             raise _damaged(error) from None
-        if len(fields) > (most := self.wire.constant("MAX_VALUES")):
-            raise PwruError(f"`skb_metadata`: {len(fields)} fields; up to {most} can be printed")
+        most = self.wire.constant("MAX_VALUES")
+        for name in ("skb_metadata", "xdp_metadata"):
+            if (count := len(getattr(request, name))) > most:
+                raise PwruError(f"`{name}`: {count} fields; up to {most} can be printed")
         possible_cpus()  # raises now rather than at the end, when the counters are read
         self._image = image
 
@@ -128,6 +133,10 @@ class Loader:
             if self._request.filter.says_vlan:
                 tag = kernel.fact("VLAN tag of struct sk_buff", partial(skb.skb_layout, of=skb.Tag))
                 code["filter_tagged"] = skb.filter_tagged(programs, layout, tag, cast, max_tags=max_tags)
+        if programs.l2 and self._request.trace_xdp:
+            from pwru.filter.packet.xdp import filter_xdp, xdp_layout
+
+            code["filter_xdp"] = filter_xdp(programs.l2, kernel.fact("struct xdp_buff", xdp_layout), cast)
         for name, insns in (("filter_inner_l2", programs.inner_l2), ("filter_inner_l3", programs.inner_l3)):
             if insns:
                 inner = kernel.fact("inner headers of struct sk_buff", partial(skb.skb_layout, of=skb.Inner))
@@ -182,11 +191,13 @@ class Loader:
             if spec.set_type:
                 bpf.program(name).set_type(spec.prog_type, spec.attach_type)
             for program in bpf.programs():
-                program.set_autoload(program.name == name)
+                program.set_autoload(program.name == name or program.name in self._templates)
             config = schema.config(
                 **self._filters,
                 **backend.config(),
+                follow_xdp=self._request.follow and self._request.trace_xdp,
                 by_stack=self._request.by_stack,
+                xdp_expr=self._request.xdp_expr is not None,
                 sees_all=self._request.functions is None,
             )
             bpf.map(".rodata.config").set_initial_value(config)
@@ -209,7 +220,9 @@ class Loader:
         if self._request.follow:
             sizes["follow"] = 0
         if self._fields:
-            sizes["values"] = 8 * len(self._fields)
+            # A record of a run with programs of XDP says what its values are of.
+            count = self.wire.constant("MAX_VALUES") + 1 if self._request.trace_xdp else len(self._fields)
+            sizes["values"] = 8 * count
         return Schema(self.wire, sizes, tcp_flags=self._request.tcp_flags, fields=self._fields)
 
 

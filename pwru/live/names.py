@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pwru.kernel import netns
+from pwru.kernel.bpf_programs import Kind, verdict
 from pwru.kernel.kallsyms import KallsymsError, source_name
 from pwru.kernel.roles import AFTER_ENDS, ENDING, RELEASE, TRACEPOINTS
 from pwru.record.names import Function, Hit
@@ -32,6 +33,38 @@ _FRAMES = 1 << 13
 COPIES = {"skb": "sk_buff", "shared_info": "skb_shared_info"}
 
 
+class SeenProgram(NamedTuple):
+    """A BPF program at its entry or exit."""
+
+    name: str
+    kind: Kind
+    at_exit: bool
+
+    def function(self, returned: int) -> Function:
+        name = f"{self.name}({self.kind.label})"
+        if not self.at_exit:
+            return Function(name, "")
+        text, drops = verdict(self.kind, returned)
+        return Function(name, "", drops, text)
+
+
+class SeenHelper(NamedTuple):
+    """What BPF programs call."""
+
+    name: str
+
+    def function(self, _returned: int) -> Function:
+        return Function(self.name, "")
+
+
+class Code(NamedTuple):
+    """Where the machine code of a BPF program is, and the program's name."""
+
+    start: int
+    end: int
+    name: str
+
+
 class LiveNames(ABC):
     """Made once everything is attached; names are looked up on the first event that needs them."""
 
@@ -47,6 +80,9 @@ class LiveNames(ABC):
         self._frames: dict[int, str] = {}
         self._frames_of = 0  # the generation of these names
         self._hidden = False
+        # BPF programs that are traced and what they call, by what `Hit.addr` is; where these programs are.
+        self.programs: Mapping[int, SeenProgram | SeenHelper] = {}
+        self.code: Sequence[Code] = ()
         self._dumps: dict[str, Dump] = {}
 
     @property
@@ -58,13 +94,17 @@ class LiveNames(ABC):
         """Return the names of what a probe reports."""
 
     def stack(self, caller: int, frames: Sequence[int]) -> list[str]:
-        """Return the frames from the caller on. How many frames of the tracer precede it depends on the backend."""
-        if caller in frames and not _TRACER.search(self._frame(caller)):
+        """Return the frames from the caller on. How many frames of the tracer precede it depends on the backend.
+
+        The caller of a BPF program may not be among them.
+        """
+        known = caller and not _TRACER.search(self._frame(caller))
+        if known and caller in frames:
             frames = frames[frames.index(caller) :]
         else:
             names = [self._frame(frame) for frame in frames[: self._tracer_frames]]
             own = [number for number, name in enumerate(names) if _TRACER.search(name)]
-            frames = frames[own[-1] + 1 if own else 0 :]
+            frames = [caller] * bool(known) + list(frames[own[-1] + 1 if own else 0 :])
         return [self._frame(frame) for frame in frames]
 
     def _frame(self, address: int) -> str:
@@ -103,11 +143,18 @@ class LiveNames(ABC):
         return Function(name + (f"({known})" if known else f" ({reason})"), "", known not in _NO_DROP)
 
     def unknown(self, hit: Hit) -> Function:
-        """Return where a hit was that is at no probe: a line that says so is better than the end of a trace."""
+        """Return the BPF program that was hit, or where a hit was that is at no probe.
+
+        A line that says so is better than the end of a trace.
+        """
+        if program := self.programs.get(hit.addr):
+            return program.function(hit.reason)._replace(caller=self.caller(hit, offset=False))
         return Function(self.place(hit.addr, returned=False), self.place(hit.location) if hit.location else "")
 
     def caller(self, hit: Hit, *, offset: bool) -> str:
         """Return the place of the location; "" where several programs share a tracepoint, which hides it."""
+        if program := next((code.name for code in self.code if code.start < hit.location <= code.end), None):
+            return program
         caller = self.place(hit.location, offset=offset) if hit.location else ""
         return "" if _TRACER.search(caller) else caller
 

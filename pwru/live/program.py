@@ -24,7 +24,7 @@ def variant(name: str, *, following: bool) -> str:
 
 
 class Program:
-    """The object in the kernel, with only the program of one backend; close() unloads what nothing is attached to."""
+    """The object in the kernel, with only the programs of a run; close() unloads what nothing is attached to."""
 
     def __init__(self, bpf: Object, name: str, schema: Schema, wire: Wire) -> None:
         self._bpf = bpf
@@ -36,8 +36,13 @@ class Program:
     def fd(self) -> int:
         return self._bpf.program(self._name).fd
 
-    def insns(self) -> bytes:
-        return self._bpf.program(self._name).insns()
+    def fds(self) -> list[int]:
+        """Return the descriptors of all programs of the object that are in the kernel."""
+        return self._bpf.loaded()
+
+    def insns(self, name: str = "") -> bytes:
+        """Return the instructions of the backend's program, or of another one that was loaded besides."""
+        return self._bpf.program(name or self._name).insns()
 
     def map(self, name: str) -> Map:
         return self._bpf.map(name)

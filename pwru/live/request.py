@@ -19,8 +19,9 @@ MAX_FOLLOWED = 1 << 20  # skbs: the kernel sets aside memory for all of them
 class Request(NamedTuple):
     """One trace. Every default means "no such condition", or the best that works here.
 
-    `filter`: a pcap-filter(7) for the packets. `netns`: a path or `inode:N`. `ifname` is an interface of `netns`, or of
-    this process's namespace. `mark` is compared under `mark_mask`. `skb_expr`: a C condition on fields of the skb.
+    `filter`: a pcap-filter(7) for the packets. `netns`: as resolve_netns() takes it. `ifname` is an interface of it, or
+    of this process's namespace. `mark` is compared under `mark_mask`. `skb_expr`: a C condition on fields of the skb,
+    `xdp_expr` on those of a frame of XDP; each lets the other pass.
     `pid` and `comm` are of the task on the CPU. `drop_reasons`: names or numbers, or `any`; only drops are traced then.
 
     `functions`: a regular expression for whole names, also as they are printed. `modules`, `all_modules`: whose
@@ -28,10 +29,14 @@ class Request(NamedTuple):
     `ring_buffer_size` is in bytes. `kernel_btf`: a file with the kernel's BTF.
 
     `parts`: parts of the record (record.parts) by name, with the size in bytes of those that have none of their own.
-    `tcp_flags`: tuples with the flags of TCP. `skb_metadata`: C expressions of the fields in the part `values`.
+    `tcp_flags`: tuples with the flags of TCP. `skb_metadata`, `xdp_metadata`: C expressions of the fields in the part
+    `values`, of an skb and of a frame of XDP.
 
     `follow`: a packet that matched once is traced whatever becomes of it, up to `follow_limit` skbs at a time.
     `by_stack`: also where functions with other skbs, or those named in `without_skb`, run below one that has it.
+
+    `trace_tc`: also the BPF programs that see an skb: of tc, cgroups, routes, sockets, netfilter. `trace_xdp`: also
+    those of XDP. `trace_helpers`: also what these call: helpers, and operations of maps.
     """
 
     filter: Filter = Filter()
@@ -40,6 +45,7 @@ class Request(NamedTuple):
     mark: int = 0
     mark_mask: int = 0
     skb_expr: str | None = None
+    xdp_expr: str | None = None
     pid: int = 0
     comm: str | None = None
     drop_reasons: tuple[str, ...] = ()
@@ -53,10 +59,14 @@ class Request(NamedTuple):
     parts: Mapping[str, int] = MappingProxyType({"meta": 0, "tuple": 0})
     tcp_flags: bool = False
     skb_metadata: tuple[str, ...] = ()
+    xdp_metadata: tuple[str, ...] = ()
     follow: bool = False
     follow_limit: int = 16384
     by_stack: bool = False
     without_skb: tuple[str, ...] = ()
+    trace_tc: bool = False
+    trace_xdp: bool = False
+    trace_helpers: bool = False
 
     @property
     def ends_match(self) -> bool:
@@ -66,16 +76,16 @@ class Request(NamedTuple):
         """
         inner = self.filter.inner_l2 or self.filter.inner_l3
         place = self.netns is not None or self.ifname is not None or self.pid or self.comm is not None
-        return not (place or inner or self.mark_mask or self.skb_expr is not None)
+        return not (place or inner or self.mark_mask or self.skb_expr is not None or self.trace_xdp)
 
 
 def check_request(request: Request) -> None:
     """Raise PwruError for what no kernel can carry out; the command line refuses most of it on its own."""
-    for name in ("netns", "ifname", "skb_expr", "comm", "functions", "backend", "kernel_btf"):
+    for name in ("netns", "ifname", "skb_expr", "xdp_expr", "comm", "functions", "backend", "kernel_btf"):
         text = getattr(request, name)
         if text is not None and (not isinstance(text, str) or "\0" in text):
             raise PwruError(f"`{name}` must be text, without a NUL")
-    for name in ("drop_reasons", "modules", "skb_metadata"):
+    for name in ("drop_reasons", "modules", "skb_metadata", "xdp_metadata", "without_skb"):
         if not isinstance(getattr(request, name), tuple):
             raise PwruError(f"`{name}` must be a list")
     if request.backend is not None and request.backend not in BACKENDS:
@@ -87,12 +97,20 @@ def check_request(request: Request) -> None:
         request.functions or request.modules or request.all_modules or request.backend not in (None, "tracepoint")
     ):
         raise PwruError("`drop_reasons` works only without `functions` and modules, and with the backend tracepoint")
+    for name in ("trace_tc", "trace_xdp"):
+        if request.drop_reasons and getattr(request, name):
+            raise PwruError(f"`drop_reasons` works only without `{name}`")
     if not isinstance(request.pid, int) or not 0 <= request.pid <= MAX_PID:
         raise PwruError(f"`pid`: {request.pid!r} is not a PID (1 to {MAX_PID})")
     if request.comm is not None and not 1 <= len(os.fsencode(request.comm)) <= MAX_COMM:
         raise PwruError(f"`comm`: the kernel keeps 1 to {MAX_COMM} bytes of a name, not {request.comm!r}")
-    if len(set(request.skb_metadata)) < len(request.skb_metadata):
-        raise PwruError(f"`skb_metadata`: a field is there twice: {', '.join(request.skb_metadata)}")
+    for name in ("skb_metadata", "xdp_metadata"):
+        listed = getattr(request, name)
+        if len(set(listed)) < len(listed):
+            raise PwruError(f"`{name}`: a field is there twice: {', '.join(listed)}")
+    for name in ("xdp_expr", "xdp_metadata"):
+        if getattr(request, name) not in (None, ()) and not request.trace_xdp:
+            raise PwruError(f"`{name}` is about frames of XDP: it works only with `trace_xdp`")
     if request.follow and request.drop_reasons:
         raise PwruError("`follow` and `drop_reasons` exclude each other: of drops alone there is no way to follow")
     if not isinstance(request.follow_limit, int) or not 1 <= request.follow_limit <= MAX_FOLLOWED:
@@ -101,6 +119,12 @@ def check_request(request: Request) -> None:
         raise PwruError("`by_stack` works only with `follow`")
     if request.without_skb and not request.by_stack:
         raise PwruError("`without_skb` works only with `by_stack`")
+    if request.trace_helpers and not request.by_stack:
+        raise PwruError("`trace_helpers` works only with `by_stack`")
+    if request.trace_helpers and not (request.trace_tc or request.trace_xdp):
+        raise PwruError("`trace_helpers` works only with `trace_tc` or `trace_xdp`")
+    if "bpfmap" in request.parts and not request.trace_helpers:
+        raise PwruError("`bpfmap` works only with `trace_helpers`")
     if "follow" in request.parts and not request.follow:
         raise PwruError("`parts`: follow is only for a trace that follows packets; see `follow`")
     _check_parts(request.parts)
@@ -111,7 +135,7 @@ def _check_parts(parts: Mapping[str, int]) -> None:
 
     for name in parts:
         if name == "values":
-            raise PwruError("`parts`: values come with `skb_metadata`")
+            raise PwruError("`parts`: values come with `skb_metadata` and `xdp_metadata`")
         if name not in PARTS:
             hint = near(name, PARTS) or f"there are {', '.join(PARTS)}"
             raise PwruError(f"`parts`: no such part: {name}; {hint}")

@@ -8,6 +8,7 @@ the limit is raised to what is needed here, then doubled as long as the kernel r
 import errno
 import os
 import resource
+from collections.abc import Callable
 
 from pwru import libbpf
 from pwru.errors import PwruError
@@ -44,6 +45,16 @@ def grow_memlock(kernel: Kernel) -> bool:
         return False
     _raise_memlock(2 * soft)
     return True
+
+
+def with_memlock(kernel: Kernel, load: Callable[[], int]) -> int:
+    """Return what `load` returns, after raising the limit as often as that was why it failed."""
+    while True:
+        try:
+            return load()
+        except OSError as error:
+            if error.errno != errno.EPERM or not grow_memlock(kernel):
+                raise
 
 
 def _is_charged(kernel: Kernel) -> bool:

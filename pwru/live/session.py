@@ -26,6 +26,7 @@ from pwru.live.loader import Loader
 from pwru.live.modules import Modules, Running
 from pwru.live.permissions import check_permitted
 from pwru.live.program import Program
+from pwru.live.programs import BpfPrograms
 from pwru.live.request import Request, check_request
 from pwru.record.account import Account
 
@@ -123,6 +124,7 @@ class Session:
             self._how = How(request.kprobe_batch, "stack" in parts, "location" in parts, may_fork=may_fork)
             self._compiled = cache(compiled or _compiler(request))  # for each backend that is tried
             self._code, fields = loading.expressions(request, self.kernel)
+            self._programs = BpfPrograms(request, self.kernel, hooks.message, may_fork=may_fork)
             self._loader = Loader(request, self.kernel, fields, image or loading.read_object())
             self._cleanup = cleanup.pop_all()
         # Closes a session that somebody forgot, too.
@@ -154,7 +156,7 @@ class Session:
             counters.hits,
             full,
             busy,
-            self.backend.missed,
+            self.backend.missed + self._programs.missed,
             size,
             sees_ends=sees_ends,
             no_room=counters.no_room,
@@ -169,6 +171,9 @@ class Session:
         self._entered = True
         try:
             program = self._attach()
+            self._cleanup.callback(self._programs.detach)
+            with self._hooks.progress() as report:
+                self._programs.attach(program, self._checked(report))
             events = program.map("events")
             ring = self._cleanup.enter_context(
                 closing(RingBuffer(events.fd, events.max_entries, program.schema.format))
@@ -181,6 +186,7 @@ class Session:
                 others.register(self._modules.watch.fd, select.EPOLLIN)
             ring.poll.register(others.fileno(), select.EPOLLIN)
             self.names = self.backend.names(self._loader.wire.constant("CALLER_FRAMES"), self._hooks.message)
+            self.names.programs, self.names.code = self._programs.names, self._programs.code
             self._open = _Open(program, ring, others, wake)
         except BaseException:
             self.close()
@@ -222,6 +228,7 @@ class Session:
         """Detach at once; the account is final then, but for programs that still run."""
         self.stop()  # another thread may be waiting in read()
         with self._reading:
+            self._programs.detach()
             self.backend.detach()
             self._detached = True
 
@@ -253,6 +260,7 @@ class Session:
                 self._deadline = time.monotonic() + _STRAGGLERS
             if not self._detached:
                 self._modules.follow(Running(self.places, self.backend, program), ring)
+                self._programs.follow()
             records, pending = ring.read(READ_SIZE)
             if records:
                 records = records[:limit] if limit else records
@@ -278,7 +286,7 @@ class Session:
             elif ring.holds:
                 ring.release()  # now the kernel will wake us; look once more for what arrived before
             else:
-                ring.poll.poll()
+                ring.poll.poll(self._programs.patience)
                 if self._woken(0):
                     return []
         return None
@@ -290,6 +298,13 @@ class Session:
         if self._opened.wake in woken:
             os.eventfd_read(self._opened.wake)
         return bool(woken)
+
+    def _checked(self, report: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        def progress(done: int, total: int) -> None:
+            self._hooks.check()
+            report(done, total)
+
+        return progress
 
     def _attach(self) -> Program:
         """Attach with the first backend that this kernel lets attach, and say why better ones were refused."""

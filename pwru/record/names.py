@@ -7,9 +7,9 @@ from typing import NamedTuple, Protocol
 class Hit(NamedTuple):
     """What a probe reports.
 
-    `addr` is the address of a function, or the number of a tracepoint. `reason` is an enum skb_drop_reason, 0 if the
-    function has none. `location` is the return address in the caller or, for a drop, in the code that dropped the
-    packet; 0 unless requested.
+    `addr` is the address of a function, or the number of a tracepoint or of a BPF program. `reason` is an enum
+    skb_drop_reason, 0 if the function has none, or what a program returned. `location` is the return address in the
+    caller or, for a drop, in the code that dropped the packet; 0 unless requested.
     """
 
     addr: int
@@ -18,11 +18,15 @@ class Hit(NamedTuple):
 
 
 class Function(NamedTuple):
-    """The names of a hit: the function with the drop reason, and, if requested, the caller or the place of a drop."""
+    """The names of a hit: the function with the drop reason, and, if requested, the caller or the place of a drop.
+
+    `verdict`: what a BPF program returned; "" for all else, and at its entry.
+    """
 
     name: str
     caller: str
     drops: bool = False
+    verdict: str = ""
 
 
 class Names(Protocol):

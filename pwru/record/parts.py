@@ -101,10 +101,11 @@ class Follow(NamedTuple):
 
 
 class Field(NamedTuple):
-    """A value that a run asked for, of 64 bits: its C expression, and whether it is signed."""
+    """A value that a run asked for, of 64 bits: its C expression, whether it is signed, and whose it is (skb, xdp)."""
 
     name: str
     signed: bool
+    of: str = "skb"
 
 
 class Section(Enum):

@@ -48,6 +48,7 @@ class Schema:
             raise Mismatch
         self.tcp_flags = tcp_flags
         self.fields = tuple(fields)
+        self._max_values = wire.constant("MAX_VALUES")
         self._task, self._site = wire.layout("task"), wire.layout("site")
         at, asked = [0] * count, [0] * count
         end = wire.layout("event").size
@@ -105,6 +106,14 @@ class Schema:
 
     def details(self, raw: bytes) -> Values:
         return self._values(Section.DETAILS, raw)
+
+    def values(self, parts: Values, of: str) -> list[tuple[Field, int]] | None:
+        """Return the fields of an skb, or of a frame of XDP, with their values; None for an event of the other."""
+        words = parts["values"]
+        if of != ("xdp" if len(words) > self._max_values and words[-1] else "skb"):
+            return None
+        pairs = zip([field for field in self.fields if field.of == of], words, strict=False)
+        return [(field, value - (1 << 64) if field.signed and value >> 63 else value) for field, value in pairs]
 
     def keyed(self, parts: Mapping[str, Any]) -> Values:
         """Return those of these values that are printed as they are, by the key of their part."""

@@ -85,6 +85,8 @@ class Json(Format):
         members = {"func": function.name}
         if function.caller or self.style.caller:
             members["caller_func"] = function.caller
+        if function.verdict:
+            members["verdict"] = function.verdict
         return _members(members)
 
     def details(self, raw: bytes) -> str:

@@ -143,6 +143,8 @@ class Text(Format):
         return self._meta_form % (m.netns, m.mark, iface, m.protocol, m.mtu, m.len)
 
     def function(self, function: Function) -> str:
+        if function.verdict:
+            function = function._replace(name=f"{function.name} {function.verdict}")
         name = function.name
         if self.style.caller:
             if self._func_width < len(name) <= self._func_most:

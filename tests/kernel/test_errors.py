@@ -122,6 +122,7 @@ def test_capabilities_of_a_user_namespace() -> None:
             r"--filter-skb-expr: column 6: .*; did you mean mark\?",
         ),
         (["--filter-skb-expr="], r"--filter-skb-expr: it is empty; .*"),
+        (["--filter-trace-xdp", "--filter-xdp-expr", "xdp->dta == 0"], r"--filter-xdp-expr: .*; did you mean data\?"),
         (["--filter-netns", "/run/netns/serve"], r"network namespace /run/netns/serve: .*; did you mean server\?"),
         (["--filter-netns", "sevrer"], r"network namespace sevrer: .*; did you mean server\?"),
         (["--filter-ifname", "lo:99999"], r"there is no interface lo:99999 in .*; did you mean lo\?"),

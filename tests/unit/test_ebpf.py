@@ -24,6 +24,8 @@ from pwru.ebpf import (
     JumpTooFar,
     Label,
     Size,
+    called,
+    maps_passed,
     replace_constant,
     replace_map,
 )
@@ -151,3 +153,19 @@ def test_a_constant_that_is_not_there_once(insns: bytes) -> None:
 def test_a_map_is_replaced_wherever_it_is_used() -> None:
     insns = _load(1, 5) + _load(2, 5, 16) + _load(0, 5) + _load(1, 6) + _EXIT
     assert replace_map(insns, 5, 9) == _load(1, 9) + _load(2, 9, 16) + _load(0, 5) + _load(1, 6) + _EXIT
+
+
+def test_what_a_program_calls_and_uses() -> None:
+    """As the kernel tells a program's instructions: distances, ids, and what only looks like either."""
+    insns = [
+        struct.pack("<BBhiBBhi", 0x18, 0x11, 0, 7, 0, 0, 0, 0),  # r1 = the map with the id 7
+        struct.pack("<BBhiBBhi", 0x18, 0x21, 0, 8, 0, 0, 0, 0x85),  # r1 = the data of map 8
+        struct.pack("<BBhi", 0x85, 0x00, 0, 123456),  # call a helper
+        struct.pack("<BBhi", 0x85, 0x20, 0, -4096),  # call a kernel function
+        struct.pack("<BBhi", 0x85, 0x10, 3, 20),  # call a function of the program
+        struct.pack("<BBhi", 0x85, 0x00, 0, 12),  # a tail call
+        struct.pack("<BBhi", 0x85, 0x00, 0, 0),  # an address that the kernel hides
+        RETURN_0,
+    ]
+    assert called(b"".join(insns)) == {123456, -4096}
+    assert maps_passed(b"".join(insns)) == {7}

@@ -11,16 +11,16 @@ _UNSIGNED = {"==": Jump.EQ, "!=": Jump.NE, "<": Jump.LT, "<=": Jump.LE, ">": Jum
 _SIGNED = {"==": Jump.EQ, "!=": Jump.NE, "<": Jump.SLT, "<=": Jump.SLE, ">": Jump.SGT, ">=": Jump.SGE}
 
 # Registers that calls preserve. _OTHER is in use during a single operation only.
-_SKB, _VALUE, _OTHER = R6, R7, R8
+_ROOT, _VALUE, _OTHER = R6, R7, R8
 
 
 class Code:
-    """The body of a function that takes the address of an skb; one of the two methods completes it."""
+    """The body of a function that takes the address of the root; one of the two methods completes it."""
 
     def __init__(self, cast: RdonlyCast | None) -> None:
         self._cast = cast
         self._asm = Assembler()
-        self._asm.alu64(Alu.MOV, _SKB, R1)
+        self._asm.alu64(Alu.MOV, _ROOT, R1)
 
     def condition(self, node: Node) -> bytes:
         """Return 1 if the condition is true, else 0."""
@@ -109,7 +109,7 @@ class Code:
 
     def _load(self, field: FieldLoad) -> None:
         asm, address = self._asm, address_register(self._cast)
-        base = _SKB
+        base = _ROOT
         for offset, size in [*((pointer, Size.DW) for pointer in field.pointers), (field.offset, field.size)]:
             asm.alu64(Alu.MOV, address, base)
             asm.alu64(Alu.ADD, address, offset - cast_offset(self._cast))

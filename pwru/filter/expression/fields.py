@@ -1,10 +1,10 @@
-"""The way from the skb to a field, step by step through the kernel's BTF."""
+"""The way from the root to a field, step by step through the kernel's BTF."""
 
 from pwru.ebpf import Size
 from pwru.errors import near
 from pwru.kernel.btf import ARRAY, ENUM, ENUM64, FWD, INT, PTR, STRUCT, UNION, Btf, Type
 
-from .tree import CType, FieldLoad, Mistake
+from .tree import CType, FieldLoad, Mistake, Root
 
 _MAX_OFFSET = 0x7FFFFFFF  # of an immediate
 _QUOTED = 40  # characters of a word in a message
@@ -14,10 +14,11 @@ _SIZES = {size.nbytes: size for size in sorted(Size, key=lambda size: size.nbyte
 class Path:
     """A field as far as it has been read. A column is where a message points."""
 
-    def __init__(self, btf: Btf, column: int) -> None:
+    def __init__(self, btf: Btf, root: Root, column: int) -> None:
         self._btf = btf
-        self._text = "skb"
-        self._type = Type(0, PTR, "", 8, False, skb_id(btf, column), 0)
+        self._root = root
+        self._text = root.name
+        self._type = Type(0, PTR, "", 8, False, root_id(btf, root, column), 0)
         self._pointers: list[int] = []
         self._offset = 0  # from where the last pointer points
         self._bits: tuple[int, int] | None = None  # of a bitfield: the first bit, and how many
@@ -30,7 +31,7 @@ class Path:
         if problem := self._problem(operator):
             raise Mistake(f"`{self}` is {problem}", column)
         if operator == "->" or self._type.kind == PTR:
-            if self._text != "skb":  # the skb itself is at hand
+            if self._text != self._root.name:  # the root itself is at hand
                 self._pointers.append(self._offset)
             self._offset = 0
             self._type = self._btf.type(self._type.target)
@@ -82,8 +83,8 @@ class Path:
     def load(self, column: int) -> FieldLoad:
         """Return the load of the field, which must be a number or a pointer."""
         ctype = self._type
-        if self._text == "skb":
-            raise Mistake("`skb` alone is no field: name a member, as in skb->len", column)
+        if self._text == self._root.name:
+            raise Mistake(f"`{self}` alone is no field: name a member, as in {self._root.field}", column)
         if ctype.kind == ARRAY:
             raise Mistake(f"`{self}` is an array: say which element, as in {self}[0]", column)
         if ctype.kind in (STRUCT, UNION):
@@ -100,10 +101,10 @@ class Path:
         raise Mistake(f"`{self}` has {ctype.size} bytes, and only 8 can be read", column)
 
 
-def skb_id(btf: Btf, column: int) -> int:
-    type_id = btf.find("sk_buff", STRUCT)
+def root_id(btf: Btf, root: Root, column: int) -> int:
+    type_id = btf.find(root.struct, STRUCT)
     if type_id is None:
-        raise Mistake("this kernel's BTF has no struct sk_buff", column)
+        raise Mistake(f"this kernel's BTF has no struct {root.struct}", column)
     return type_id
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 
 from pwru.kernel.btf import Btf
 
-from .fields import Path, question, quote, skb_id
-from .tree import INT, Comparison, FieldLoad, Logical, Mask, Mistake, Node, Not, Number, Operand, literal_type
+from .fields import Path, question, quote, root_id
+from .tree import INT, Comparison, FieldLoad, Logical, Mask, Mistake, Node, Not, Number, Operand, Root, literal_type
 
 _T = TypeVar("_T")
 
@@ -30,23 +30,24 @@ class _Token(NamedTuple):
     column: int
 
 
-def parse_condition(text: str, btf: Btf) -> Node:
+def parse_condition(text: str, btf: Btf, root: Root) -> Node:
     """Return the tree of a condition. Raises Mistake."""
-    parser = _Parser(text, btf)
+    parser = _Parser(text, btf, root)
     return parser.whole(parser.condition)
 
 
-def parse_field(text: str, btf: Btf) -> FieldLoad:
+def parse_field(text: str, btf: Btf, root: Root) -> FieldLoad:
     """Return the load of a single field. Raises Mistake."""
-    parser = _Parser(text, btf)
+    parser = _Parser(text, btf, root)
     return parser.whole(parser.field)
 
 
 class _Parser:
-    def __init__(self, text: str, btf: Btf) -> None:
+    def __init__(self, text: str, btf: Btf, root: Root) -> None:
         self._btf = btf
+        self._root = root
         if not text.strip():
-            raise Mistake("it is empty; an example: skb->len > 1000")
+            raise Mistake(f"it is empty; an example: {root.example}")
         if len(text) > _MAX_LENGTH:
             raise Mistake(f"it has {len(text)} characters, {_MAX_LENGTH} are possible")
         self._tokens = [
@@ -143,7 +144,7 @@ class _Parser:
         elif self._token.kind == "number":
             node = self._number()
         elif self._token.kind == "name":
-            node = self.field() if self._token.text == "skb" else self._constant()
+            node = self.field() if self._token.text == self._root.name else self._constant()
         else:
             raise self._unexpected("a field, a number or `(`")
         self._nesting -= 1
@@ -171,17 +172,18 @@ class _Parser:
             raise Mistake(f"{quote(name)} is several constants of this kernel ({several}): write the number", column)
         for value in values:
             return Number(value, literal_type(value, decimal=False))
-        if self._btf.layout(skb_id(self._btf, column)).member(name):
-            raise Mistake(f"{quote(name)} is a member of the skb: write skb->{name}", column)
-        message = f"{quote(name)} is neither `skb` nor a constant of an enum of this kernel"
-        raise Mistake(message + question(name, {"skb", *self._btf.enumerators()}), column)
+        root = self._root.name
+        if self._btf.layout(root_id(self._btf, self._root, column)).member(name):
+            raise Mistake(f"{quote(name)} is a member of the {root}: write {root}->{name}", column)
+        message = f"{quote(name)} is neither `{root}` nor a constant of an enum of this kernel"
+        raise Mistake(message + question(name, {root, *self._btf.enumerators()}), column)
 
     def field(self) -> FieldLoad:
         start = self._token
-        if start.text != "skb":
-            raise self._unexpected("`skb->`")
+        if start.text != self._root.name:
+            raise self._unexpected(f"`{self._root.name}->`")
         self._next()
-        path = Path(self._btf, start.column)
+        path = Path(self._btf, self._root, start.column)
         while operator := self._take("->", ".", "["):
             path.apply(operator.text, operator.column)
             word = self._token

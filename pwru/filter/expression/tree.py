@@ -7,6 +7,23 @@ from typing import NamedTuple
 from pwru.ebpf import Size
 
 
+class Root(NamedTuple):
+    """What an expression is about: its name there, and the struct that it is. `example`: a condition, for messages."""
+
+    name: str
+    struct: str
+    example: str
+
+    @property
+    def field(self) -> str:
+        """An example of a field."""
+        return self.example.split()[0]
+
+
+SKB = Root("skb", "sk_buff", "skb->len > 1000")
+XDP = Root("xdp", "xdp_buff", "xdp->rxq->queue_index == 0")
+
+
 class Mistake(Exception):
     """An error in an expression, at a column (from 1); 0 stands for the whole expression."""
 
@@ -52,9 +69,9 @@ class Number(NamedTuple):
 
 
 class FieldLoad(NamedTuple):
-    """A field of the skb.
+    """A field of the root.
 
-    `pointers` are offsets of the pointers to it: of the first in the skb, of each other in what the one before points
+    `pointers` are offsets of the pointers to it: of the first in the root, of each other in what the one before points
     to. The field is at `offset` in what the last one points to; `shift` bits of the loaded word are below a bitfield.
     """
 

@@ -134,18 +134,16 @@ class Backend(ABC):
 
         `btf_id`, `btf_fd`: attach_btf_id and attach_btf_obj_fd of libbpf.prog_load(). Raises PwruError.
         """
-        while True:
-            try:
-                return libbpf.prog_load(
-                    self.program.prog_type,
-                    insns,
-                    expected_attach_type=self.program.attach_type,
-                    attach_btf_id=btf_id,
-                    attach_btf_obj_fd=btf_fd,
-                )
-            except OSError as error:
-                if error.errno != errno.EPERM or not rlimits.grow_memlock(self.kernel):
-                    raise
+        return rlimits.with_memlock(
+            self.kernel,
+            lambda: libbpf.prog_load(
+                self.program.prog_type,
+                insns,
+                expected_attach_type=self.program.attach_type,
+                attach_btf_id=btf_id,
+                attach_btf_obj_fd=btf_fd,
+            ),
+        )
 
     @contextmanager
     def copied(self, insns: bytes, *, btf_id: int = 0, btf_fd: int = 0) -> Iterator[int]:

@@ -25,6 +25,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "--filter-ifname": ("eth0", "eth0"),
     "--filter-mark": ("1/0xff", (1, 0xFF)),
     "--filter-skb-expr": ("skb->len > 1", "skb->len > 1"),
+    "--filter-xdp-expr": ("xdp->frame_sz > 1", "xdp->frame_sz > 1"),
     "--filter-tunnel-pcap-l2": (" arp ", "arp"),
     "--filter-tunnel-pcap-l3": ("udp", "udp"),
     "--filter-pid": ("7", 7),
@@ -40,6 +41,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "--kernel-btf": ("vmlinux", "vmlinux"),
     "--ready-file": ("ready", "ready"),
     "--output-skb-metadata": ("skb->mark,skb->len", ("skb->mark", "skb->len")),
+    "--output-xdp-metadata": ("xdp->data,xdp->data_end", ("xdp->data", "xdp->data_end")),
     "--output-payload": ("64", 64),
     "--timestamp": ("relative", "relative"),
     "--color": ("never", "never"),
@@ -55,6 +57,9 @@ VALUES: dict[str, tuple[str, Any]] = {
 NEEDS = {"--netns-names-max-length": ["--output-netns-names"]}
 NEEDS |= {name: ["--follow"] for name in ("--follow-packets", "--output-packet-id")}
 NEEDS |= {"--filter-track-skb-by-stackid": ["--follow"], "--filter-non-skb-funcs": ["--filter-track-skb-by-stackid"]}
+NEEDS |= {name: ["--filter-trace-xdp"] for name in ("--filter-xdp-expr", "--output-xdp-metadata")}
+NEEDS["--filter-track-bpf-helpers"] = ["--filter-trace-xdp", "--filter-track-skb-by-stackid"]
+NEEDS["--output-bpfmap"] = ["--filter-trace-xdp", "--filter-track-bpf-helpers"]
 NEEDS |= {flag.name: ["--output-file=x"] for flag in FLAGS if flag.name.startswith("--output-file-")}
 
 
@@ -116,7 +121,7 @@ def test_every_field_has_a_flag() -> None:
     wanted = {*Options._fields, *(f"request.{name}" for name in Request._fields)}
     wanted |= {f"request.filter.{name}" for name in Request().filter._fields}
     assert paths == wanted - {"request", "request.filter", "request.parts"}
-    # `values` are the fields of --output-skb-metadata.
+    # `values` are the fields of --output-skb-metadata and --output-xdp-metadata.
     assert {flag.part for flag in FLAGS if flag.part} == PARTS.keys() - {"values"}
 
 
@@ -158,7 +163,9 @@ def test_a_row_is_enough_for_a_part(row: Flag, argument: str, size: int) -> None
         "comm": "--filter-comm",
         "drop_reasons": "--filter-drop-reason",
         "skb_expr": "--filter-skb-expr",
+        "xdp_expr": "--filter-xdp-expr",
         "skb_metadata": "--output-skb-metadata",
+        "xdp_metadata": "--output-xdp-metadata",
         "tunnel_l2": "--filter-tunnel-pcap-l2",
         "tunnel_l3": "--filter-tunnel-pcap-l3",
         "kernel_btf": "--kernel-btf",

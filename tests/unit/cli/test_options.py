@@ -165,6 +165,10 @@ def test_what_makes_no_sense_without_another_turns_it_on() -> None:
     assert (by_stack.follow, by_stack.by_stack, by_stack.parts) == (True, True, {"meta": 0, "tuple": 0, "follow": 0})
     further = parse(["--filter-non-skb-funcs", "a,b", "tcp"]).request
     assert further == by_stack._replace(without_skb=("a", "b"))
+    helpers = parse(["--filter-trace-xdp", "--filter-track-bpf-helpers", "tcp"]).request
+    assert helpers == by_stack._replace(trace_xdp=True, trace_helpers=True)
+    both = parse(["--filter-track-bpf-helpers", "tcp"]).request
+    assert (both.trace_tc, both.trace_xdp, both.trace_helpers) == (True, True, True)
     assert parse(["--filter-track-skb-by-stackid=false"]) == Options()
 
 

@@ -67,12 +67,20 @@ def test_rotation_without_a_file(flag: str, capsys: pytest.CaptureFixture[str]) 
             "--filter-drop-reason works only with --backend tracepoint; pwru --help",
         ),
         *(
-            (["--filter-drop-reason=any", flag], "--filter-drop-reason works only without --filter-func, --kmods and")
-            for flag in ("--filter-func=ip_rcv", "--kmods=veth", "--all-kmods")
+            (["--filter-drop-reason=any", flag], f"--filter-drop-reason works only without {flag.partition('=')[0]};")
+            for flag in (
+                *("--filter-func=ip_rcv", "--kmods=veth", "--all-kmods"),
+                *("--filter-trace-tc", "--filter-trace-xdp", "--follow"),
+            )
         ),
         (
             ["--output-netns-names", "--output-meta=false"],
             "--output-netns-names names what --output-meta=false leaves out",
+        ),
+        *(
+            ([flag, *more], f"{flag.partition('=')[0]} requires --filter-trace-xdp; pwru --help")
+            for flag in ("--filter-xdp-expr=xdp->frame_sz", "--output-xdp-metadata=xdp->data")
+            for more in ([], ["--filter-trace-tc"], ["--filter-trace-xdp=false"])
         ),
         (["--output-packet-id"], "pwru: --output-packet-id requires --follow; pwru --help"),
         (["--follow=false", "--output-packet-id"], "pwru: --output-packet-id requires --follow; pwru --help"),
@@ -85,6 +93,15 @@ def test_rotation_without_a_file(flag: str, capsys: pytest.CaptureFixture[str]) 
             ["--filter-non-skb-funcs=a", "--backend=tracepoint"],
             "pwru: --filter-non-skb-funcs works only with --backend kprobe-multi or kprobe; pwru --help",
         ),
+        (
+            ["--filter-track-bpf-helpers", "--filter-trace-tc=false"],
+            "pwru: --filter-track-bpf-helpers requires --filter-trace-tc or --filter-trace-xdp; pwru --help",
+        ),
+        (
+            ["--filter-trace-tc", "--filter-track-skb-by-stackid=false", "--filter-track-bpf-helpers"],
+            "pwru: --filter-track-bpf-helpers requires --filter-track-skb-by-stackid; pwru --help",
+        ),
+        (["--output-bpfmap"], "pwru: --output-bpfmap requires --filter-track-bpf-helpers; pwru --help"),
         (["--filter-non-skb-funcs=a-b"], "--filter-non-skb-funcs: 'a-b' is not a list of functions: a,b,c"),
         (["--follow", "--follow-packets=0"], "--follow-packets: '0' is not a number of skbs (1 to 1048576)"),
         (["--follow", "--follow-packets=1048577"], "'1048577' is not a number of skbs (1 to 1048576)"),
@@ -112,6 +129,8 @@ def test_wrong_command_line(arguments: list[str], message: str, capsys: pytest.C
             "a field is there twice: skb->mark, skb->mark",
         ),
         (["--output-skb-metadata=a,b,c", "--output-skb-metadata=d,e"], "5 fields; up to 4 can be printed"),
+        (["--filter-trace-xdp", "--output-xdp-metadata=a,b,c,d,e"], "5 fields; up to 4 can be printed"),
+        (["--filter-trace-xdp", "--output-xdp-metadata=a,a"], "a field is there twice: a, a"),
         (["--filter-pid", "4194305"], "'4194305' is not a PID (1 to 4194304)"),
         (["--filter-pid", "0"], "'0' is not a PID (1 to 4194304)"),
         (["--filter-pid", "ping:0"], "'ping:0' is not a PID (1 to 4194304)"),
@@ -155,7 +174,7 @@ def test_a_misspelt_flag(word: str, near: str, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == f"pwru: no such flag: {word.partition('=')[0]}; did you mean {near}?\n"
 
 
-@pytest.mark.parametrize("flag", ["--output-bpfmap", "--verbose", "--filter-trace-tc", "--filter"])
+@pytest.mark.parametrize("flag", ["--output-bpfmap", "--verbose", "--filter"])
 def test_a_flag_that_is_like_none(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong guess is worse than none."""
     with pytest.raises(SystemExit):

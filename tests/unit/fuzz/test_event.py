@@ -103,7 +103,7 @@ def test_records(seed: int) -> None:
     rng = Random(seed)
     of = schema() if rng.random() < 0.1 else any_schema(rng)
     make = rng.choice(FORMATS)
-    further_lines = make is Text and not of.parts.isdisjoint(("stack", "skb", "shared_info", "payload"))
+    further_lines = make is Text and not of.parts.isdisjoint(("stack", "skb", "shared_info", "payload", "bpfmap"))
     with bounded():
         clock = rng.choice(list(CLOCKS)) if "time" in of.parts else "none"
         output = make(of, rng.choice(NAMES_OF_HITS), LineStyle(timestamp=clock, packet_id=rng.random() < 0.5))

@@ -20,6 +20,7 @@ from pwru.filter.packet import Filter, Insn
 from pwru.filter.packet.classic import REJECT, loads_len, without_mac
 from pwru.filter.packet.pcap import Programs, compile_filter
 from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Inner, Layout, Tag, filter_inner, filter_packet, filter_tagged
+from pwru.filter.packet.xdp import filter_xdp
 from tests.unit.filter import expressions, harness, interpreter, packets, programs
 
 from .limits import bounded, cases
@@ -136,8 +137,19 @@ def verdict(
     return interpreter.run(code, SKB, read) != 0
 
 
+def xdp_verdict(code: bytes, packet: packets.Packet) -> bool:
+    data = packet.data
+    memory = {SKB: struct.pack("=QQ", HEAD, HEAD + len(data)), HEAD: data + bytes(TAILROOM)}
+
+    def read(address: int, size: int) -> bytes:
+        start = max(start for start in memory if start <= address)
+        return memory[start][address - start :][:size]
+
+    return interpreter.run(code, SKB, read) != 0
+
+
 def compare(insns: Sequence[Insn], rng: Random) -> None:
-    """Compare as the program for packets with a link-layer header, without one, and inside a tunnel."""
+    """Compare as the program for packets with a link-layer header, without one, inside a tunnel, and for XDP."""
     sent = [packets.packet(rng) for _ in range(PACKETS)]
     expected = harness.libpcap_verdicts(insns, sent)
     for cast in CASTS:
@@ -145,9 +157,12 @@ def compare(insns: Sequence[Insn], rng: Random) -> None:
         with_kcov = filter_packet(Programs(insns, [REJECT]), WITH_KCOV, cast, max_tags=harness.max_tags())
         l3 = filter_packet(Programs([REJECT], insns), LAYOUT, cast, max_tags=harness.max_tags())
         inner_l2, inner_l3 = (filter_inner(insns, INNER, cast, mac=mac) for mac in (True, False))
+        xdp = filter_xdp(insns, (0, 8), cast)
         for packet, matches in zip(sent, expected, strict=True):
             matches = matches and bool(packet.data)  # noqa: PLW2901  (there is no header)
             assert verdict(l2, packet, HEADROOM, HEADROOM + ETH_HLEN) == matches
+            if packet.len == len(packet.data):  # all of it is at data
+                assert xdp_verdict(xdp, packet) == matches
             assert verdict(with_kcov, packet, HEADROOM, HEADROOM + ETH_HLEN, layout=WITH_KCOV) == matches
             assert verdict(l3, packet, MAC_UNSET, HEADROOM) == matches
             network, after_mac = HEADROOM - OUTER, HEADROOM + ETH_HLEN

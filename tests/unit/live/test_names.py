@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from pwru.kernel.bpf_programs import KINDS
 from pwru.kernel.btf import Tracepoint
 from pwru.kernel.functions import Target
 from pwru.kernel.kallsyms import Kallsyms
-from pwru.live.names import LiveNames
+from pwru.live.names import LiveNames, SeenProgram
 from pwru.record.names import Function, Hit
 
 from .names import FakeKernel, function_names, ignore, tracepoint_names
@@ -107,3 +108,13 @@ def test_symbols_that_the_kernel_hides(symbols: Path) -> None:
         assert names.function(Hit(0, 0, place)) == Function("tracepoint:kfree_skb", f"0x{place:x}", True)
     (message,) = messages
     assert message.startswith("Kernel symbols are unavailable: ")
+
+
+@pytest.mark.parametrize("backend", ["kprobe", "tracepoint"])
+def test_bpf_programs(backend: str) -> None:
+    """By numbers that are neither addresses nor those of tracepoints."""
+    kernel = FakeKernel(lambda: Kallsyms.read(str(SAMPLE)))
+    names: LiveNames = function_names(kernel, {1: TARGET}) if backend == "kprobe" else tracepoint_names(kernel)
+    names.programs = {7 << 32 | at_exit: SeenProgram("a_program", KINDS[3], at_exit) for at_exit in (False, True)}
+    assert names.function(Hit(7 << 32, 0, 0)) == Function("a_program(tc)", "")
+    assert names.function(Hit(7 << 32 | 1, 2, 0)) == Function("a_program(tc)", "", True, "TC_ACT_SHOT")

@@ -24,7 +24,7 @@ from pwru.sinks.details import Details, hex_dump
 from pwru.sinks.json import Json
 from pwru.sinks.lines import Format, LineStyle
 from pwru.sinks.text import Text
-from tests.support.records import cut, hit, record, schema, u64
+from tests.support.records import cut, hit, record, schema, u64, wire
 from tests.support.source import FakeNames
 from tests.unit.kernel.btf_writer import Writer
 
@@ -145,6 +145,23 @@ def printed(case: Case, make: type[Format]) -> str:
 @pytest.mark.parametrize(("make", "ending"), [(Text, "txt"), (Json, "json")])
 def test_as_in_the_file(name: str, make: type[Format], ending: str) -> None:
     assert printed(CASES[name], make) == (GOLDEN / f"{name}.{ending}").read_text()
+
+
+def test_values_of_skbs_and_of_frames() -> None:
+    """An event has those of one of them; what it has no values for says nothing, and null in JSON."""
+    mark, queue = Field("skb->mark", False), Field("xdp->rxq->queue_index", True, "xdp")
+    room = 8 * (wire().constant("MAX_VALUES") + 1)
+    words = struct.pack("=5q", -1, 9, 9, 9, 0), struct.pack("=5q", -1, 9, 9, 9, 1)
+    of = Schema(wire(), {"values": room}, fields=(mark, queue))
+    details = Details(of, NAMES)
+    assert [details.text(raw) for raw in words] == [f" mark={(1 << 64) - 1}", " queue_index=-1"]
+    assert [details.members(raw) for raw in words] == [
+        {"skb_metadata": {"skb->mark": (1 << 64) - 1}, "xdp_metadata": None},
+        {"skb_metadata": None, "xdp_metadata": {"xdp->rxq->queue_index": -1}},
+    ]
+    details = Details(Schema(wire(), {"values": room, "skb": SKB_SIZE}, fields=(queue,)), NAMES)
+    assert [details.text(raw + padded(SKB)).partition("\n")[0] for raw in words] == ["", " queue_index=-1"]
+    assert details.members(words[0] + padded(SKB))["skb_metadata"] == dump("skb", padded(SKB))
 
 
 def test_no_stack() -> None:

@@ -43,6 +43,12 @@ def test_reason_and_location() -> None:
     assert lines(record(hit=hit(1, 2)), record(hit=hit(1, 3)))[1].endswith(" f1(R3)")
 
 
+def test_verdict() -> None:
+    text = Text(schema(), FakeNames(lambda hit: Function("a_program(tc)", "a_caller", True, "TC_ACT_SHOT")))
+    (line,) = lines(record(hit=hit(1)), text=text)
+    assert line.endswith("(icmp) a_program(tc) TC_ACT_SHOT a_caller")
+
+
 @pytest.mark.parametrize(
     ("parts", "header", "row"),
     [

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pwru.errors import PwruError
-from pwru.filter.expression import compile_condition, compile_value
+from pwru.filter.expression import SKB, compile_condition, compile_value
 from pwru.filter.expression.parse import parse_field
 from pwru.filter.load import RdonlyCast
 from pwru.record.parts import Field
@@ -147,7 +147,7 @@ def test_values(memory: skbs.Memory, cast: RdonlyCast | None) -> None:
 def test_what_is_said_of_a_value() -> None:
     for text, size, signed in (("skb->len", 4, False), ("skb->s8", 1, True), ("skb->destructor", 8, False)):
         assert compile_value(text, skbs.btf(), None)[1] == Field(text, signed)
-        assert parse_field(text, skbs.btf()).size.nbytes == size
+        assert parse_field(text, skbs.btf(), SKB).size.nbytes == size
     assert compile_value("skb -> cb [ 0x2 ]", skbs.btf(), None)[1].name == "skb->cb[2]"
 
 

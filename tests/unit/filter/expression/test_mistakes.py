@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pwru.errors import PwruError
-from pwru.filter.expression import compile_condition, compile_value
+from pwru.filter.expression import XDP, compile_condition, compile_value
 from pwru.kernel.btf import Btf
 from tests.unit.filter import skbs
 from tests.unit.kernel.btf_writer import Writer
@@ -70,6 +70,8 @@ def refusal(text: str) -> str:
         # numbers
         ("skb->len == 09", "column 13: '09' is not a number: they are decimal, 0x… or octal with a leading 0"),
         ("skb->len == 0x", "column 13: '0x' is not a number"),
+        ("skb->len == 1_0", "column 13: '1_0' is not a number"),
+        ("skb->len == 0b11", "column 13: '0b11' is not a number"),
         ("skb->len == 1k", "column 13: '1k' is not a number"),
         ("skb->len == 0x10000000000000000", "column 13: '0x10000000000000000' has more than 64 bits"),
         ("skb->pkt_type == 8", "column 18: `skb->pkt_type` (3 bits, unsigned) cannot be 8"),
@@ -167,3 +169,35 @@ def test_as_long_as_it_may_be(part: str) -> None:
 def test_what_is_no_single_field(text: str, message: str) -> None:
     with pytest.raises(PwruError, match=re.escape(f"`skb_metadata`: {message}")):
         compile_value(text, skbs.btf(), None)
+
+
+def frames() -> Btf:
+    w = Writer()
+    u32 = w.integer("unsigned int", 4)
+    info = w.struct("xdp_rxq_info", 16, ("queue_index", u32, 64))
+    w.struct("xdp_buff", 16, ("rxq", w.ref("PTR", info), 0), ("frame_sz", u32, 64))
+    return Btf(w.data())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "it is empty; an example: xdp->rxq->queue_index == 0"),
+        ("xdp->rxq->queue", "column 11: struct xdp_rxq_info has no member 'queue'; did you mean queue_index?"),
+        ("skb->len > 1", "column 1: 'skb' is neither `xdp` nor a constant of an enum of this kernel"),
+        ("frame_sz > 1", "column 1: 'frame_sz' is a member of the xdp: write xdp->frame_sz"),
+        ("xdp == 0", "column 1: `xdp` alone is no field: name a member, as in xdp->rxq->queue_index"),
+    ],
+)
+def test_frames_of_xdp(text: str, message: str) -> None:
+    with pytest.raises(PwruError) as caught:
+        compile_condition(text, frames(), None, XDP)
+    assert str(caught.value).startswith(f"`xdp_expr`: {message}")
+    with pytest.raises(PwruError, match="`xdp_metadata`: column 1: expected `xdp->`, found 'skb'"):
+        compile_value("skb->len", frames(), None, XDP)
+    assert compile_value("xdp->rxq->queue_index", frames(), None, XDP)[1] == ("xdp->rxq->queue_index", False, "xdp")
+
+
+def test_a_kernel_without_xdp() -> None:
+    with pytest.raises(PwruError, match="`xdp_expr`: column 1: this kernel's BTF has no struct xdp_buff"):
+        compile_condition("xdp->frame_sz > 1", skbs.btf(), None, XDP)
