@@ -123,12 +123,32 @@ static __always_inline void end_event(struct event *event, bool direct)
 		bpf_ringbuf_submit(event, 0);
 }
 
+/*
+ * Who frees a packet that a qdisc dropped says only that one did: the qdisc's own reason is in the
+ * control block, since commit ff2998f29f39 ("net: sched: introduce qdisc-specific drop reason
+ * tracing").
+ */
+static __always_inline __u32 find_reason(const struct hit *hit)
+{
+	__u64 cb = (__u64)hit->skb + bpf_core_field_offset(struct sk_buff, cb);
+	__u32 reason = hit->reason, own;
+
+	if (!bpf_core_enum_value_exists(enum qdisc_drop_reason___new, __QDISC_DROP_REASON) ||
+	    reason != bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_QDISC_DROP))
+		return reason;
+	own = load_u32(cb + bpf_core_field_offset(struct tc_skb_cb, drop_reason));
+	if (own > bpf_core_enum_value(enum qdisc_drop_reason___new, __QDISC_DROP_REASON) &&
+	    own < bpf_core_enum_value(enum qdisc_drop_reason___new, QDISC_DROP_MAX))
+		return own;
+	return reason;
+}
+
 /* What every record has. */
 static __noinline void capture_event(const struct hit *hit, struct event *event)
 {
 	event->skb = (__u64)hit->skb;
 	event->site.addr = hit->addr;
-	event->site.reason = hit->reason;
+	event->site.reason = find_reason(hit);
 	event->site.padding = 0;
 	capture_task(&event->task);
 	RETURN_VOID;

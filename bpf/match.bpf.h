@@ -176,7 +176,7 @@ static __always_inline bool reason_matches(__u32 reason)
 	if (!(config.filters & FILTER_REASON))
 		return true;
 	for (int i = 0; i < MAX_REASONS; i++)
-		wanted |= config.reasons[i] == reason;
+		wanted |= (reason & config.reason_masks[i]) == config.reasons[i];
 	return wanted;
 }
 

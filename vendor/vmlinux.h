@@ -213,6 +213,20 @@ struct qdisc_skb_cb {
 	unsigned char data[20];
 };
 
+struct tc_skb_cb {
+	__u32 drop_reason;
+};
+
+/* The values are looked up by name. */
+enum skb_drop_reason {
+	SKB_DROP_REASON_QDISC_DROP,
+};
+
+enum qdisc_drop_reason___new {
+	__QDISC_DROP_REASON,
+	QDISC_DROP_MAX,
+};
+
 struct sk_buff {
 	struct sk_buff *next;
 	struct net_device *dev;

@@ -103,6 +103,10 @@ def functions(text: str) -> tuple[str, ...]:
     return _listed(text, r"[\w.]+", "functions: a,b,c")
 
 
+def drop_reasons(text: str) -> tuple[str, ...]:
+    return _listed(text, r"\w+(/\d+)?", "drop reasons: NO_SOCKET,QDISC,QDISC/3")
+
+
 def fields(text: str) -> tuple[str, ...]:
     return _listed(text, r"(?s).+", "fields: skb->mark,skb->dev->mtu")
 

@@ -15,6 +15,7 @@ from pwru.commands.stop import Stop
 from pwru.errors import PwruError, printable
 from pwru.kernel import features, modules, roles
 from pwru.kernel.btf import VMLINUX, Btf, vmlinux_btf
+from pwru.kernel.drop_reasons import DropReasons
 from pwru.kernel.kallsyms import KALLSYMS, Kallsyms
 from pwru.kernel.kernel import Kernel
 from pwru.kernel.places import Places
@@ -114,9 +115,9 @@ def _flags(btf: Btf | PwruError) -> Iterator[Finding]:
     yield Finding("`modules`, `all_modules`", *_modules())
     if isinstance(btf, PwruError):
         return
-    reasons = btf.enum("skb_drop_reason")
-    detail = f"{len(reasons)} are known" if reasons else "this kernel has none (since Linux 5.17)"
-    yield Finding("drop reasons", reasons is not None, detail)
+    reasons = DropReasons(btf)
+    detail = f"{len(reasons.all())} names are known" if reasons else "this kernel has none (since Linux 5.17)"
+    yield Finding("drop reasons", bool(reasons), detail)
 
 
 def _follow(options: Options, btf: Btf | PwruError, backends: list[Finding]) -> Iterator[Finding]:

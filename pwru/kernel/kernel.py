@@ -1,12 +1,15 @@
 """What this kernel is: its types, symbols and drop reasons, and facts about its image from an earlier start."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
+from pwru.errors import PwruError
 from pwru.kernel.btf import VMLINUX, Btf, read_btf, vmlinux_btf
+from pwru.kernel.drop_reasons import ENUMS, DropReasons
 from pwru.kernel.facts import NOTES, Facts
 from pwru.kernel.kallsyms import Kallsyms, KallsymsError, Symbol
 
@@ -24,6 +27,7 @@ class Kernel:
         self.kernel_btf = kernel_btf
         self.facts = Facts(notes=NOTES if remember and not kernel_btf and os.path.exists(VMLINUX) else None)
         self._kallsyms: Kallsyms | None = None
+        self._looked_at: set[tuple[str, int]] = set()
         self._modules: dict[str, int] = {}  # those that were loaded when the symbols were read; unknown at first
         self.generation = 0  # goes up when symbols may mean something else
 
@@ -84,6 +88,17 @@ class Kernel:
             self._kallsyms = None
 
     @cached_property
-    def drop_reasons(self) -> dict[int, str]:
-        """The values of enum skb_drop_reason; empty if the kernel has none."""
-        return self.btf.enum("skb_drop_reason") or {}
+    def drop_reasons(self) -> DropReasons:
+        """The reasons of the kernel and its modules, also of those that are loaded later."""
+        return DropReasons(self.btf, self._with_new_reasons)
+
+    def _with_new_reasons(self) -> Iterator[Btf]:
+        """Yield the BTF of each module that has enums of drop reasons and was not looked at before."""
+        from pwru.kernel.modules import btf_path, loaded
+
+        for module in loaded().items() - self._looked_at:
+            self._looked_at.add(module)
+            with suppress(OSError, PwruError):  # it has no BTF, or is gone
+                # Most have none: they are not worth a walk over all types.
+                if ENUMS.encode() + b"\0" in Path(btf_path(module[0])).read_bytes():
+                    yield self.module_btf(module[0])

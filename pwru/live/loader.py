@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pwru.errors import PwruError
-from pwru.kernel import drop_reasons, features, netns
+from pwru.kernel import features, netns
 from pwru.kernel.btf import Btf, BtfError, read_btf
+from pwru.kernel.drop_reasons import Wanted
 from pwru.libbpf import BpfError, Object, possible_cpus
 from pwru.live import programs, rlimits
 from pwru.live.backends.how import Refused
@@ -241,9 +242,10 @@ def filter_config(request: Request, kernel: Kernel, wire: Wire) -> Mapping[str, 
         ifindex = netns.ifindex(request.ifname, request.netns)
         inode = inode or netns.current_netns()
     most = wire.constant("MAX_REASONS")
-    reasons = drop_reasons.reasons(request.drop_reasons, kernel.drop_reasons) if request.drop_reasons else []
+    reasons = kernel.drop_reasons.wanted(request.drop_reasons) if request.drop_reasons else []
     if len(reasons) > most:
         raise PwruError(f"`drop_reasons`: {len(reasons)} of them; {most} can be told apart, or `any`")
+    repeated = ((reasons or [Wanted(0, 0)]) * most)[:most]
     present = {
         "FILTER_META": inode or ifindex or request.mark_mask,
         "FILTER_SKB_EXPR": request.skb_expr is not None,
@@ -261,7 +263,8 @@ def filter_config(request: Request, kernel: Kernel, wire: Wire) -> Mapping[str, 
         "mark_mask": request.mark_mask,
         "pid": request.pid,
         "comm": os.fsencode(request.comm or ""),
-        "reasons": (reasons * most or [0] * most)[:most],
+        "reasons": [value for value, _ in repeated],
+        "reason_masks": [mask for _, mask in repeated],
         "filters": sum(wire.constant(name) for name, filtered in present.items() if filtered),
     }
 

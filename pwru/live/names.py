@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pwru.kernel import netns
 from pwru.kernel.bpf_programs import Kind, verdict
+from pwru.kernel.drop_reasons import NO_DROP
 from pwru.kernel.kallsyms import KallsymsError, source_name
 from pwru.kernel.roles import AFTER_ENDS, ENDING, RELEASE, TRACEPOINTS
 from pwru.record.names import Function, Hit
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 # These drop a packet, with a reason or, in older kernels, without.
 _DROPS = ("kfree_skb", "kfree_skb_list", "tcp_drop")
-_NO_DROP = ("SKB_NOT_DROPPED_YET", "SKB_CONSUMED")  # reasons passed when nothing is dropped
 
 _DROP_TRACEPOINT = "kfree_skb"
 
@@ -138,9 +138,10 @@ class LiveNames(ABC):
         return f"{name}[{symbol.module}]" if symbol.module else name
 
     def with_reason(self, name: str, reason: int) -> Function:
-        """Return a function or tracepoint, without a caller, that takes a drop reason."""
-        known = self._kernel.drop_reasons.get(reason)
-        return Function(name + (f"({known})" if known else f" ({reason})"), "", known not in _NO_DROP)
+        """Return a function or tracepoint, without a caller, that takes a drop reason of whatever subsystem."""
+        reasons = self._kernel.drop_reasons
+        known = reasons.name(reason)
+        return Function(_with(name, known, reasons.text(reason)), "", known not in NO_DROP)
 
     def unknown(self, hit: Hit) -> Function:
         """Return the BPF program that was hit, or where a hit was that is at no probe.

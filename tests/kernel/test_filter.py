@@ -113,7 +113,7 @@ def test_drop_reasons(network: Network, firewall: int, pwru: Start) -> None:
     known = Kernel().drop_reasons
     wanted = {"any": {"NETFILTER_DROP", "NO_SOCKET"} if known else {""}}
     if known:
-        number = next(number for number, name in known.items() if name == "SKB_DROP_REASON_NO_SOCKET")
+        ((number, _),) = known.wanted(("NO_SOCKET",))
         wanted |= {"netfilter_drop": {"NETFILTER_DROP"}, f"{number}": {"NO_SOCKET"}}
         wanted |= {"NO_SOCKET,SKB_DROP_REASON_NETFILTER_DROP": {"NO_SOCKET", "NETFILTER_DROP"}}
     with ExitStack() as stack:

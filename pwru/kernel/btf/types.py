@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -76,6 +77,13 @@ class Btf(Records):
             if values:
                 return values
         return None
+
+    def enums(self, suffix: str) -> Iterator[dict[int, str]]:
+        """Yield the values and names of each own enum whose name ends so."""
+        offsets = self.of_kinds(ENUM, ENUM64)
+        for offset, start in zip(offsets, self.column(0, offsets), strict=True):
+            if self.string(start).endswith(suffix):
+                yield {value: self.string(name) for name, value in self.enumerators_in(self.record_at(offset))}
 
     def values(self, type_id: int) -> dict[int, str]:
         """Return the values and names of the enum with this id."""

@@ -135,6 +135,7 @@ def test_wrong_command_line(arguments: list[str], message: str, capsys: pytest.C
         (["--filter-pid", "0"], "'0' is not a PID (1 to 4194304)"),
         (["--filter-pid", "ping:0"], "'ping:0' is not a PID (1 to 4194304)"),
         (["--filter-pid", "214:ping"], "'ping' is not a number of 0 or more"),
+        (["--filter-drop-reason", "no socket"], "'no socket' is not a list of drop reasons: NO_SOCKET,QDISC,QDISC/3"),
         (["--netns-names-max-length", "256"], "256: it must be 10 or more, up to 255"),
         (["--output-file=f", "--output-file-max-age=36501"], "36501: it must be 36500 or less; 0 is for ever"),
     ],

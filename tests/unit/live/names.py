@@ -23,7 +23,7 @@ class FakeKernel(Kernel):
         super().__init__()
         self._read = read
         self._symbols: Kallsyms | None = None
-        self._drop_reasons = drop_reasons or {}
+        self._reasons = drop_reasons or {}
 
     @property
     def kallsyms(self) -> Kallsyms:
@@ -32,16 +32,14 @@ class FakeKernel(Kernel):
 
     @cached_property
     def btf(self) -> Btf:
-        """Structs that a record may have copies of, one byte each."""
+        """Structs that a record may have copies of, one byte each, and reasons."""
         writer = Writer()
         byte = writer.integer("char", 1, True)
         for name in ("sk_buff", "skb_shared_info"):
             writer.struct(name, 1, ("byte", byte, 0))
+        writer.enum("skb_drop_reason", *((name, number) for number, name in self._reasons.items()))
+        writer.enum("sk_rst_reason", ("SK_RST_REASON_NO_SOCKET", 1))
         return Btf(writer.data())
-
-    @cached_property
-    def drop_reasons(self) -> dict[int, str]:
-        return self._drop_reasons
 
 
 def ignore(_: str) -> None:

@@ -52,6 +52,28 @@ def test_what_drops(name: str, has_reason: bool, reason: int, printed: str, drop
     assert names.function(Hit(1, reason, 0)) == Function(printed, "", drops)
 
 
+@pytest.mark.parametrize(
+    ("tracepoint", "reason", "printed", "drops"),
+    [
+        (Tracepoint("kfree_skb", 0, None, None), 0, "kfree_skb", True),
+        (Tracepoint("kfree_skb", 0, 2, 1, reason_enum="skb_drop_reason"), 6, "kfree_skb(NETFILTER_DROP)", True),
+        (Tracepoint("qdisc_drop", 3, 4, None, reason_enum="qdisc_drop_reason"), 7, "qdisc_drop (7)", True),
+        (
+            Tracepoint("tcp_send_reset", 1, 2, None, reason_enum="sk_rst_reason"),
+            1,
+            "tcp_send_reset(SK_RST_REASON_NO_SOCKET)",
+            False,
+        ),
+        (Tracepoint("tcp_send_reset", 1, 2, None, reason_enum="sk_rst_reason"), 6, "tcp_send_reset (6)", False),
+    ],
+)
+def test_reasons_of_tracepoints(tracepoint: Tracepoint, reason: int, printed: str, drops: bool) -> None:
+    """Each has its own enum: 6 is no reason to send a reset."""
+    kernel = FakeKernel(lambda: Kallsyms.read(str(SAMPLE)), {6: "NETFILTER_DROP"})
+    names = tracepoint_names(kernel, [tracepoint])
+    assert names.function(Hit(0, reason, 0)) == Function(f"tracepoint:{printed}", "", drops)
+
+
 @pytest.fixture
 def symbols(tmp_path: Path) -> Path:
     path = tmp_path / "kallsyms"
