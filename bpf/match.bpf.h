@@ -57,6 +57,16 @@ static __noinline bool origin_matches(struct sk_buff *skb, struct sock *arg)
 	       (!config.ifindex || origin.ifindex == config.ifindex);
 }
 
+/* The number of current's process in the namespace of config.pid; 0 if it is in another one. */
+static __always_inline __u32 pid_in_namespace(void)
+{
+	struct bpf_pidns_info info;
+
+	/* Since v5.7; fills `info` with zeros if it fails. */
+	bpf_get_ns_current_pid_tgid(config.pid_ns_dev, config.pid_ns_inode, &info, sizeof(info));
+	return info.tgid;
+}
+
 /* Matches current. comm is zero-padded. */
 static __noinline bool task_matches(void)
 {
@@ -65,7 +75,8 @@ static __noinline bool task_matches(void)
 	const __u32 *comm = (const __u32 *)task.comm;
 
 	capture_task(&task);
-	if (config.pid && task.pid != config.pid)
+	if (config.pid &&
+	    (config.pid_ns_inode ? pid_in_namespace() : task.pid) != config.pid)
 		return false;
 	return !wanted[0] || (comm[0] == wanted[0] && comm[1] == wanted[1] &&
 			      comm[2] == wanted[2] && comm[3] == wanted[3]);

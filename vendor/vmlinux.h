@@ -108,6 +108,11 @@ struct htab_elem {
 	char key[0];
 };
 
+struct bpf_pidns_info {
+	__u32 pid;
+	__u32 tgid;
+};
+
 struct ns_common {
 	unsigned int inum;
 };

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pwru.errors import PwruError
-from pwru.kernel import features, netns
+from pwru.kernel import features, netns, pids
 from pwru.kernel.btf import Btf, BtfError, read_btf
 from pwru.kernel.drop_reasons import Wanted
 from pwru.libbpf import BpfError, Object, possible_cpus
@@ -246,6 +246,7 @@ def filter_config(request: Request, kernel: Kernel, wire: Wire) -> Mapping[str, 
     if len(reasons) > most:
         raise PwruError(f"`drop_reasons`: {len(reasons)} of them; {most} can be told apart, or `any`")
     repeated = ((reasons or [Wanted(0, 0)]) * most)[:most]
+    process = pids.find(request.pid) if request.pid else pids.Process(0)
     present = {
         "FILTER_META": inode or ifindex or request.mark_mask,
         "FILTER_SKB_EXPR": request.skb_expr is not None,
@@ -261,7 +262,9 @@ def filter_config(request: Request, kernel: Kernel, wire: Wire) -> Mapping[str, 
         "ifindex": ifindex,
         "mark": request.mark & request.mark_mask,
         "mark_mask": request.mark_mask,
-        "pid": request.pid,
+        "pid": process.pid,
+        "pid_ns_dev": process.ns_dev,
+        "pid_ns_inode": process.ns_inode,
         "comm": os.fsencode(request.comm or ""),
         "reasons": [value for value, _ in repeated],
         "reason_masks": [mask for _, mask in repeated],

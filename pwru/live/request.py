@@ -22,7 +22,8 @@ class Request(NamedTuple):
     `filter`: a pcap-filter(7) for the packets. `netns`: as resolve_netns() takes it. `ifname` is an interface of it, or
     of this process's namespace. `mark` is compared under `mark_mask`. `skb_expr`: a C condition on fields of the skb,
     `xdp_expr` on those of a frame of XDP; each lets the other pass.
-    `pid` and `comm` are of the task on the CPU. `drop_reasons`: names or numbers, or `any`; only drops are traced then.
+    `pid` and `comm` are of the task on the CPU; the former as /proc shows it. `drop_reasons`: as DropReasons.wanted()
+    takes them; only drops are traced then.
 
     `functions`: a regular expression for whole names, also as they are printed. `modules`, `all_modules`: whose
     functions are traced besides those of vmlinux. `backend`: one of BACKENDS. `kprobe_batch`: kprobes per write(2).

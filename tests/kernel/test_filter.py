@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from subprocess import PIPE
 
 import pytest
@@ -97,6 +99,51 @@ def test_by_process(network: Network, pwru: Start) -> None:
     assert [row["process"] for row in by_pid.rows()] == [cut(f"by any other:{pid}")]
     assert [row["process"] for row in by_comm.rows()] == [cut(f"by any other:{pid}")]
     assert by_half.rows() == by_both.rows() == []
+    assert fails("--filter-pid", f"{pid}") == f"pwru: --filter-pid: there is no process {pid}"
+
+
+@pytest.fixture
+def container() -> Iterator[tuple[str, ...]]:
+    """The start of a command that runs in a PID namespace with a /proc of its own."""
+    hold = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", "echo; exec sleep infinity"]
+    with subprocess.Popen(hold, stdout=PIPE, text=True) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        yield "nsenter", "-t", f"{youngest(holder.pid)}", "--pid", "--mount"
+        holder.kill()
+
+
+def youngest(pid: int) -> int:
+    """The child of a process, or a child's child, that has none itself."""
+    while children := subprocess.run(["pgrep", "-P", f"{pid}"], capture_output=True, text=True, check=False).stdout:
+        pid = int(children)
+    return pid
+
+
+def test_by_process_in_a_container(network: Network, tmp_path: Path, container: tuple[str, ...]) -> None:
+    """The PID is that of /proc there, even of a process in a container inside; PROCESS has the host's."""
+    deeper = ("unshare", "--pid", "--fork")
+    command = [*container, *deeper, "ip", "netns", "exec", network.client, "python3", "-c", ONE_PACKET]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as sender:
+        assert sender.stdout
+        innermost = sender.stdout.readline().strip()
+        pid = youngest(sender.pid)
+        (numbers,) = re.findall(r"^NSpid:(.*)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        assert numbers.split()[2:] == [innermost]
+        flags = ("--filter-func=__ip_local_out", "--output-limit-lines=1", f"dst host {network.destination}")
+        for name in ("inside", "outside"):
+            (tmp_path / name).mkdir()
+        with (
+            Trace(tmp_path / "inside", ("--filter-pid", numbers.split()[1], *flags), container) as inside,
+            Trace(tmp_path / "outside", ("--filter-pid", f"{pid}", *flags)) as outside,
+        ):
+            network.ping()
+            subprocess.run([*container, "ip", "netns", "exec", network.client, "ping", "-c1", "10.9.0.2"], check=True)
+            sender.communicate("go\n")
+            for trace in (inside, outside):
+                trace.wait_until_it_ends()
+    for trace in (inside, outside):
+        assert [row["process"] for row in trace.rows()] == [cut(f"by any other:{pid}")]
 
 
 ONE_PACKET = """
