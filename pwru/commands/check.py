@@ -150,8 +150,10 @@ def _machine(options: Options, btf: Btf | PwruError) -> Iterator[Finding]:
     folder = features.tracefs()
     yield Finding("tracefs", folder is not None, str(folder or "not mounted, or not to be read"))
     yield Finding("symbols", *_symbols())
-    mode = features.lockdown()
-    yield Finding("lockdown", None, mode or "unknown (the kernel has none, or securityfs is not mounted)")
+    mode = features.lockdown() or "unknown (the kernel has none, or securityfs is not mounted)"
+    if mode == features.CONFIDENTIALITY:
+        mode += ": no kprobes, and BPF programs read packets only by typed loads (Linux 6.2)"
+    yield Finding("lockdown", None, mode)
     missing = features.missing_capabilities(tuple(features.CAPABILITIES))
     yield Finding("capabilities", None, f"without {', '.join(missing)}" if missing else "all that matter")
     yield Finding("memory lock limit", None, _memlock(btf))

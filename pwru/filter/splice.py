@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
+from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
-from pwru.ebpf import INSN_SIZE
+from pwru.ebpf import INSN_SIZE, R0, Alu, Assembler
 
 _SHDR_OFFSET = 24  # of sh_offset, sh_size in Elf64_Shdr
 _SYM_SIZE = 24
@@ -47,6 +48,25 @@ def splice(image: bytes, code: Mapping[str, bytes]) -> bytes:
     header = elf["e_shoff"] + names[".text"] * elf["e_shentsize"] + _SHDR_OFFSET
     struct.pack_into("<QQ", patched, header, len(patched), len(body))
     return bytes(patched + body)
+
+
+def without_helper(image: bytes, helper: int) -> bytes:
+    """Return `image` with -1 in r0 instead of each call of this helper.
+
+    For a helper that is denied, and called in dead code only: newer verifiers (6.12) look that up, too, and each time
+    the kernel writes to its log.
+    """
+    call, instead = Assembler(), Assembler()
+    call.call(helper)
+    instead.alu64(Alu.MOV, R0, -1)
+    patched = bytearray(image)
+    for section in ELFFile(BytesIO(image)).iter_sections():
+        if section["sh_flags"] & SH_FLAGS.SHF_EXECINSTR:
+            code, start = section.data(), section["sh_offset"]
+            for at in range(0, len(code), INSN_SIZE):
+                if code.startswith(call.code(), at):
+                    patched[start + at : start + at + INSN_SIZE] = instead.code()
+    return bytes(patched)
 
 
 def _string_offset(btf: bytes, string: bytes) -> int:

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Collection
 from pathlib import Path
 
+from pwru.kernel import features
+
 KCORE = "/proc/kcore"
 
 # What ftrace puts at the entry of a function that is not traced: arch/x86/include/asm/nops.h. The second is that of old
@@ -31,6 +33,8 @@ _PROGRAM_HEADER = struct.Struct("<8xQQ16xQ8x")  # p_offset, p_vaddr, p_memsz; no
 
 def traceable(functions: Collection[tuple[str, int]], tracefs: Path | None, kcore: str = KCORE) -> set[int] | None:
     """Return the addresses of those functions (name, address) that ftrace can patch; None if that is unknown."""
+    if features.lockdown() == features.CONFIDENTIALITY:
+        return None  # what is read below is denied, with a message in the kernel's log each
     entries = _entries([address for _, address in functions], kcore) if os.uname().machine == "x86_64" else None
     if entries is None or not any(_is_patchable(entry) for entry in entries.values()):
         names = available_functions(tracefs)

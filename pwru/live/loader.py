@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pwru.ebpf import BPF_FUNC_probe_read_kernel
 from pwru.errors import PwruError
 from pwru.kernel import features, netns, pids
 from pwru.kernel.btf import Btf, BtfError, read_btf
@@ -17,7 +18,7 @@ from pwru.libbpf import BpfError, Object, possible_cpus
 from pwru.live import programs, rlimits
 from pwru.live.backends.how import Refused
 from pwru.live.names import COPIES
-from pwru.live.permissions import refused_load
+from pwru.live.permissions import may_read_memory, refused_load
 from pwru.live.program import Program, variant
 from pwru.record.layout import Mismatch, Wire
 from pwru.record.schema import Schema
@@ -106,18 +107,25 @@ class Loader:
             if (count := len(getattr(request, name))) > most:
                 raise PwruError(f"`{name}`: {count} fields; up to {most} can be printed")
         possible_cpus()  # raises now rather than at the end, when the counters are read
+        self._has_helper = may_read_memory()
+        if not self._has_helper and not _cast(kernel):
+            raise PwruError(
+                "this kernel is locked down (confidentiality): BPF programs may not read its memory, so they see no"
+                " packet before Linux 6.2; boot it without lockdown=confidentiality"
+            )
         self._image = image
 
     def splice(self, code: Code, programs: Programs | None) -> bytes:
         """Return the object with these bodies of stubs and with the packet filters."""
         if programs:
             code = {**code, **self._packet_filters(programs)}
-        if not code:
+        if not code and self._has_helper:
             return self._image
-        from pwru.filter.splice import splice
+        from pwru.filter.splice import splice, without_helper
 
         try:
-            return splice(self._image, code)
+            image = splice(self._image, code)
+            return image if self._has_helper else without_helper(image, BPF_FUNC_probe_read_kernel)
         except PwruError:
             raise
         except Exception as error:  # whatever a reader of ELF makes of a file that is damaged anywhere
@@ -196,6 +204,7 @@ class Loader:
             config = schema.config(
                 **self._filters,
                 **backend.config(),
+                no_helper=not self._has_helper,
                 follow_xdp=self._request.follow and self._request.trace_xdp,
                 by_stack=self._request.by_stack,
                 xdp_expr=self._request.xdp_expr is not None,

@@ -6,9 +6,11 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
-from pwru.filter.splice import splice
+from pwru.ebpf import BPF_FUNC_probe_read_kernel
+from pwru.filter.splice import splice, without_helper
 
 from . import harness
 
@@ -53,3 +55,19 @@ def test_again(image: bytes) -> None:
 def test_unknown_function(image: bytes) -> None:
     with pytest.raises(KeyError, match="filter_l7"):
         splice(image, {"filter_l7": FIRST})
+
+
+def test_without_a_helper(image: bytes) -> None:
+    """Each call becomes r0 = -1, in all functions; nothing else changes, in the code or elsewhere."""
+    call, instead = bytes.fromhex("8500000071000000"), bytes.fromhex("b7000000ffffffff")
+
+    def replaced(code: bytes) -> bytes:
+        insns = [code[at : at + 8] for at in range(0, len(code), 8)]
+        return b"".join(instead if insn == call else insn for insn in insns)
+
+    without = without_helper(image, BPF_FUNC_probe_read_kernel)
+    assert functions(without) == {name: replaced(code) for name, code in functions(image).items()} != functions(image)
+    before: Any = ELFFile(BytesIO(image))
+    after: Any = ELFFile(BytesIO(without))
+    for old, new in zip(before.iter_sections(), after.iter_sections(), strict=True):
+        assert old.data() == new.data() or old["sh_flags"] & SH_FLAGS.SHF_EXECINSTR
