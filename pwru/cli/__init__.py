@@ -15,43 +15,41 @@ from pwru.errors import PwruError, explain, printable
 from pwru.limits import check_files
 
 
-def main(arguments: Sequence[str] | None = None) -> Status:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command `pwru` and return its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
-    strict = False
 
     def tell(message: str) -> None:
         say(flags_named(message, words))
 
     try:
-        options = parse(words)
-        strict = options.strict
-        return _run(options, tell)
+        return _run(parse(words), tell)
     except PwruError as error:
         tell(f"pwru: {printable(str(error))}")
         return Status.ERROR
-    except BrokenPipeError:  # who read standard output has seen enough, or died
-        return Status.INCOMPLETE if strict else Status.OK
+    except BrokenPipeError:  # of a report: who read it has seen enough
+        return Status.OK
     except OSError as error:
         tell(f"pwru: {printable(explain(error))}")
         return Status.ERROR
 
 
-def _run(options: Options, tell: Callable[[str], None]) -> Status:
+def _run(options: Options, tell: Callable[[str], None]) -> int:
     check_files()
     if options.check:
         from pwru.commands.check import check
 
         return Status.OK if check(options, flags_named) else Status.ERROR
-    compiled = None
+    compiler = None
     if options.request.filter:
         from pwru.filter.packet.pcap import Compiler
 
-        compiled = Compiler(options.request.filter).programs
+        with contextlib.suppress(OSError):  # it can be compiled in this process as well, later
+            compiler = Compiler(options.request.filter)
     from pwru.commands.trace import trace  # after the fork: its modules are loaded while the filter is compiled
 
-    complete = trace(options, tell, compiled)
-    return Status.OK if complete or not options.strict else Status.INCOMPLETE
+    end = trace(options, tell, compiler)
+    return end.status if end.complete or not options.strict else Status.INCOMPLETE
 
 
 def run() -> NoReturn:

@@ -94,10 +94,13 @@ def _try(options: Options, name: str) -> str:
     """Attach to a few functions, or to all tracepoints, and detach; return why that was refused, or ""."""
     functions = None if name == "tracepoint" else _FUNCTIONS
     request = Request(backend=name, functions=functions, kernel_btf=options.request.kernel_btf)
+    stop = Stop()
     try:
-        with Stop() as stop, Session(request, hooks=Hooks(check=stop.check), may_fork=True, remember=False):
+        with stop, Session(request, hooks=Hooks(check=stop.check), may_fork=True, remember=False):
             return ""
     except (PwruError, OSError) as error:
+        if stop.asked:
+            raise PwruError("interrupted") from None
         reason = "; ".join(error.reasons) if isinstance(error, Unavailable) else str(error)
     mode = features.lockdown()
     return reason + (f" (kernel lockdown: {mode})" if mode not in (None, "none") else "")

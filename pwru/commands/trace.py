@@ -7,8 +7,9 @@ import errno
 import os
 import select
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pwru.commands.messages import Phases, Progress
 from pwru.commands.stop import Stop
@@ -22,17 +23,23 @@ from pwru.sinks.terminal import terminal
 
 if TYPE_CHECKING:
     from pwru.commands.options import Options
-    from pwru.filter.packet.pcap import Programs
+    from pwru.filter.packet.pcap import Compiler
     from pwru.sinks import Sink
 
 Say = Callable[[str], None]
 
 
-def trace(options: Options, say: Say, compiled: Callable[[], Programs] | None = None) -> bool:
-    """Trace until a signal, the line limit or the reader's exit. Return whether nothing was lost.
+class End(NamedTuple):
+    """How a trace ended: whether nothing was lost, and the exit status of a signal that is not an ordinary end."""
 
-    `compiled` returns the packet filter, which somebody is compiling. Raises PwruError if it cannot begin or go on, and
-    BrokenPipeError when the reader of the output has gone.
+    complete: bool
+    status: int = 0
+
+
+def trace(options: Options, say: Say, compiler: Compiler | None = None) -> End:
+    """Trace until a signal, the line limit or the reader's exit, and print the account.
+
+    `compiler` is at work on the packet filter. Raises PwruError if it cannot begin or go on.
     """
     phases = Phases(options.debug, say)
     check_permitted()  # before anything that the lack of it makes fail, too
@@ -46,6 +53,10 @@ def trace(options: Options, say: Say, compiled: Callable[[], Programs] | None = 
         def progress() -> contextlib.closing[Progress]:
             return contextlib.closing(Progress("Attaching", say))
 
+        def compiling() -> None:
+            say("libpcap is still compiling the filter; net and portrange make a long one shorter.")
+
+        compiled = partial(compiler.programs, stop.fd, compiling) if compiler else None
         hooks = Hooks(say, say if options.debug else None, phases.done, progress, stop.check)
         session = Session(options.request, compiled=compiled, hooks=hooks, may_fork=True)
         cleanup.enter_context(session)
@@ -53,20 +64,31 @@ def trace(options: Options, say: Say, compiled: Callable[[], Programs] | None = 
         sink.give_up_after(stop.fd)
         _announce(options, session, say)
         sink.begin(session)
-        _pump(session, sink, stop, options.limit)
+        stop.reopens = options.output_file is not None
+        reader_gone = _pump(session, sink, stop, options.limit)
         sink.ending()
         session.detach()
         phases.done("trace and detach")
         at_limit = sink.events == options.limit > 0
-        account = session.account._replace(events=sink.events, packets=sink.packets, at_limit=at_limit)
+        account = session.account._replace(
+            events=sink.events,
+            packets=sink.packets,
+            at_limit=at_limit,
+            reader_gone=reader_gone,
+            unwritable=sink.failure is not None,
+        )
         if options.request.follow:
             account = account._replace(follow_limit=options.request.follow_limit, not_followed=sink.not_followed)
         say(sink.account(account))
-        return account.complete
+        if sink.failure:
+            raise sink.failure
+        return End(account.complete, stop.status)
 
 
-def _pump(session: Session, sink: Sink, stop: Stop, limit: int) -> None:
+def _pump(session: Session, sink: Sink, stop: Stop, limit: int) -> bool:
+    """Pass events on until the end; return whether it ended because the reader of the output has gone."""
     session.wake_on(stop.fd, select.EPOLLIN)
+    session.wake_on(stop.reopen_fd, select.EPOLLIN)
     reader = select.poll()
     if sink.reader is not None:
         # Regular files cannot be polled; they have no reader to lose, and give way to others.
@@ -77,13 +99,17 @@ def _pump(session: Session, sink: Sink, stop: Stop, limit: int) -> None:
         if stop.asked:
             sink.ending()
             session.stop()
+        if stop.reopen_asked():
+            sink.reopen()
         records = session.read(limit - sink.events if limit else 0)
         if records is None:
-            return
-        if records and (sink.write(records) or sink.events == limit):
-            return
+            return False
+        if records and sink.write(records):
+            return bool(reader.poll(0))
+        if records and sink.events == limit:
+            return False
         if not records and reader.poll(0):
-            raise BrokenPipeError
+            return True
 
 
 def _sink(options: Options, say: Say) -> Sink:
@@ -127,12 +153,20 @@ def _check_ready_file(path: str | None) -> None:
     problem = 0
     if os.path.isdir(path):
         problem = errno.EISDIR
-    elif not os.path.isdir(folder):
+    elif os.path.exists(path) and not os.path.isfile(path):  # nobody would see a pipe or a device become ready
+        problem = errno.EEXIST
+    elif not path or not os.path.isdir(folder) or not os.stat(folder).st_nlink:  # the last: it was removed
         problem = errno.ENOENT
     elif not os.access(folder, os.W_OK):
         problem = errno.EACCES
     if problem:
-        raise PwruError(f"`ready_file`: cannot create {path}: {os.strerror(problem)}")
+        raise PwruError(f"`ready_file`: cannot create {path or repr('')}: {os.strerror(problem)}")
+    try:
+        os.unlink(path)  # of an earlier trace: it would say now that this one is ready
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise PwruError(f"`ready_file`: cannot remove {path}: {error.strerror}") from None
 
 
 def _announce(options: Options, session: Session, say: Say) -> None:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Protocol
 
+from pwru.errors import PwruError
 from pwru.record.account import Account
 from pwru.record.names import Names
 from pwru.record.schema import Record, Schema
@@ -33,7 +34,7 @@ class Sink(ABC):
 
     @abstractmethod
     def write(self, records: list[Record]) -> int:
-        """Take a batch; return how many records it gave up, the last ones. Raises BrokenPipeError without a reader."""
+        """Take a batch; return how many records it gave up, the last ones: nobody takes them."""
 
     def ending(self) -> None:  # noqa: B027  (most sinks do not care)
         """Tell that the trace ends now: what comes after that has come before it. Later calls tell nothing."""
@@ -47,9 +48,17 @@ class Sink(ABC):
         """Release what begin() opened. May be called at any time, more than once."""
 
     @property
+    def failure(self) -> PwruError | None:
+        """Why records were given up, if they could not be written."""
+        return None
+
+    def reopen(self) -> None:  # noqa: B027  (most sinks have no file)
+        """Go on in the file that has the name now: somebody has moved this one away."""
+
+    @property
     def reader(self) -> int | None:
         """A descriptor that polls with an error once whoever reads has gone; None if nobody can."""
         return None
 
     def give_up_after(self, stop_fd: int) -> None:  # noqa: B027  (most sinks wait for nobody)
-        """Do not wait for a slow reader once `stop_fd` is readable."""
+        """Do not wait long for a slow reader once `stop_fd` is readable."""

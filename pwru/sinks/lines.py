@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from pwru.errors import printable
+from pwru.errors import PwruError, printable
 from pwru.record.account import Waiting
 from pwru.sinks import Sink, Source
 from pwru.sinks.skbs import CACHE_LIMIT, Cache, Skbs, ignore
@@ -297,9 +297,17 @@ class Lines(Sink):
 
     def write(self, records: list[Record]) -> int:
         assert self._format
-        given_up = self._stream.write(self._format.events(records))
-        self.events += len(records) - given_up
-        self.packets = self._format.packets
+        bytes_given_up = self._stream.write(self._format.events(records))
+        given_up = 0
+        while bytes_given_up > 0:  # an event may have lines of its own; one of which a part was printed was given up
+            given_up += 1
+            bytes_given_up -= len(self._format.texts[-given_up].encode())
+        written = len(records) - given_up
+        self.events += written
+        if given_up:
+            self.packets += self._format.packets_begun(records[:written])
+        else:
+            self.packets = self._format.packets
         self.not_followed = self._format.not_followed
         return given_up
 
@@ -315,6 +323,13 @@ class Lines(Sink):
 
     def close(self) -> None:
         self._stream.close()
+
+    @property
+    def failure(self) -> PwruError | None:
+        return self._stream.failure
+
+    def reopen(self) -> None:
+        self._stream.reopen()
 
     @property
     def reader(self) -> int | None:

@@ -38,7 +38,7 @@ class File(Stream):
     def __init__(self, path: str, max_bytes: int, backups: Backups) -> None:
         """Open what exists; open() creates the file. Raises PwruError if it cannot be written."""
         self.name = path
-        self._path = os.path.realpath(path)  # a symbolic link stays what it is
+        self._path = _real(path)  # a symbolic link stays what it is
         self._header = b""
         self._max_bytes = max_bytes
         self._backups = backups
@@ -57,20 +57,32 @@ class File(Stream):
 
     def begin(self, header: str) -> None:
         self._header = header.encode()
-        if not self._size():
-            self.put(self._header)
-        self._backups.tend()
+        self._begin_file()
+        if self.failure:
+            raise self.failure
 
     def write(self, text: str) -> int:
         data = text.encode()
+        if self.may_block:  # a pipe is never full for good, and may give up lines
+            return self.put(data)
         while data and len(data) > (room := self._max_bytes - self._size()):
-            if self._size() > len(self._header):
+            if self._size() > len(self._header) and not self.failure:
                 self._rotate()
                 continue
             end = data.rfind(b"\n", 0, max(room, 0)) + 1 or data.find(b"\n") + 1 or len(data)
-            self.put(data[:end])
+            given_up = self.put(data[:end])
             data = data[end:]
+            if given_up:
+                return given_up + len(data)
         return self.put(data)
+
+    def reopen(self) -> None:
+        assert self.fd is not None
+        try:
+            if not self._has_name():
+                self._switch()
+        except PwruError as error:
+            self._backups.say(f"{error}; the trace goes on in the file that had this name before.")
 
     def close(self) -> None:
         self._backups.close()
@@ -85,7 +97,7 @@ class File(Stream):
         return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
     def _error(self, reason: str | None) -> PwruError:
-        return PwruError(f"`output_file`: cannot write {self.name}: {reason}")
+        return PwruError(f"`output_file`: cannot write {self.name or repr('')}: {reason}")
 
     def _check_folder(self) -> None:
         """Raise PwruError if the folder takes no files: one without a name shows, which leaves nothing behind.
@@ -118,24 +130,47 @@ class File(Stream):
         return fd
 
     def _rotate(self) -> None:
-        full = self.fd
-        assert full is not None
         try:
-            # It may have been moved away, and another one have taken its name.
-            if os.path.samestat(os.stat(self._path), os.fstat(full)):
+            if self._has_name():
                 os.rename(self._path, self._backups.new())
-        except FileNotFoundError:
-            pass
+            self._switch()
+        except PwruError as error:
+            self.failure = error
         except OSError as error:
-            raise PwruError(
+            self.failure = PwruError(
                 f"`output_file`: {self.name} is full and cannot be renamed: {error.strerror};"
                 " name one in a folder that can be written, or see `output_file_max_size`"
-            ) from None
-        self.watch(self._open(self._path))  # through /dev/stdout it would be the full one again
-        os.close(full)
-        if not self._size():
+            )
+
+    def _has_name(self) -> bool:
+        """Return whether the file still has its name: it may have been moved away, and another one have taken it."""
+        assert self.fd is not None
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self.fd))
+        except FileNotFoundError:
+            return False
+
+    def _switch(self) -> None:
+        """Go on in the file that has the name now. Raises PwruError, and stays in this one, if that is impossible."""
+        before = self.fd
+        assert before is not None
+        self.watch(self._open(self._path))  # through /dev/stdout it would be the same one again
+        os.close(before)
+        self._begin_file()
+
+    def _begin_file(self) -> None:
+        if not (size := self._size()):
             self.put(self._header)
+        elif not self._ends_with_line(size):  # whoever wrote it was killed, or the disk was full
+            self.put(b"\n")
         self._backups.tend()
+
+    def _ends_with_line(self, size: int) -> bool:
+        try:
+            with open(self._path, "rb") as file:
+                return os.pread(file.fileno(), 1, size - 1) == b"\n"
+        except OSError:
+            return True  # it may be written, but not read
 
 
 class Backups:
@@ -151,11 +186,11 @@ class Backups:
         on_message: Callable[[str], None] = lambda _: None,
     ) -> None:
         """0 days or files: no limit."""
-        self._root, self._extension = os.path.splitext(os.path.realpath(path))
+        self._root, self._extension = os.path.splitext(_real(path))
         self._max_days = max_days
         self._max_count = max_count
         self._compress = compress
-        self._say = on_message
+        self.say = on_message
         self._newest = 0
         self._work: SimpleQueue[bool] | None = None
         self._thread: threading.Thread | None = None
@@ -188,7 +223,7 @@ class Backups:
         self._work.put(False)
         self._thread.join(QUIET_SECONDS)
         if self._thread.is_alive():
-            self._say("Compressing rotated files …")
+            self.say("Compressing rotated files …")
             self._thread.join()
 
     def _run(self, work: SimpleQueue[bool]) -> None:
@@ -200,7 +235,7 @@ class Backups:
                 while (plain := self._prune()) and self._compress:
                     _gzip(plain[-1])
             except OSError as error:
-                self._say(f"Not compressed: {printable(str(error.filename))}: {error.strerror}.")
+                self.say(f"Not compressed: {printable(str(error.filename))}: {error.strerror}.")
 
     def _prune(self) -> list[str]:
         """Remove backups that are too old or too many; return the others that are not compressed, oldest first."""
@@ -232,7 +267,14 @@ class Backups:
         except FileNotFoundError:
             pass
         except OSError as error:
-            self._say(f"Not removed: {printable(path)}: {error.strerror}.")
+            self.say(f"Not removed: {printable(path)}: {error.strerror}.")
+
+
+def _real(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except OSError as error:  # the current directory is gone
+        raise PwruError(f"`output_file`: cannot write {path or repr('')}: {error.strerror}") from None
 
 
 def _stamp(milliseconds: int) -> str:

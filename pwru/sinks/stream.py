@@ -1,5 +1,7 @@
 """Where lines go: standard output, or anything else that takes whole lines."""
 
+import contextlib
+import errno
 import os
 import select
 import stat
@@ -8,20 +10,27 @@ import time
 
 from pwru.errors import PwruError
 
-GRACE = 1.0  # how long a reader may take nothing, in seconds, before a trace that is to end goes without it
+# How long a reader has to take what is left when a trace is to end, in seconds: together with the rest of the end, a
+# user waits for two at most.
+GRACE = 1.7
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO)  # a pipe, a socket, and a terminal that was closed
 
 
 class Stream:
     """Standard output.
 
     A pipe gets whole lines at a time, of which it takes all or none (pipe(7): PIPE_BUF), and only when it has room: a
-    trace that is to end does not wait for a reader that has stopped, and what was printed is never half a line. The
-    same holds for sockets and terminals, but they may take a part, and others may have made them non-blocking.
+    trace that is to end does not wait for a reader that is slow or has stopped, and what was printed is never half a
+    line. The same holds for sockets and terminals, but they may take a part, and others may have made them
+    non-blocking.
     """
 
     name = "standard output"
+    failure: PwruError | None = None  # why nothing can be written any more
     fd: int | None = None
+    may_block = False  # whether it is a pipe, a socket or a terminal
     _stop_fd: int | None = None
+    _deadline: float | None = None
 
     def __init__(self, fd: int = 1) -> None:
         """`fd`: another descriptor; it stays the caller's. Raises PwruError if standard output is closed."""
@@ -33,17 +42,26 @@ class Stream:
         self.watch(self._descriptor)
 
     def begin(self, header: str) -> None:
+        """Raise PwruError if nothing can be written."""
         self.write(header)
+        if self.failure:
+            raise self.failure
 
     def give_up_after(self, stop_fd: int) -> None:
-        """Wait no longer than GRACE for a reader without room, once `stop_fd` is readable."""
+        """Give the reader GRACE to take the rest, once `stop_fd` is readable."""
         self._stop_fd = stop_fd
         if self.fd is not None:
             self._room_or_stop.register(stop_fd, select.POLLIN)
 
     def write(self, text: str) -> int:
-        """Return how many lines it gave up, the last ones. Raises BrokenPipeError when the reader has gone."""
+        """Return how many bytes it gave up, the last ones.
+
+        The reader has gone, or has not taken them in time; or `failure` says why nothing can be written.
+        """
         return self.put(text.encode())
+
+    def reopen(self) -> None:
+        """Go on in the file that has the name now, if it is a file."""
 
     def close(self) -> None:
         """Wait for what is still being done."""
@@ -52,7 +70,7 @@ class Stream:
         """Write to this descriptor from now on."""
         self.fd = fd
         mode = os.fstat(fd).st_mode
-        self._may_block = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
+        self.may_block = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
         self._room, self._room_or_stop = select.poll(), select.poll()
         self._room.register(fd, select.POLLOUT)
         self._room_or_stop.register(fd, select.POLLOUT)
@@ -60,27 +78,52 @@ class Stream:
             self._room_or_stop.register(self._stop_fd, select.POLLIN)
 
     def put(self, data: bytes) -> int:
-        """Write lines; return how many it gave up."""
+        """Write lines; return how many bytes it gave up."""
         assert self.fd is not None
+        if self.failure:
+            return len(data)
         view, at = memoryview(data), 0
         while at < len(data):
             end = len(data)
-            if self._may_block:
+            if self.may_block:
                 if not self._has_room():
-                    return data.count(b"\n", at)
+                    return len(data) - at
                 if end - at > select.PIPE_BUF:
                     end = data.rfind(b"\n", at, at + select.PIPE_BUF) + 1 or at + select.PIPE_BUF
             try:
                 at += os.write(self.fd, view[at:end])
             except BlockingIOError:
                 time.sleep(0.001)  # there was room for less
-            except (BrokenPipeError, ConnectionResetError):
-                raise BrokenPipeError from None
             except OSError as error:
-                raise PwruError(f"cannot write to {self.name}: {error.strerror}") from None
+                if self.may_block and error.errno in _GONE:
+                    return len(data) - at
+                self.failure = PwruError(f"cannot write to {self.name}: {error.strerror}")
+                return len(data) - self._take_back(data, at)
         return 0
 
+    def _is_stopping(self) -> bool:
+        """Look again: a signal that asks for something else leaves the descriptor readable until its handler ran."""
+        stopping = select.poll()
+        stopping.register(self._stop_fd or 0, select.POLLIN)
+        return bool(stopping.poll(0))
+
+    def _take_back(self, data: bytes, at: int) -> int:
+        """Cut off a line of which only a part could be written; return how many bytes remain of those up to `at`."""
+        assert self.fd is not None
+        end = data.rfind(b"\n", 0, at) + 1
+        with contextlib.suppress(OSError):  # a pipe cannot be cut off
+            if os.lseek(self.fd, 0, os.SEEK_CUR) == os.fstat(self.fd).st_size:
+                size = os.lseek(self.fd, end - at, os.SEEK_CUR)
+                os.ftruncate(self.fd, size)
+                return end
+        return at
+
     def _has_room(self) -> bool:
-        """Wait for room, or for the stop and GRACE after that."""
-        ready = self._room_or_stop.poll()
-        return any(fd == self.fd for fd, _ in ready) or bool(self._room.poll(GRACE * 1000))
+        """Wait for room; after the stop, until the deadline."""
+        while self._deadline is None:
+            ready = [fd for fd, _ in self._room_or_stop.poll()]
+            if self._stop_fd not in ready:
+                return True
+            if self._is_stopping():
+                self._deadline = time.monotonic() + GRACE
+        return bool(self._room.poll(max(self._deadline - time.monotonic(), 0) * 1000))

@@ -14,7 +14,7 @@ import pytest
 from vmtest.udp import Udp
 
 from .accounting import once_each
-from .leftovers import PATIENCE, hits, wait_for
+from .leftovers import PATIENCE, PROMPT, hits, wait_for
 from .tracing import Piped, Start
 
 pytestmark = pytest.mark.one_kernel
@@ -62,7 +62,7 @@ def test_ctrl_c_with_a_reader_that_has_stopped(strict: bool, piped: Callable[...
 
 
 def test_ctrl_c_with_a_reader_that_is_slow(piped: Callable[..., Piped], udp: Udp) -> None:
-    """It gets everything, because it keeps reading."""
+    """It gets everything, because it takes it in time."""
     count = 400
     with piped(*once_each()) as trace:
         udp.send(count)
@@ -73,10 +73,38 @@ def test_ctrl_c_with_a_reader_that_is_slow(piped: Callable[..., Piped], udp: Udp
     assert trace.totals() == (3 * count, 0)
 
 
-def test_what_comes_after_the_limit(pwru: Start, udp: Udp) -> None:
-    """Later events are not lost: the user got as many lines as requested."""
+@pytest.mark.one_kernel
+def test_ctrl_c_with_a_reader_that_never_catches_up(piped: Callable[..., Piped], udp: Udp) -> None:
+    """It has little time, though it goes on reading: what it does not get is counted, and it gets whole lines."""
+    count = 4000
+    with piped(*once_each()) as trace:
+        udp.send(count)
+        with ThreadPoolExecutor(1) as pool:
+
+            def read_slowly() -> None:
+                while some := trace.pipe.read(1000):
+                    trace.got += some
+                    time.sleep(0.01)
+
+            reading = pool.submit(read_slowly)
+            began = time.monotonic()
+            assert trace.stop() == 0
+            assert time.monotonic() - began < PROMPT
+            reading.result(PATIENCE)
+    events, _ = trace.totals()
+    assert len(trace.rows()) == events
+    assert 500 < events < 3 * count
+    assert (
+        f", 0 lost, {3 * count - events} not printed (whoever reads the output did not take them in time)" in trace.err
+    )
+
+
+@pytest.mark.parametrize("ring", ["1M", "4096"], ids=["room", "no-room"])
+def test_what_comes_after_the_limit(pwru: Start, udp: Udp, ring: str) -> None:
+    """Later events are not lost, even if the ring buffer had no room: the user got as many lines as requested."""
     count, limit = 20, 7
-    with pwru("--strict", "--output-json", f"--output-limit-lines={limit}", *once_each()) as trace:
+    flags = f"--ring-buffer-size={ring}", f"--output-limit-lines={limit}"
+    with pwru("--strict", "--output-json", *flags, *once_each()) as trace:
         trace.process.send_signal(signal.SIGSTOP)
         udp.send(count)
         trace.process.send_signal(signal.SIGCONT)
@@ -84,6 +112,7 @@ def test_what_comes_after_the_limit(pwru: Start, udp: Udp) -> None:
     assert len(trace.objects()) == limit
     account = trace.account()
     assert (account["events"], account["not_printed"]) == (limit, 3 * count - limit)
+    assert not any(account["lost"].values())
 
 
 # --- a single event ---

@@ -332,9 +332,17 @@ def test_no_ready_file_for_a_trace_that_fails(tmp_path: Path) -> None:
     assert not file.exists()
 
 
+def test_a_ready_file_of_an_earlier_trace(tmp_path: Path) -> None:
+    """It would say that this one is ready."""
+    file = tmp_path / "ready"
+    file.touch()
+    refused("pwru", "--filter-func", "nothing_like_it", "--ready-file", str(file), loads=True)
+    assert not file.exists()
+
+
 @pytest.mark.parametrize("traffic", ["one ping", "flood"])
 def test_head(traffic: str, network: Network, tmp_path: Path) -> None:
-    """The trace ends with its reader, whether or not more events arrive, and that is not an error."""
+    """The trace ends with its reader, whether or not more events arrive, with an account, and that is not an error."""
     script = """
         pwru "$@" 2>err | { head -n 3; date +%s.%N >seen; }
         echo "${PIPESTATUS[0]} $(date +%s.%N)" >ended
@@ -357,7 +365,7 @@ def test_head(traffic: str, network: Network, tmp_path: Path) -> None:
     status, ended = (tmp_path / "ended").read_text().split()
     assert status == "0"
     assert float(ended) - float((tmp_path / "seen").read_text()) < PROMPT
-    assert err.read_text().splitlines()[-1] == "Listening for events.."
+    assert re.match(r"\d+ events? of (at least )?\d+ packets?, ", err.read_text().splitlines()[-1])
 
 
 def test_a_full_disk(network: Network) -> None:

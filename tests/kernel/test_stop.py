@@ -79,6 +79,64 @@ def test_a_second_signal_leaves_at_once(network: Network) -> None:
         os.close(writer)
 
 
+@pytest.mark.one_kernel
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_the_status_tells_of_other_signals(number: signal.Signals, network: Network, pwru: Start) -> None:
+    with pwru(*NARROW, "icmp") as trace:
+        network.ping()
+        trace.wait_for_func(r"->10\.9\.0\.1:0\(icmp\)")
+        assert trace.stop(number) == 128 + number
+    assert trace.totals() == (len(trace.rows()), 0)
+
+
+@pytest.mark.one_kernel
+def test_a_terminal_that_is_closed(network: Network, tmp_path: Path) -> None:
+    """The kernel sends SIGHUP to the leader of its session. What was printed until then is in the account."""
+    terminal, there = os.openpty()
+    err, seen = tmp_path / "err", b""
+    command = ("setsid", "--ctty", "pwru", *NARROW, "icmp")
+    with err.open("wb") as file:
+        process = subprocess.Popen(command, stdin=there, stdout=there, stderr=file)
+    os.close(there)
+    wait_for(lambda: "Listening" in err.read_text())
+    network.ping()
+    while b"->10.9.0.1:0(icmp)" not in seen:
+        seen += os.read(terminal, 1 << 16)
+    os.close(terminal)
+    assert process.wait(PATIENCE) == 128 + signal.SIGHUP
+    account = r"[1-9]\d* events of (at least )?\d+ packets?, 0 lost(, .* has gone\))?"
+    assert re.fullmatch(account, err.read_text().splitlines()[-1])
+
+
+@pytest.mark.one_kernel
+def test_a_terminal_that_is_closed_ends_a_trace_to_a_file(tmp_path: Path) -> None:
+    """Whoever sends SIGHUP for a new file leaves the terminal open."""
+    terminal, there = os.openpty()
+    err = tmp_path / "err"
+    command = ("setsid", "--ctty", "pwru", *NARROW, f"--output-file={tmp_path / 'out'}", "icmp")
+    with err.open("wb") as file:
+        process = subprocess.Popen(command, stdin=there, stdout=there, stderr=file)
+    os.close(there)
+    wait_for(lambda: "Listening" in err.read_text())
+    (tmp_path / "out").unlink()
+    process.send_signal(signal.SIGHUP)
+    wait_for((tmp_path / "out").exists)
+    assert process.poll() is None
+    os.close(terminal)
+    assert process.wait(PATIENCE) == 128 + signal.SIGHUP
+    assert " events of " in err.read_text().splitlines()[-1]
+
+
+@pytest.mark.one_kernel
+def test_nohup_goes_on(network: Network, tmp_path: Path) -> None:
+    with Trace(tmp_path, (*NARROW, "icmp"), launcher=("nohup",)) as trace:
+        trace.process.send_signal(signal.SIGHUP)
+        network.ping()
+        trace.wait_for_func(r"->10\.9\.0\.1:0\(icmp\)")
+        assert trace.stop() == 0
+    assert trace.totals() == (len(trace.rows()), 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_attaching(number: signal.Signals) -> None:
     process = start("--backend", "kprobe")

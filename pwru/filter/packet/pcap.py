@@ -3,8 +3,10 @@
 import marshal
 import os
 import re
+import select
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ctypes import CDLL, byref
 from itertools import pairwise
@@ -23,6 +25,8 @@ _SNAPLEN = 262144  # what an accepting filter returns; tcpdump's default
 _PCAP_NETMASK_UNKNOWN = 0xFFFFFFFF
 _OPTIMIZABLE = 1 << 15  # instructions
 _QUOTED = 200  # characters of an expression in a message
+_LONG = 2000  # ms
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 # What libpcap takes from the kernel's knowledge of a captured packet, by loads at SKF_AD_OFF (include/uapi/linux/
 # filter.h) and beyond, which are in no packet. Only taps set skb->pkt_type to PACKET_OUTGOING, in clones of their own.
@@ -69,13 +73,22 @@ def compile_filter(wanted: Filter) -> Programs:
 class Compiler:
     """compile_filter() in a child process, while this process does something else.
 
-    For a command that must start quickly: importing libpcap takes 100 to 150 ms, a third of the start, and memory.
+    For a command that must start quickly: importing libpcap takes 100 to 150 ms, a third of the start, and memory. The
+    child ends with this process.
     """
 
     def __init__(self, wanted: Filter) -> None:
+        """Raises OSError if there can be no child."""
         self._pipe, result = os.pipe()
-        self._child = os.fork()
+        parent = os.getpid()
+        try:
+            self._child = os.fork()
+        except OSError:
+            os.close(self._pipe)
+            os.close(result)
+            raise
         if not self._child:
+            _end_with(parent, keep=result)
             with os.fdopen(result, "wb") as file:
                 try:
                     answer: list[list[tuple[int, ...]]] | str = [
@@ -90,8 +103,21 @@ class Compiler:
                 os._exit(0)
         os.close(result)
 
-    def programs(self) -> Programs:
-        """Wait for the result; to be called once. Raises PwruError like compile_filter(), and if the child died."""
+    def programs(self, stop_fd: int = -1, on_waiting: Callable[[], None] = lambda: None) -> Programs:
+        """Wait for the result; to be called once. Raises PwruError like compile_filter(), and if the child died.
+
+        Once `stop_fd` is readable, the child is killed. `on_waiting` is called if it takes long.
+        """
+        ready = select.poll()
+        ready.register(self._pipe, select.POLLIN)
+        if stop_fd >= 0:
+            ready.register(stop_fd, select.POLLIN)
+        events = ready.poll(_LONG)
+        if not events:
+            on_waiting()
+            events = ready.poll()
+        if all(fd != self._pipe for fd, _ in events):
+            os.kill(self._child, signal.SIGKILL)
         with os.fdopen(self._pipe, "rb") as file:
             answer = file.read()
         _, status = os.waitpid(self._child, 0)
@@ -101,6 +127,19 @@ class Compiler:
         if isinstance(programs, str):
             raise PwruError(programs)
         return Programs(*([Insn(*insn) for insn in program] for program in programs))
+
+
+def _end_with(parent: int, keep: int) -> None:
+    """Have this process killed when its parent ends, and keep nobody waiting for the end of the parent's output.
+
+    `keep` is a descriptor that stays open.
+    """
+    CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended before
+        os._exit(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in {0, 1, 2} - {keep}:
+        os.dup2(null, fd)
 
 
 def _compile_inner(parameter: str, expression: str, dlt: int) -> list[Insn]:

@@ -17,6 +17,7 @@ from pwru.commands.stop import Stop
 from pwru.errors import PwruError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+OTHERS = (signal.SIGHUP, signal.SIGQUIT)
 
 
 def handler(_number: int, _frame: FrameType | None) -> None:
@@ -59,7 +60,7 @@ def test_no_descriptor_is_left() -> None:
         assert os.listdir("/proc/self/fd") == before
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", SIGNALS + OTHERS)
 def test_a_signal_asks_for_the_end(number: signal.Signals) -> None:
     with Stop() as stop:
         stop.check()
@@ -67,13 +68,51 @@ def test_a_signal_asks_for_the_end(number: signal.Signals) -> None:
         assert not select.select([stop.fd], [], [], 0)[0]
         signal.raise_signal(number)
         assert stop.asked
+        assert stop.status == (128 + number if number in OTHERS else 0)
         assert select.select([stop.fd], [], [], 0)[0]
         with pytest.raises(PwruError, match="interrupted before everything was attached"):
             stop.check()
 
 
+@pytest.mark.parametrize("number", OTHERS)
+def test_what_is_ignored_stays_ignored(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    with Stop() as stop:
+        signal.raise_signal(number)
+        assert not stop.asked
+    assert signal.signal(number, before) == signal.SIG_IGN
+
+
+def test_sighup_may_ask_for_a_new_file() -> None:
+    with Stop() as stop:
+        stop.reopens = True
+        assert not stop.reopen_asked()
+        signal.raise_signal(signal.SIGHUP)
+        assert select.select([stop.reopen_fd], [], [], 0)[0]
+        assert not select.select([stop.fd], [], [], 0)[0]
+        assert stop.reopen_asked()
+        assert not stop.reopen_asked()
+        assert not select.select([stop.reopen_fd], [], [], 0)[0]
+        assert not stop.asked
+
+
+def test_sighup_does_not_hide_the_end() -> None:
+    """Both at once: the handlers run in whatever order."""
+    with Stop() as stop:
+        stop.reopens = True
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGTERM})
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP, signal.SIGTERM})
+        assert select.select([stop.fd], [], [], 0)[0]
+        assert stop.asked == signal.SIGTERM
+
+
 def test_a_second_signal_ends_the_process() -> None:
+    """But a terminal that is closed sends several SIGHUP, which ask once."""
     code = "import signal; from pwru.commands.stop import Stop\nwith Stop():\n"
-    code += "  signal.raise_signal(signal.SIGINT)\n  print('one', flush=True)\n  signal.raise_signal(signal.SIGTERM)\n"
+    for name in ("SIGINT", "SIGHUP", "SIGHUP", "SIGTERM"):
+        code += f"  signal.raise_signal(signal.{name})\n  print('{name}', flush=True)\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr, done.returncode) == ("one\n", "", 128 + signal.SIGTERM)
+    assert (done.stdout.split(), done.stderr) == (["SIGINT", "SIGHUP", "SIGHUP"], "")
+    assert done.returncode == 128 + signal.SIGTERM

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -43,6 +44,20 @@ def test_no_output_file_is_created(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "options", [FAILS._replace(output_file="trace.log"), FAILS._replace(ready_file="ready")], ids=["output", "ready"]
+)
+def test_in_a_directory_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Options) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    name = options.output_file or options.ready_file
+    assert re.fullmatch(
+        f"`(output|ready)_file`: cannot (write|create) {name}: No such file or directory", failing(options)
+    )
+
+
 def test_an_output_file_is_closed_and_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "trace.log"
     path.write_text("before\n")
@@ -61,6 +76,12 @@ def test_what_cannot_be_written_is_known_early(tmp_path: Path) -> None:
     assert failing(FAILS._replace(ready_file=str(path))) == (
         f"`ready_file`: cannot create {path}: No such file or directory"
     )
+    assert failing(FAILS._replace(output_file="")) == "`output_file`: cannot write '': No such file or directory"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for name, reason in ((str(pipe), "File exists"), ("/dev/full", "File exists"), ("", "No such file or directory")):
+        message = f"`ready_file`: cannot create {name or repr('')}: {reason}"
+        assert failing(FAILS._replace(ready_file=name)) == message
     own = tmp_path / "trace.log"
     with own.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pwru.errors import PwruError
 from pwru.sinks.rotate import Backups, File
 
 from .files import BACKUP, HEADER, backups, names, open_file
@@ -171,8 +170,9 @@ def test_a_file_that_cannot_be_renamed(path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "rename", refuse)
     file = open_file(path, 10)
     file.write("one\n")
-    with pytest.raises(PwruError, match=r"`output_file`: \S+trace\.log is full and cannot be renamed: Permission d"):
-        file.write("two\n")
+    assert file.write("two\n") == 4
+    assert re.match(r"`output_file`: \S+trace\.log is full and cannot be renamed: Permission d", str(file.failure))
+    assert file.write("three\n") == 6
     file.close()
     assert path.read_text() == HEADER + "one\n"
 
@@ -184,6 +184,45 @@ def test_a_folder_that_has_gone(path: Path) -> None:
     file.write("one\n")
     (folder / "trace.log").unlink()
     folder.rmdir()
-    with pytest.raises(PwruError, match=r"`output_file`: cannot write .*: No such file or directory"):
-        file.write("two\n")
+    assert file.write("two\n") == 4
+    assert re.match(r"`output_file`: cannot write .*: No such file or directory", str(file.failure))
     file.close()
+
+
+def test_reopened_after_it_was_moved_away(path: Path) -> None:
+    """As logrotate does: what was written before stays together, and the new file begins with the header."""
+    file = open_file(path)
+    file.write("one\n")
+    file.reopen()  # nobody has moved it
+    file.write("two\n")
+    path.rename(path.with_suffix(".1"))
+    file.reopen()
+    assert path.read_text() == HEADER
+    file.write("three\n")
+    file.close()
+    assert path.with_suffix(".1").read_text() == HEADER + "one\ntwo\n"
+    assert path.read_text() == HEADER + "three\n"
+
+
+def test_reopened_where_none_can_be_made(path: Path) -> None:
+    """The trace goes on in the old one, and says so."""
+    said: list[str] = []
+    folder = path.parent / "folder"
+    folder.mkdir()
+    file = open_file(folder / "trace.log", on_message=said.append)
+    folder.rename(path.parent / "moved")
+    file.reopen()
+    assert file.write("one\n") == 0
+    file.close()
+    assert (path.parent / "moved" / "trace.log").read_text() == HEADER + "one\n"
+    (message,) = said
+    assert re.match(r"`output_file`: cannot write \S+: No such file or directory; the trace goes on in ", message)
+
+
+def test_a_line_that_was_not_finished(path: Path) -> None:
+    """Whoever appended before was killed: the next line does not go on with it."""
+    path.write_text("half a li")
+    file = open_file(path)
+    file.write("one\n")
+    file.close()
+    assert path.read_text() == "half a li\none\n"

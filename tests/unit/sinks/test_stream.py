@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import select
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
 from pathlib import Path
 
 import pytest
 
 from pwru.errors import PwruError
-from pwru.sinks.rotate import File
 from pwru.sinks.stream import Stream
 
 from .files import HEADER, file_at, names, open_file
@@ -34,7 +34,8 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
         ("", "No such file or directory"),
         ("/proc/no-such", "No such file or directory"),
     ):
-        with pytest.raises(PwruError, match=f"^`output_file`: cannot write {re.escape(str(path))}: {reason}$"):
+        typed = re.escape(str(path) or "''")
+        with pytest.raises(PwruError, match=f"^`output_file`: cannot write {typed}: {reason}$"):
             file_at(path)
     assert names(tmp_path / "file") == ["file", "loop"]
 
@@ -118,24 +119,69 @@ def test_it_is_appended_to_and_is_the_owners(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("write", [lambda f: f.begin(HEADER), lambda f: f.write("one\n")])
-def test_a_full_disk(write: Callable[[File], object]) -> None:
+def test_a_full_disk() -> None:
     full = file_at("/dev/full")
     full.open()
     with pytest.raises(PwruError, match="cannot write to /dev/full: No space left on device"):
-        write(full)
+        full.begin(HEADER)
+    assert full.write("one\n") == 4
     full.close()
 
 
-def test_a_reader_that_has_gone() -> None:
-    """BrokenPipeError, upon which the command ends quietly."""
-    reader, fd = os.pipe()
-    os.close(reader)
+@pytest.mark.parametrize("append", [True, False])
+def test_no_half_line_on_a_full_disk(path: Path, append: bool) -> None:
+    """The file ends with the last whole line, and what did not fit is given up."""
+    path.write_text("what was there before\n")
+    flags = os.O_WRONLY | (os.O_APPEND if append else 0)
+    fd = os.open(path, flags)
+    os.lseek(fd, 0, os.SEEK_END)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     out = Stream(fd)
     out.open()
-    with pytest.raises(BrokenPipeError):
-        out.write("one\n")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40, before[1]))
+        assert out.write("one\ntwo\nthree\nfour and so on\n") == 15
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(out.failure) == "cannot write to standard output: File too large"
+    assert out.write("five\n") == 5
     os.close(fd)
+    assert path.read_text() == "what was there before\none\ntwo\nthree\n"
+
+
+def test_a_signal_that_does_not_ask_for_the_end() -> None:
+    """It leaves the descriptor readable for a moment: the reader still has all the time it takes."""
+    reader, fd = os.pipe()
+    stop, asks = os.pipe()
+    out = Stream(fd)
+    out.open()
+    out.give_up_after(stop)
+    filler = "x" * 4095 + "\n"
+    for _ in range(16):
+        assert out.write(filler) == 0
+
+    def later() -> None:
+        os.write(asks, b"x")
+        os.read(stop, 1)
+        os.read(reader, 1 << 16)
+
+    thread = threading.Timer(0.05, later)
+    thread.start()
+    assert out.write("one\n") == 0
+    thread.join()
+    for each in (reader, fd, stop, asks):
+        os.close(each)
+
+
+def test_a_reader_that_has_gone() -> None:
+    """What it did not get is given up: a pipe's, and a terminal's that was closed."""
+    for reader, fd in (os.pipe(), os.openpty()):
+        out = Stream(fd)
+        out.open()
+        assert out.write("one\n") == 0
+        os.close(reader)
+        assert out.write("two\nthree\n") == 10
+        os.close(fd)
 
 
 def test_what_cannot_be_full_is_not_renamed(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""Streams take whole lines, and a trace that is to end does not wait for a reader that has stopped."""
+"""Streams take whole lines, and a trace that is to end does not wait long for a reader."""
 
 from __future__ import annotations
 
 import os
 import socket
+import time
 import tty
 from collections.abc import Iterator
 from contextlib import closing
@@ -36,10 +37,33 @@ def pipe(tmp_path: Path) -> Iterator[tuple[int, Stream]]:
 def test_lines_that_nobody_takes_are_given_up(pipe: tuple[int, Stream], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pwru.sinks.stream.GRACE", 0.01)
     reader, stream = pipe
-    lines = [f"{number:0{number % 300}}\n" for number in range(5000)]
-    given_up = stream.write("".join(lines))
-    assert given_up > 4000
-    assert os.read(reader, 1 << 20).decode() == "".join(lines[:-given_up])
+    text = "".join(f"{number:0{number % 300}}\n" for number in range(5000))
+    given_up = stream.write(text)
+    assert given_up > 600_000
+    assert os.read(reader, 1 << 20).decode() == text[:-given_up]
+    assert text[-given_up - 1] == "\n"
+
+
+def test_who_is_too_slow_is_not_waited_for(pipe: tuple[int, Stream], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes something all the time, yet the end comes; what follows is given up at once."""
+    monkeypatch.setattr("pwru.sinks.stream.GRACE", 0.3)
+    reader, stream = pipe
+    os.set_blocking(reader, True)
+    ended = False
+
+    def read_slowly() -> None:
+        while not ended:
+            os.read(reader, 4096)
+            time.sleep(0.03)
+
+    reading = Thread(target=read_slowly)
+    reading.start()
+    began = time.monotonic()
+    given_up = stream.write("a line of some length\n" * 50_000) // 22
+    assert 0.3 <= time.monotonic() - began < 3
+    assert 40_000 < given_up < 47_000  # a pipe holds 2978
+    ended = True
+    reading.join()
 
 
 @pytest.fixture(params=["socket", "terminal"])
@@ -63,7 +87,7 @@ def other(request: pytest.FixtureRequest) -> Iterator[tuple[int, Stream]]:
 
 def test_no_other_reader_is_waited_for(other: tuple[int, Stream], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pwru.sinks.stream.GRACE", 0.01)
-    assert 0 < other[1].write("a line of some length\n" * 50_000) < 50_000
+    assert 0 < other[1].write("a line of some length\n" * 50_000) < 50_000 * 22
 
 
 def test_every_reader_gets_everything(other: tuple[int, Stream]) -> None:

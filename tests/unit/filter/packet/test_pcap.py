@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -171,6 +173,38 @@ def test_a_child_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = Compiler(Filter("tcp"))
     with pytest.raises(PwruError, match=r"compiling it failed \(status -9\)"):
         compiler.programs()
+
+
+def test_a_stop_does_not_wait_for_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pcap, "compile_filter", lambda _: signal.pause())
+    monkeypatch.setattr(pcap, "_LONG", 1)
+    compiler, stop, waited = Compiler(Filter("tcp")), os.eventfd(0), []
+
+    def on_waiting() -> None:
+        waited.append(True)
+        os.eventfd_write(stop, 1)
+
+    with pytest.raises(PwruError, match=r"compiling it failed \(status -9\)"):
+        compiler.programs(stop, on_waiting)
+    assert waited
+    os.close(stop)
+
+
+def test_the_child_ends_with_its_parent_and_keeps_no_output_open() -> None:
+    code = (
+        "import os, signal; from pwru.filter.packet import Filter, pcap;"
+        "pcap.compile_filter = lambda _: signal.pause(); pcap.Compiler(Filter('tcp'));"
+        "os.write(1, b'.'); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        assert parent.stdout.read(1)
+        [child] = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        end = os.pidfd_open(int(child))
+        parent.kill()
+        assert parent.stdout.read() == b""  # at its end: nobody else has it
+        assert select.select([end], [], [], 30)[0]
+        os.close(end)
 
 
 def test_libpcap_stays_in_the_child() -> None:
