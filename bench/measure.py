@@ -31,10 +31,12 @@ THEIRS = Tool("Go tool", ("/usr/bin/pwru", "--output-meta", "--output-tuple"))
 OURS = Tool("pwru", ("/usr/local/bin/pwru",))
 EMPTY, LOADS = (Tool(name, (sys.executable, "-m", "bench.floor", name)) for name in ("empty", "loads"))
 
+FOLLOWING = "--filter-track-skb"  # as both call it
 NO_MATCH, MATCH = "host 192.0.2.77", f"udp and host {PEER}"
 FIRST, LATER = "first run", "later runs"
 SINGLY = 10  # packets that are sent one by one, to count the lines per packet when nothing is lost
 BURSTS = 5
+PAIRS = 3  # of starts that are compared
 FLOODS = 5
 FEW, MANY = 10**5, 10**6  # hits after which memory is measured
 RATE, STEP = 50, 1.5  # the first rate that is tried, in packets per second, and the seconds for each
@@ -56,6 +58,21 @@ def later_start(tool: Tool, packets: int) -> Values:
     with Trace(tool, NO_MATCH) as trace:
         pass
     return times(trace, LATER)
+
+
+def following_start(tool: Tool, packets: int) -> Values:
+    """Start in turn without and with following, since the load of the host changes."""
+    took: dict[tuple[str, ...], list[float]] = {(): [], (FOLLOWING,): []}
+    for _ in range(PAIRS):
+        for flags, seconds in took.items():
+            with Trace(tool, NO_MATCH, *flags) as trace:
+                pass
+            seconds.append(trace.ready - trace.began)
+    without, following = took.values()
+    return {
+        "start → ready, following, s": following,
+        "start → ready, following / without": [b / a for a, b in zip(without, following, strict=True)],
+    }
 
 
 def times(trace: Trace, which: str) -> Values:
@@ -131,15 +148,20 @@ def with_json(tool: Tool, packets: int) -> Values:
 
 def instructions(tool: Tool, packets: int) -> Values:
     """Count instructions, in a guest that runs one per nanosecond: see vmtest.guest.Guest."""
-    return {**floor_instructions(tool, packets), "match": instructions_per_hit(tool, packets, MATCH)}
+    return {
+        **floor_instructions(tool, packets),
+        "match": instructions_per_hit(tool, packets, MATCH),
+        "no match, following": instructions_per_hit(tool, packets, NO_MATCH, FOLLOWING),
+        "match, following": instructions_per_hit(tool, packets, MATCH, FOLLOWING),
+    }
 
 
 def floor_instructions(tool: Tool, packets: int) -> Values:
     return {"no match": instructions_per_hit(tool, packets, NO_MATCH)}
 
 
-def instructions_per_hit(tool: Tool, packets: int, pcap_filter: str) -> float:
-    with Trace(tool, pcap_filter):
+def instructions_per_hit(tool: Tool, packets: int, pcap_filter: str, *flags: str) -> float:
+    with Trace(tool, pcap_filter, *flags):
         return burst(Sender(), packets)
 
 
@@ -173,9 +195,15 @@ MEASUREMENTS: dict[str, tuple[tuple[Measurement, tuple[Tool, ...]], ...]] = {
         (floor, (EMPTY, LOADS)),
         (with_match, (THEIRS, OURS)),
         (with_json, (OURS,)),
+        (following_start, (OURS,)),
     ),
     "hits": ((without_match, (THEIRS, OURS)), (floor, (EMPTY, LOADS))),
-    "starts": ((first_start, (THEIRS, OURS)), (later_start, (THEIRS, OURS)), (phases, (OURS,))),
+    "starts": (
+        (first_start, (THEIRS, OURS)),
+        (later_start, (THEIRS, OURS)),
+        (phases, (OURS,)),
+        (following_start, (OURS,)),
+    ),
     "instructions": ((floor_instructions, (EMPTY, LOADS)), (instructions, (OURS, THEIRS))),
     "instructions of ours": ((floor_instructions, (EMPTY, LOADS)), (instructions, (OURS,))),
 }
