@@ -37,7 +37,7 @@ test-unit: test-objects
 	$(VENV)/python -m pytest tests/unit $(ARGS)
 
 fuzz: test-objects
-	PWRU_FUZZ_CASES=100000 $(VENV)/python -m pytest tests/unit/fuzz --durations=10 $(ARGS)
+	PWRU_FUZZ_CASES=100000 $(VENV)/python -m pytest tests/unit/fuzz --timeout=0 --durations=10 $(ARGS)
 
 test-kernel: test-objects guest-packages
 	@$(VENV)/python -m vmtest --tests $(KERNELS) -- --durations=10 $(ARGS)

@@ -19,7 +19,7 @@ from vmtest.fetch import ext4
 CHECKOUT = Path(__file__).resolve().parent.parent
 # what the wheel is made from
 SOURCES = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "bpf", "pwru", "vendor")
-TEST_PACKAGES = ("pytest", "hypothesis")
+TEST_PACKAGES = ("pytest", "pytest-timeout", "hypothesis")
 SCRIPT = "#!/usr/bin/python3\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
 
 

@@ -11,6 +11,10 @@ from pwru.record.account import Account
 from pwru.record.event import Event
 from pwru.record.schema import Record
 
+# The handler of a signal may run this much later, in seconds. One that arrives just before epoll_wait(2), or is
+# delivered to another thread, does not end that call: signal(7), and "Execution of Python signal handlers".
+_PATIENCE = 0.5
+
 
 class Events:
     """`with Events(request) as events:` attaches; `for event in events:` waits for each event.
@@ -22,7 +26,7 @@ class Events:
 
     def __init__(self, request: Request) -> None:
         """Raises PwruError if the request cannot be carried out here, as does every method."""
-        self._session = Session(request)
+        self._session = Session(request, patience=_PATIENCE)
         self._batch: deque[Record] = deque()
         self._account: Account | None = None
 

@@ -94,20 +94,21 @@ class Session:
         hooks: Hooks = Hooks(),  # noqa: B008  (a constant)
         may_fork: bool = False,
         remember: bool = True,
+        patience: float | None = None,
         image: bytes | None = None,
     ) -> None:
         """Look at what is asked for; __enter__() attaches.
 
         `compiled` returns the packet filter of `request`, if somebody has compiled it already. `may_fork`: child
         processes take over what would hold up the end, and what had to be removed if this process were killed.
-        `remember`: use facts about this kernel from earlier starts, and keep new ones. `image`: another BPF object.
+        `remember`: use facts about this kernel from earlier starts, and keep new ones. `patience`: how long to wait in
+        the kernel at once, in seconds, for callers that wake_on() does not wake. `image`: another BPF object.
         """
         check_permitted()
         check_request(request)
         if request.comm and (printed := re.fullmatch(r"([^/]+):[0-9]+", request.comm)):  # kworker/0:1 is a name
             hooks.message(f"Looking for processes named {request.comm}; without the PID, the name is {printed[1]}.")
-        self._request = request
-        self._hooks = hooks
+        self._request, self._hooks, self._patience = request, hooks, patience
         with ExitStack() as cleanup:
             self._modules = cleanup.enter_context(closing(Modules(request, hooks.message)))
             self.kernel = cleanup.enter_context(closing(Kernel(request.kernel_btf, remember=remember)))
@@ -286,7 +287,7 @@ class Session:
             elif ring.holds:
                 ring.release()  # now the kernel will wake us; look once more for what arrived before
             else:
-                ring.poll.poll(self._programs.patience)
+                ring.poll.poll(min(filter(None, (self._patience, self._programs.patience)), default=None))
                 if self._woken(0):
                     return []
         return None

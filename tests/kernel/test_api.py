@@ -11,7 +11,10 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -42,12 +45,20 @@ def state():
 import pwru
 first = state()
 """
+# Of epoll_wait(2) on x86-64, epoll_pwait(2) on arm64.
+EPOLL_WAIT = ("232", "22")
 READY = "print('ready', flush=True)\n"
 
 
-def script(code: str, stdin: int | None = None) -> subprocess.Popen[str]:
+@contextmanager
+def script(code: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-u", "-c", code]
-    return subprocess.Popen(command, cwd="/", stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd="/", stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
 
 
 def result(process: subprocess.Popen[str], text: str | None = None) -> Any:
@@ -60,6 +71,7 @@ def result(process: subprocess.Popen[str], text: str | None = None) -> Any:
 
 def until_ready(process: subprocess.Popen[str]) -> None:
     assert process.stdout
+    assert select.select([process.stdout], [], [], PATIENCE)[0], "it hangs"
     assert process.stdout.readline() == "ready\n", process.communicate(timeout=PATIENCE)
 
 
@@ -135,6 +147,29 @@ print(json.dumps([seen, first == left, first == stopped, second == state(), coun
     assert (left, stopped, by_signal) == (True, True, True)
     assert count == events == hits >= 2
     assert rest == 0
+
+
+def test_a_signal_that_another_thread_gets() -> None:
+    """The kernel delivers it to any thread; Python runs its handler in the main one, which waits for events."""
+    code = (
+        STATE
+        + f"""
+def interrupt():
+    {READY.strip()}
+    sys.stdin.readline()
+    signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+with pwru.trace("icmp", backend="tracepoint") as trace:
+    signal.signal(signal.SIGUSR1, lambda *_: trace.stop())
+    threading.Thread(target=interrupt).start()
+    print(json.dumps(sum(1 for event in trace)))
+"""
+    )
+    with script(code) as process:
+        until_ready(process)
+        waits = Path(f"/proc/{process.pid}/syscall")
+        wait_for(lambda: waits.read_text().split()[0] in EPOLL_WAIT)
+        assert result(process, "\n") == 0
 
 
 @pytest.mark.one_kernel
@@ -233,7 +268,7 @@ gc.collect()
 print(json.dumps([again, *outside, threading.active_count(), first == state()]))
 """
     )
-    with script(code, stdin=subprocess.PIPE) as process:
+    with script(code) as process:
         until_ready(process)
         network.ping()
         again, after, before, threads, same = result(process, "\n")
@@ -259,7 +294,7 @@ with pwru.trace("icmp", backend="tracepoint") as events:
 print(json.dumps([count, account.events, account.hits]))
 """
     )
-    with script(code, stdin=subprocess.PIPE) as process:
+    with script(code) as process:
         until_ready(process)
         network.ping()
         count, events, hits = result(process, "\n")
