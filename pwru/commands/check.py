@@ -21,9 +21,10 @@ from pwru.kernel.kernel import Kernel
 from pwru.kernel.places import Places
 from pwru.libbpf import version
 from pwru.live.backends import BACKENDS
+from pwru.live.hooks import Hooks, Unavailable
 from pwru.live.permissions import check_permitted
 from pwru.live.request import Request
-from pwru.live.session import Hooks, Session, Unavailable
+from pwru.live.session import Session
 
 # Functions that every kernel has, to try a backend on; one of them is enough.
 _FUNCTIONS = "ip_rcv|ip_local_out|ip_local_deliver|icmp_rcv"

@@ -15,8 +15,9 @@ from pwru.commands.messages import Phases, Progress
 from pwru.commands.stop import Stop
 from pwru.errors import PwruError, abbreviate
 from pwru.kernel.netns import unseen
+from pwru.live.hooks import Hooks
 from pwru.live.permissions import check_permitted
-from pwru.live.session import Hooks, Session
+from pwru.live.session import Session
 from pwru.sinks.lines import Format, Lines, LineStyle
 from pwru.sinks.stream import Stream
 from pwru.sinks.terminal import terminal

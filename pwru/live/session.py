@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -22,6 +22,7 @@ from pwru.live import loader as loading
 from pwru.live.backends import BACKENDS, backend
 from pwru.live.backends.child import finish
 from pwru.live.backends.how import How, Refused
+from pwru.live.hooks import Hooks, Unavailable, all_reasons
 from pwru.live.loader import Loader
 from pwru.live.modules import Modules, Running
 from pwru.live.permissions import check_permitted
@@ -41,33 +42,6 @@ READ_SIZE = 1 << 18
 _TICK = 0.005
 _STRAGGLERS = 1.0  # how long a program may still run after it was detached, in seconds
 _MANY = 200  # probes that take seconds to attach one by one
-
-
-def _ignore(*_: object) -> None:
-    """The caller does not want to know."""
-
-
-class Unavailable(PwruError):
-    """No backend works here; `reasons` are why."""
-
-    def __init__(self, refused: dict[str, list[str]]) -> None:
-        super().__init__(f"this kernel cannot be traced: {_all(refused)}")
-        self.reasons = list(refused)
-
-
-class Hooks(NamedTuple):
-    """What a session tells its caller while it works, and asks.
-
-    `message` gets lines for the user, `debug` further ones, or is None. `phase` is called when a phase of the start is
-    done, with its name. `progress()` is entered while one backend attaches, and gives what is called with the number of
-    attached probes and of all. `check` raises to end the start.
-    """
-
-    message: Callable[[str], None] = _ignore
-    debug: Callable[[str], None] | None = None
-    phase: Callable[[str], None] = _ignore
-    progress: Callable[[], AbstractContextManager[Callable[[int, int], None]]] = lambda: nullcontext(_ignore)
-    check: Callable[[], None] = _ignore
 
 
 class _Open(NamedTuple):
@@ -315,7 +289,7 @@ class Session:
 
         def say_why() -> None:
             if new := {reason: names for reason, names in refused.items() if reason not in said}:
-                hooks.message(f"Not available: {_all(new)}.")
+                hooks.message(f"Not available: {all_reasons(new)}.")
                 said.extend(new)
 
         chosen = "tracepoint" if request.drop_reasons else request.backend
@@ -393,8 +367,4 @@ def _find(backend: Backend, refused: dict[str, list[str]]) -> None:
         raise Refused(str(error)) from None
     except PwruError as error:
         # Report both: the error may follow from the refusal, e.g. a function name when only tracepoints are left.
-        raise PwruError(f"{error}; {_all(refused)}" if refused else str(error)) from None
-
-
-def _all(refused: dict[str, list[str]]) -> str:
-    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in refused.items())
+        raise PwruError(f"{error}; {all_reasons(refused)}" if refused else str(error)) from None
