@@ -192,6 +192,7 @@ FLAGS: tuple[Flag, ...] = (
         Flag("--kernel-btf", "BTF of this kernel: raw, or an ELF vmlinux with a .BTF section", "FILE",
              sets="request.kernel_btf"),
         Flag("--ready-file", "create FILE once everything is attached", "FILE", sets="ready_file"),
+        Flag("--user", "become USER once everything is attached; output files are theirs", "USER", sets="user"),
     ),
     *_group("output",
         switch("--output-json --json", "one JSON object per line; with --check, one object", sets="json"),

@@ -10,7 +10,7 @@ class Options(NamedTuple):
 
     `timestamp`, `netns_names` (a width, 0 for none), `caller` and `color` ("auto", "always" or "never") are about
     lines; so is `packet_id`, for text: which packet each event is of. `limit`: end after so many events; 0: never.
-    Sizes of `output_file` are in MB, ages in days; 0: no limit.
+    Sizes of `output_file` are in MB, ages in days; 0: no limit. `user`: whom to become once everything is attached.
     """
 
     request: Request = Request()
@@ -29,4 +29,5 @@ class Options(NamedTuple):
     output_file_max_backups: int = 0
     output_file_compress: bool = False
     ready_file: str | None = None
+    user: str | None = None
     debug: bool = False

@@ -17,6 +17,7 @@ from pwru.errors import PwruError, abbreviate
 from pwru.kernel.netns import unseen
 from pwru.live.hooks import Hooks
 from pwru.live.permissions import check_permitted
+from pwru.live.privileges import find_user, give_up
 from pwru.live.session import Session
 from pwru.sinks.lines import Format, Lines, LineStyle
 from pwru.sinks.stream import Stream
@@ -44,6 +45,7 @@ def trace(options: Options, say: Say, compiler: Compiler | None = None) -> End:
     """
     phases = Phases(options.debug, say)
     check_permitted()  # before anything that the lack of it makes fail, too
+    user = find_user(options.user) if options.user is not None else None
     with contextlib.ExitStack() as cleanup:
         sink = _sink(options, say)
         cleanup.callback(sink.close)
@@ -61,6 +63,9 @@ def trace(options: Options, say: Say, compiler: Compiler | None = None) -> End:
         hooks = Hooks(say, say if options.debug else None, phases.done, progress, stop.check)
         session = Session(options.request, compiled=compiled, hooks=hooks, may_fork=True)
         cleanup.enter_context(session)
+        kept = give_up(session, user, creates_files=options.output_file is not None)
+        if options.debug:
+            say(f"debug: capabilities that are kept: {', '.join(kept) or 'none'}")
         sink.open()
         sink.give_up_after(stop.fd)
         _announce(options, session, say)

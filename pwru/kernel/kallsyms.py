@@ -90,6 +90,7 @@ class Kallsyms:
     def __init__(self, file: FileIO, chunk: int = _CHUNK) -> None:
         """`chunk`: how many bytes are read at a time up to the end of vmlinux."""
         self._file = file
+        self._read_to_the_end = False
         self._kernel, self._ahead = self._read_kernel(chunk)
         self._before_modules = 0  # bytes in the file
         self._modules = _Modules(self._read_modules)
@@ -106,7 +107,7 @@ class Kallsyms:
             raise KallsymsError(_HIDDEN)
 
     def close(self) -> None:
-        """Close the file: the symbols of modules that have not been asked for are read from it."""
+        """Close the file: the symbols of modules are read from it, and again after forget_modules()."""
         self._file.close()
 
     def forget_modules(self) -> None:
@@ -120,19 +121,19 @@ class Kallsyms:
 
     def prepare(self) -> None:
         """Go as far as the symbols of modules in the file, which takes longest: they can be read quickly then."""
-        if not self._modules.symbols or not self._file.closed:
+        if not self._modules.symbols or not self._read_to_the_end:
             return  # there are no modules, or it is there already
-        self._reopen()
+        self._rewind()
         left = self._before_modules - _BUFFERED
         while left > 0 and (skipped := self._file.read(min(left, _CHUNK))):
             left -= len(skipped)
 
     @classmethod
-    def read(cls, path: str = KALLSYMS) -> Kallsyms:
-        """Read the symbols of vmlinux. Raises KallsymsError."""
+    def read(cls, path: str = KALLSYMS, file: FileIO | None = None) -> Kallsyms:
+        """Read the symbols of vmlinux, from this file if it is open already. Raises KallsymsError."""
         try:
             # A read gives one page of whole lines, whatever its size: buffering would only copy it.
-            return cls(FileIO(path))
+            return cls(file or FileIO(path))
         except OSError as error:
             raise KallsymsError(f"cannot read {path}: {error.strerror}") from None
         except KallsymsError as error:
@@ -205,20 +206,21 @@ class Kallsyms:
 
     # --- the file ---
 
-    def _reopen(self) -> None:
-        self._file.close()
-        try:
-            self._file, self._ahead = FileIO(self._file.name), b""
-        except OSError as error:
-            raise KallsymsError(f"cannot read {self._file.name}: {error.strerror}") from None
+    def _rewind(self) -> None:
+        """Have the file read anew, not opened: what it shows is up to whoever opened it.
+
+        Since v5.8: commit 160251842cd3 ("kallsyms: Refactor kallsyms_show_value() to take cred").
+        """
+        self._file.seek(0)
+        self._ahead, self._read_to_the_end = b"", False
 
     def _read_modules(self) -> bytes:
         """Return the lines of modules, which are the last ones: "ffffffffc0000000 t foo\\t[bar]"."""
-        if self._file.closed:
-            self._reopen()
+        if self._read_to_the_end:
+            self._rewind()
         position = self._file.tell() - len(self._ahead)
         text = self._ahead + self._file.readall()
-        self.close()
+        self._ahead, self._read_to_the_end = b"", True
         first = text.rfind(b"\n", 0, max(text.find(b"\t"), 0)) + 1
         self._before_modules = position + first
         return text[first:]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from pwru.errors import PwruError
 from pwru.kernel.btf import VMLINUX, Btf, read_btf, vmlinux_btf
 from pwru.kernel.drop_reasons import ENUMS, DropReasons
 from pwru.kernel.facts import NOTES, Facts
-from pwru.kernel.kallsyms import Kallsyms, KallsymsError, Symbol
+from pwru.kernel.kallsyms import KALLSYMS, Kallsyms, KallsymsError, Symbol
 
 _T = TypeVar("_T")
 
@@ -27,6 +28,7 @@ class Kernel:
         self.kernel_btf = kernel_btf
         self.facts = Facts(notes=NOTES if remember and not kernel_btf and os.path.exists(VMLINUX) else None)
         self._kallsyms: Kallsyms | None = None
+        self._symbols: FileIO | None = None  # what they will be read from, if it is open already
         self._looked_at: set[tuple[str, int]] = set()
         self._modules: dict[str, int] = {}  # those that were loaded when the symbols were read; unknown at first
         self.generation = 0  # goes up when symbols may mean something else
@@ -58,8 +60,15 @@ class Kernel:
     def kallsyms(self) -> Kallsyms:
         """The symbols of the kernel and its modules. Raises KallsymsError if the kernel hides them."""
         if self._kallsyms is None:
-            self._kallsyms = Kallsyms.read()
+            self._kallsyms = Kallsyms.read(file=self._symbols)
+            self._symbols = None
         return self._kallsyms
+
+    def open_symbols(self) -> None:
+        """Open now what symbols are read from: later this process may not be shown them any more."""
+        if self._kallsyms is None and self._symbols is None:
+            with suppress(OSError):
+                self._symbols = FileIO(KALLSYMS)
 
     def symbol(self, address: int) -> Symbol | None:
         """Return the function that contains the address. Raises KallsymsError."""
@@ -85,7 +94,9 @@ class Kernel:
         """Release what the symbols are read from."""
         if self._kallsyms:
             self._kallsyms.close()
-            self._kallsyms = None
+        if self._symbols:
+            self._symbols.close()
+        self._kallsyms = self._symbols = None
 
     @cached_property
     def drop_reasons(self) -> DropReasons:

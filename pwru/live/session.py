@@ -189,6 +189,27 @@ class Session:
             raise PwruError("the trace is not open: it is only inside its `with` block")
         return self._open
 
+    @property
+    def attaches_later(self) -> bool:
+        """Whether it attaches to modules or BPF programs that come while it traces."""
+        return self._modules.watch is not None or self._programs.patience is not None
+
+    def settle(self) -> None:
+        """Do what can wait until nobody waits for the start; read() does it, if it is not done yet."""
+        if not self._fresh:
+            return
+        self._fresh = False
+        self.kernel.facts.save()
+        if self._modules.watch:
+            self.kernel.prepare_symbols()
+        if self._how.may_fork:
+            self.backend.tidy()
+
+    def try_end(self) -> None:
+        """Ask the kernel for what the end of the trace will ask. Raises OSError if this process may not."""
+        self._opened.program.counters()
+        self.backend.try_end()
+
     def wake_on(self, fd: int, events: int) -> None:
         """Have read() return, with nothing, once `fd` polls with these `events` (select.EPOLLIN, 0 for an error)."""
         self._opened.others.register(fd, events)
@@ -217,13 +238,7 @@ class Session:
 
     def _read(self, opened: _Open, limit: int) -> list[Record] | None:
         program, ring, *_ = opened
-        if self._fresh:  # what can be done while nobody waits for the start
-            self._fresh = False
-            self.kernel.facts.save()
-            if self._modules.watch:
-                self.kernel.prepare_symbols()
-            if self._how.may_fork:
-                self.backend.tidy()
+        self.settle()
         if self._may_wait and not self._detached:
             # More is likely to come: it is cheaper to read it all together.
             self._may_wait = False

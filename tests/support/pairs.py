@@ -48,6 +48,7 @@ WORDS: dict[str, str] = {
     "--ring-buffer-size": "--ring-buffer-size=1M",
     "--kernel-btf": "--kernel-btf=/sys/kernel/btf/vmlinux",
     "--ready-file": f"--ready-file={FOLDER}/ready",
+    "--user": "--user=root",
     "--output-json": "--output-json",
     "--output-meta": "--output-meta=false",
     "--output-tuple": "--output-tuple=false",

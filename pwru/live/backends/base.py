@@ -119,6 +119,10 @@ class Backend(ABC):
 
         return give_back
 
+    def try_end(self) -> None:
+        """Ask the kernel for what detach() will ask. Raises OSError if this process may not."""
+        self.missed_by(self.links[:1])
+
     def detach(self) -> None:
         """Detach everything; may be called at any time, more than once."""
         self.missed += self.missed_by(self.links)

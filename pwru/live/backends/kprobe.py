@@ -43,6 +43,7 @@ class Kprobe(SharedProgram):
         self._tracefs: Tracefs
         self._group, self._event = kprobe_events.new_names()
         self._held = contextlib.ExitStack()  # what detach() gives back
+        self._removes = False  # the definitions, at the end: there is no guardian
         self._loads = 0  # of modules, for the names of their events
 
     def config(self) -> Mapping[str, int]:
@@ -68,7 +69,7 @@ class Kprobe(SharedProgram):
             if not events.exists():
                 return Missing("this kernel is built without CONFIG_KPROBE_EVENTS")
             try:
-                os.close(os.open(events, os.O_WRONLY | os.O_APPEND))
+                kprobe_events.try_to_write(tracefs.path)
             except OSError as error:
                 return Missing(f"{events} cannot be written ({reason_of(error)})")
         try:
@@ -98,6 +99,7 @@ class Kprobe(SharedProgram):
             with contextlib.suppress(OSError):  # then nobody removes them if this process is killed
                 self._held.callback(kprobe_events.guard(self._tracefs, self._group, lock).release)
                 return
+        self._removes = True
         self._held.callback(kprobe_events.remove_group, self._tracefs.path, self._group)
 
     def admit(self, targets: list[Target]) -> dict[int, Target]:
@@ -151,6 +153,12 @@ class Kprobe(SharedProgram):
                 self.missed += missed - self._probes_missed()
 
         return give_back
+
+    def try_end(self) -> None:
+        super().try_end()
+        kprobe_events.count_missed(self._tracefs.path, self._event)
+        if self._removes:
+            kprobe_events.try_to_write(self._tracefs.path)
 
     def detach(self) -> None:
         """Disable the probes; the guardian removes them, or, if there is none, this process."""

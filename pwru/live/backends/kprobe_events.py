@@ -170,6 +170,11 @@ def _kprobe_events(tracefs: Path) -> Iterator[int]:
         os.close(fd)  # unlocks it, too
 
 
+def try_to_write(tracefs: Path) -> None:
+    """Raise OSError if this process may not define or remove probes."""
+    os.close(os.open(tracefs / "kprobe_events", os.O_WRONLY | os.O_APPEND))
+
+
 def count_missed(tracefs: Path, event: str) -> int:
     """Return the misses of an event and of those whose names go on with _. Raises OSError.
 

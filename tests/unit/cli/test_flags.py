@@ -40,6 +40,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "--ring-buffer-size": ("8M", 8 << 20),
     "--kernel-btf": ("vmlinux", "vmlinux"),
     "--ready-file": ("ready", "ready"),
+    "--user": ("nobody", "nobody"),
     "--output-skb-metadata": ("skb->mark,skb->len", ("skb->mark", "skb->len")),
     "--output-xdp-metadata": ("xdp->data,xdp->data_end", ("xdp->data", "xdp->data_end")),
     "--output-payload": ("64", 64),

@@ -22,13 +22,12 @@ class FakeKernel(Kernel):
     def __init__(self, read: Callable[[], Kallsyms], drop_reasons: dict[int, str] | None = None) -> None:
         super().__init__()
         self._read = read
-        self._symbols: Kallsyms | None = None
         self._reasons = drop_reasons or {}
 
     @property
     def kallsyms(self) -> Kallsyms:
-        self._symbols = self._symbols or self._read()
-        return self._symbols
+        self._kallsyms = self._kallsyms or self._read()
+        return self._kallsyms
 
     @cached_property
     def btf(self) -> Btf:

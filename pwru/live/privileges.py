@@ -1,0 +1,70 @@
+"""What is given up once everything is attached: capabilities, gains by what is executed, and the user root."""
+
+from __future__ import annotations
+
+import pwd
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
+
+from pwru.errors import PwruError
+from pwru.kernel.features import CAPABILITIES
+from pwru.libbpf import capabilities
+
+if TYPE_CHECKING:
+    from pwru.live.session import Session
+
+# What the end of a trace may need. CAP_BPF: up to v5.18 every bpf() does, if kernel.unprivileged_bpf_disabled is set:
+# commit c8644cd0efe7 ("bpf: refine kernel.unprivileged_bpf_disabled behaviour"). CAP_DAC_OVERRIDE: tracefs is root's.
+_OF_THE_END = ("CAP_BPF", "CAP_DAC_OVERRIDE")
+
+
+class User(NamedTuple):
+    """Whom to become."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+def find_user(name: str) -> User:
+    """Return the user with this name, or number. Raises PwruError."""
+    try:
+        entry = pwd.getpwuid(int(name)) if name.isascii() and name.isdecimal() else pwd.getpwnam(name)
+    except (KeyError, OverflowError, ValueError):
+        raise PwruError(f"`user`: there is no user {name!r}") from None
+    return User(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def give_up(session: Session, user: User | None = None, *, creates_files: bool = False) -> list[str]:
+    """Keep only what the session needs from now on, and become `user`, if there is one. Return the capabilities kept.
+
+    Which those are is found out by trying. A session that attaches later keeps all. `creates_files`: in folders of
+    others, too, as root may. Raises PwruError if this process may not become the user.
+    """
+    session.kernel.open_symbols()
+    before = capabilities.permitted()
+    if user:
+        session.settle()
+        try:
+            capabilities.become(*user)
+        except OSError as error:
+            raise PwruError(f"`user`: this process cannot become {user.name}: {error.strerror}") from None
+    capabilities.set_no_new_privs()
+    kept = before if session.attaches_later else _least(session, before, as_root=creates_files and not user)
+    capabilities.set_capabilities(kept, kept)
+    return [name for name, number in CAPABILITIES.items() if kept >> number & 1]
+
+
+def _least(session: Session, permitted: int, *, as_root: bool) -> int:
+    """Return the smallest set with which the session can end."""
+    always = ("CAP_DAC_OVERRIDE",) if as_root else ()
+    for count in range(len(_OF_THE_END) + 1):
+        for names in combinations(_OF_THE_END, count):
+            wanted = sum(1 << CAPABILITIES[name] for name in {*always, *names}) & permitted
+            capabilities.set_capabilities(wanted, permitted)
+            try:
+                session.try_end()
+            except OSError:
+                continue
+            return wanted
+    return permitted
