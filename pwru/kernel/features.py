@@ -10,6 +10,7 @@ INIT_ROOT = "/proc/1/root"  # `ip netns exec` mounts a /sys without tracefs and 
 # The same file system each time; since v4.1 it need not be below debugfs: Documentation/trace/ftrace.rst.
 TRACEFS = tuple(f"{root}/sys/kernel/{path}" for root in ("", INIT_ROOT) for path in ("tracing", "debug/tracing"))
 LOCKDOWN = "/sys/kernel/security/lockdown"
+KPROBES_ENABLED = "/sys/kernel/debug/kprobes/enabled"
 CONFIDENTIALITY = "confidentiality"  # the mode in which nobody may read the kernel's memory
 
 # Numbers of include/uapi/linux/capability.h.
@@ -77,6 +78,32 @@ def lockdown(path: str = LOCKDOWN) -> str | None:
     except OSError:
         return None
     return next((mode[1:-1] for mode in text.split() if mode.startswith("[")), None)
+
+
+def ftrace_enabled(path: str = "/proc/sys/kernel/ftrace_enabled") -> bool:
+    """Return whether functions call their tracers: fprobes, trampolines, and kprobes at the start of a function.
+
+    Attaching to them works all the same. Documentation/trace/ftrace.rst, "ftrace_enabled".
+    """
+    return _switch(path)
+
+
+def kprobes_enabled(path: str = KPROBES_ENABLED) -> bool:
+    """Return whether kprobes are armed: Documentation/trace/kprobes.rst, "The kprobes debugfs interface"."""
+    return _switch(path)
+
+
+def jit_enabled(path: str = "/proc/sys/net/core/bpf_jit_enable") -> bool:
+    """Return whether BPF programs are compiled. If not, they cannot call functions of the kernel."""
+    return _switch(path)
+
+
+def _switch(path: str) -> bool:
+    """Return whether a switch of the kernel is on; True if it cannot be read."""
+    try:
+        return Path(path).read_text().strip() != "0"
+    except OSError:
+        return True
 
 
 def charges_memlock(btf: Btf) -> bool:

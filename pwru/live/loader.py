@@ -177,6 +177,11 @@ class Loader:
                         f"the kernel has no memory for the BPF maps, of which the ring buffer takes {size}K:"
                         " a smaller `ring_buffer_size` needs less"
                     ) from None
+                if not features.jit_enabled():
+                    raise PwruError(
+                        "these BPF programs need the kernel's JIT compiler, which is switched off;"
+                        " sysctl net.core.bpf_jit_enable=1 switches it on"
+                    ) from None
                 if error.errno == errno.EPERM:
                     raise Refused("loading this BPF program is not permitted") from None
                 # libbpf reads the kernel's BTF, which may be hidden; facts of earlier starts are no help there.

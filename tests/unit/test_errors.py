@@ -22,7 +22,7 @@ from pwru.filter.packet import Filter
 from pwru.filter.packet import skb as packet
 from pwru.filter.packet.pcap import compile_filter
 from pwru.kernel import netns
-from pwru.kernel.btf import functions, vmlinux_btf
+from pwru.kernel.btf import functions, read_btf
 from pwru.kernel.kernel import Kernel
 from pwru.live import loader
 from pwru.live.request import Request
@@ -163,4 +163,4 @@ def test_damaged_btf_is_named_however_late_it_is_found_out(tmp_path: Path) -> No
     path = tmp_path / "damaged"
     path.write_bytes(data)
     with pytest.raises(PwruError, match=re.escape(str(path))):
-        functions(vmlinux_btf(str(path)), "sk_buff")
+        functions(read_btf(path), "sk_buff")

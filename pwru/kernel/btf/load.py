@@ -15,16 +15,24 @@ _MAX_SIZE = 1 << 28  # bytes of BTF; that of a kernel is about 5 MB
 
 
 def vmlinux_btf(path: str | None = None) -> Btf:
-    """Return the BTF of this kernel, or of the file given as `kernel_btf`."""
-    if path is None and not Path(VMLINUX).is_file():
-        cause = "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF);"
+    """Return the BTF of this kernel; if it is given as `kernel_btf`, that file must hold the same.
+
+    Raises PwruError. Without BTF in the kernel a file is no help: libbpf resolves kfuncs there, and nowhere else.
+    """
+    if not Path(VMLINUX).is_file():
         if not Path(_SYSFS).exists() or Path(VMLINUX).exists():  # what containers hide lies under /dev/null
-            cause = f"{VMLINUX} is hidden, or /sys not mounted: run it on the host, or in a privileged container, or"
+            raise PwruError(
+                f"{VMLINUX} is hidden, or /sys not mounted: run it on the host, or in a privileged container"
+            )
         raise PwruError(
-            f"{cause} pass `kernel_btf` a file with the BTF of exactly this kernel: raw BTF, or its vmlinux with a"
-            " .BTF section"
+            "this kernel has no BTF, which BPF programs need; boot one that is built with CONFIG_DEBUG_INFO_BTF"
         )
-    return read_btf(VMLINUX if path is None else path)
+    if path is None:
+        return read_btf(VMLINUX)
+    given = Btf(data := _data(path), source=path)
+    if data != _data(VMLINUX):
+        raise PwruError(f"`kernel_btf`: {path} is not of this kernel, which has BTF of its own: leave it out")
+    return given
 
 
 def read_btf(path: str | Path, base: Btf | None = None) -> Btf:
@@ -32,6 +40,10 @@ def read_btf(path: str | Path, base: Btf | None = None) -> Btf:
 
     It has to be a regular file with a size: others may never end, or never begin, and libbpf reads it again.
     """
+    return Btf(_data(path), base, source=str(path))
+
+
+def _data(path: str | Path) -> bytes:
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             size, mode = (status := os.fstat(file.fileno())).st_size, status.st_mode
@@ -46,7 +58,7 @@ def read_btf(path: str | Path, base: Btf | None = None) -> Btf:
                 data += file.read(size)
     except OSError as error:
         raise PwruError(f"cannot read BTF from {path or repr('')}: {error.strerror}") from None
-    return Btf(data, base, source=str(path))
+    return data
 
 
 def elf_section(path: str | Path) -> bytes:

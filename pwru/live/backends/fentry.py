@@ -20,7 +20,7 @@ from pwru.libbpf import Link
 from pwru.limits import at_least
 from pwru.live.backends.arg_table import role_code
 from pwru.live.backends.base import Backend
-from pwru.live.backends.how import Missing, ProgramSpec, Progress, Refused, reason_of
+from pwru.live.backends.how import Missing, ProgramSpec, Progress, Refused, reason_of, without_ftrace
 from pwru.live.backends.trampoline import module_btf, split_by_trampoline, stopped
 from pwru.live.program import Program
 from pwru.record.layout import Wire
@@ -38,7 +38,7 @@ class Fentry(Backend):
     def unavailable(self) -> Missing | None:
         if not self.kernel.has_attach_type("BPF_TRACE_FENTRY"):
             return Missing("this kernel is older than BPF trampolines", "5.5", "fec56f5890d9")
-        return None
+        return without_ftrace()
 
     def attach(self, program: Program, progress: Progress) -> None:
         targets, self.left_out = split_by_trampoline(self.kernel, self.places.functions)

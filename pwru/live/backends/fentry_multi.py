@@ -11,7 +11,7 @@ from pwru import libbpf
 from pwru.kernel.functions import Target
 from pwru.live.backends.arg_table import load_args
 from pwru.live.backends.base import SharedProgram
-from pwru.live.backends.how import Missing, ProgramSpec, Progress, Refused, reason_of
+from pwru.live.backends.how import Missing, ProgramSpec, Progress, Refused, reason_of, without_ftrace
 from pwru.live.backends.trampoline import module_btf, split_by_trampoline
 from pwru.live.program import Program
 
@@ -23,6 +23,8 @@ class FentryMulti(SharedProgram):
     def unavailable(self) -> Missing | None:
         if not self.kernel.has_attach_type("BPF_TRACE_FENTRY_MULTI"):
             return Missing("this kernel is older than fentry-multi links", "7.2")
+        if missing := without_ftrace():
+            return missing
         return self.probe_link("tracing", lambda fd: libbpf.link_fentry_multi(fd, []))
 
     def attach(self, program: Program, progress: Progress) -> None:

@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pwru.kernel import features
+
 _ENOTSUPP = 524  # include/linux/errno.h: meant to stay in the kernel, but does not
 # The kernel's answers if one function of a link cannot be traced. Other errors are not about a function.
 BAD_FUNCTION = {
@@ -32,6 +34,13 @@ class Missing(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.reason} (Linux {self.since})" if self.since else self.reason
+
+
+def without_ftrace() -> Missing | None:
+    """Return what is missing if functions do not report to ftrace."""
+    if features.ftrace_enabled():
+        return None
+    return Missing("ftrace is switched off, and no probe would fire; sysctl kernel.ftrace_enabled=1 switches it on")
 
 
 class ProgramSpec(NamedTuple):

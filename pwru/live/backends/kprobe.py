@@ -20,7 +20,16 @@ from pwru.libbpf import Link, syscalls
 from pwru.live.backends import kprobe_events
 from pwru.live.backends.arg_table import load_args
 from pwru.live.backends.base import SharedProgram, programs_missed
-from pwru.live.backends.how import RETURNS_ON_STACK, How, Missing, ProgramSpec, Progress, Refused, reason_of
+from pwru.live.backends.how import (
+    RETURNS_ON_STACK,
+    How,
+    Missing,
+    ProgramSpec,
+    Progress,
+    Refused,
+    reason_of,
+    without_ftrace,
+)
 from pwru.live.backends.tracefs import Tracefs
 from pwru.live.permissions import refused_call
 from pwru.live.program import Program
@@ -57,6 +66,12 @@ class Kprobe(SharedProgram):
             return Missing("this kernel is built without CONFIG_KPROBES")
         if features.lockdown() == features.CONFIDENTIALITY:
             return Missing("this kernel is locked down (confidentiality), which forbids kprobes through tracefs")
+        if not features.kprobes_enabled():
+            path = features.KPROBES_ENABLED
+            return Missing(f"kprobes are switched off, and none would fire; echo 1 >{path} switches them on")
+        # For a whole stack they are at the start of functions, where ftrace is.
+        if self.how.with_stack and (missing := without_ftrace()):
+            return missing
         try:
             tracefs = Tracefs()
         except OSError as error:

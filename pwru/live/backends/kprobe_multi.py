@@ -11,7 +11,7 @@ from pwru import libbpf
 from pwru.kernel.functions import Target
 from pwru.live.backends.arg_table import load_args
 from pwru.live.backends.base import SharedProgram
-from pwru.live.backends.how import RETURNS_ON_STACK, Missing, ProgramSpec, Progress, Refused
+from pwru.live.backends.how import RETURNS_ON_STACK, Missing, ProgramSpec, Progress, Refused, without_ftrace
 from pwru.live.program import Program
 
 
@@ -23,6 +23,8 @@ class KprobeMulti(SharedProgram):
     def unavailable(self) -> Missing | None:
         if not self.kernel.has_attach_type("BPF_TRACE_KPROBE_MULTI"):
             return Missing("this kernel is older than kprobe-multi links", "5.18", "0dcac2725406")
+        if missing := without_ftrace():
+            return missing
         # A kernel without CONFIG_FPROBE says so before it looks at the addresses.
         unsupported = Missing("this kernel is built without CONFIG_FPROBE")
         return self.probe_link("kprobe", lambda fd: libbpf.link_kprobe_multi(fd, []), unsupported=unsupported)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,15 @@ def test_lockdown(tmp_path: Path) -> None:
     for mode in ("none", "integrity", "confidentiality"):
         path.write_text("none integrity confidentiality\n".replace(mode, f"[{mode}]"))
         assert features.lockdown(str(path)) == mode
+
+
+@pytest.mark.parametrize("on", [features.ftrace_enabled, features.kprobes_enabled, features.jit_enabled])
+def test_switches(on: Callable[[str], bool], tmp_path: Path) -> None:
+    path = tmp_path / "switch"
+    assert on(str(path))  # unknown: what is refused will say so
+    for text, is_on in (("0\n", False), ("1\n", True), ("2\n", True)):
+        path.write_text(text)
+        assert on(str(path)) == is_on
 
 
 def test_btf_of_an_old_and_a_new_kernel() -> None:

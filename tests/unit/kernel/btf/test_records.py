@@ -151,11 +151,11 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes(content)
         with pytest.raises(BtfError, match=message) as error:
-            vmlinux_btf(str(path))
+            read_btf(path)
         assert str(path) in str(error.value)
         assert "\n" not in str(error.value)
     with pytest.raises(PwruError, match="No such file"):
-        vmlinux_btf(str(tmp_path / "absent"))
+        read_btf(tmp_path / "absent")
 
 
 def test_only_regular_files_of_a_sane_size(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_only_regular_files_of_a_sane_size(tmp_path: Path) -> None:
         with pytest.raises(PwruError, match=message):
             read_btf(huge)
     with pytest.raises(PwruError, match=r"^cannot read BTF from '': No such file"):
-        vmlinux_btf("")
+        read_btf("")
 
 
 def test_a_section_of_an_insane_size(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_elf_without_btf(tmp_path: Path) -> None:
 
 def test_a_kernel_without_btf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(load, "VMLINUX", str(tmp_path / "vmlinux"))
-    with pytest.raises(PwruError, match="`kernel_btf`"):
+    with pytest.raises(PwruError, match="this kernel has no BTF, which BPF programs need"):
         vmlinux_btf()
 
 
