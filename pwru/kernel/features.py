@@ -16,6 +16,8 @@ CONFIDENTIALITY = "confidentiality"  # the mode in which nobody may read the ker
 # Numbers of include/uapi/linux/capability.h.
 CAPABILITIES = {
     "CAP_DAC_OVERRIDE": 1,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
     "CAP_NET_ADMIN": 12,
     "CAP_SYS_ADMIN": 21,
     "CAP_SYS_RESOURCE": 24,

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pwru.errors import PwruError
-from pwru.kernel.features import CAPABILITIES
+from pwru.kernel.features import CAPABILITIES, missing_capabilities
 from pwru.libbpf import capabilities
 
 if TYPE_CHECKING:
@@ -27,11 +27,13 @@ class User(NamedTuple):
 
 
 def find_user(name: str) -> User:
-    """Return the user with this name, or number. Raises PwruError."""
+    """Return the user with this name, or number. Raises PwruError, also if this process may not become another user."""
     try:
         entry = pwd.getpwuid(int(name)) if name.isascii() and name.isdecimal() else pwd.getpwnam(name)
     except (KeyError, OverflowError, ValueError):
         raise PwruError(f"`user`: there is no user {name!r}") from None
+    if missing := missing_capabilities(("CAP_SETGID", "CAP_SETUID")):
+        raise PwruError(f"`user`: to become {entry.pw_name} takes {' and '.join(missing)}")
     return User(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
