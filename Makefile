@@ -16,6 +16,7 @@ help:
 	@echo "make test-native   trace this machine's own tracepoints, if it allows that"
 	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …' (default: all)"
 	@echo "make test-arm64    every backend in an arm64 guest (make test only checks the BPF object)"
+	@echo "make test-packages what is installed beside the command, as its users meet it: man page, completion"
 	@echo "make fuzz          the tests of damaged input, 100 000 cases each; 20 minutes"
 	@echo "make lint          style and types: ruff, mypy"
 	@echo "make build         the BPF object and a Python environment in .venv"
@@ -35,6 +36,10 @@ test: test-unit test-arm64-object test-native test-kernel
 
 test-unit: test-objects
 	$(VENV)/python -m pytest tests/unit $(ARGS)
+
+test-packages: build
+	@scripts/packages "for the tests of packages" bash-completion fish mandoc zsh
+	$(VENV)/python -m pytest tests/packages $(ARGS)
 
 fuzz: test-objects
 	PWRU_FUZZ_CASES=100000 $(VENV)/python -m pytest tests/unit/fuzz --timeout=0 --durations=10 $(ARGS)
@@ -104,6 +109,6 @@ guest-packages:
 	@echo "Python environment: $$(du -sh .venv | cut -f1) ready"
 	@touch $@
 
-.PHONY: help root demo test test-unit test-native test-kernel fuzz \
+.PHONY: help root demo test test-unit test-native test-kernel test-packages fuzz \
 	test-arm64 test-arm64-object lint build test-objects support wheel bench conformance clean \
 	build-packages guest-packages

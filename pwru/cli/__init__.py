@@ -35,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Options, tell: Callable[[str], None]) -> int:
+    if options.completion:
+        from pwru.cli.completion import script
+
+        print(script(options.completion), end="", flush=True)
+        return Status.OK
     check_files()
     if options.check:
         from pwru.commands.check import check
@@ -56,6 +61,10 @@ def run() -> NoReturn:
     """Run main() as a process: the kernel cleans up what it had open, so the interpreter need not tidy up first."""
     status: int | str | None
     try:
+        if "_ARGCOMPLETE" in os.environ:  # the shell asks what may come next
+            from pwru.cli.completion import complete
+
+            complete()
         status = main()
     except SystemExit as leaving:  # argparse: --help, --version, a wrong command line
         status = leaving.code

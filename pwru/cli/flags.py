@@ -35,6 +35,7 @@ Run it as root. Events go to standard output, messages to standard error.
 Ctrl-C ends a trace.
 """
 
+SHELLS = ("bash", "zsh", "fish")
 _TIMESTAMPS = ("none", "current", "relative", "absolute")
 _COLORS = ("auto", "always", "never")
 _PAYLOAD = 128  # bytes: enough for all headers of most packets
@@ -61,7 +62,8 @@ class Flag(NamedTuple):
     `sets`: the path of a field of Options; of several, separated by spaces, each gets one element of the value. With a
     `primitive` of pcap-filter(7) the value is put into that and joined to others. `part`: the part of the record that
     the flag asks for unless its value is `off`; an integer is the size. `called`: the parameter as lower layers name
-    it, if not by the last element of the path.
+    it, if not by the last element of the path. `completes`: what the shell offers for the value, a name in
+    candidates.py; `choices` are offered anyway.
     """
 
     names: str
@@ -79,6 +81,7 @@ class Flag(NamedTuple):
     part: str = ""
     off: Any = False
     called: str = ""
+    completes: str = ""
     group: str = ""
 
     @property
@@ -94,7 +97,8 @@ class Flag(NamedTuple):
 
 
 def switch(names: str, text: str, *, default: bool = False, **more: Any) -> Flag:
-    return Flag(names, text, type=values.boolean, kind=Kind.BOOLEAN, default=default, bare="true", **more)
+    more = {"kind": Kind.BOOLEAN, "default": default, "bare": "true", "completes": "switch", **more}
+    return Flag(names, text, type=values.boolean, **more)
 
 
 def _group(title: str, *flags: Flag) -> list[Flag]:
@@ -119,11 +123,11 @@ FLAGS: tuple[Flag, ...] = (
         Flag("--dport", "to this port", "PORT", values.port, sets="request.filter.primitives",
              primitive="dst port {}"),
         Flag("--proto", "of this protocol: tcp, udp, icmp, icmp6, arp and some more, or a number", "PROTO",
-             values.protocol, sets="request.filter.primitives", primitive="{}"),
+             values.protocol, sets="request.filter.primitives", primitive="{}", completes="protocols"),
         Flag("--filter-netns", "in this network namespace, by path (/proc/PID/ns/net), name (ip-netns(8)) or number",
-             "NETNS", sets="request.netns"),
+             "NETNS", sets="request.netns", completes="netns"),
         Flag("--filter-ifname", "on this interface of --filter-netns or, without that, of this namespace", "NAME",
-             sets="request.ifname"),
+             sets="request.ifname", completes="interfaces"),
         Flag("--filter-mark", "with this skb mark; 0: without a mark", "MARK[/MASK]", values.mark,
              sets="request.mark request.mark_mask"),
         Flag("--filter-skb-expr",
@@ -139,11 +143,12 @@ FLAGS: tuple[Flag, ...] = (
              "of packets in a tunnel, only those that carry this: a PCAP-FILTER, from IP on", "F", str.strip,
              sets="request.filter.inner_l3", called="tunnel_l3"),
         Flag("--filter-pid", "while this process is on the CPU: what it sends, and only part of what it receives",
-             "PID", values.pid, sets="request.pid"),
-        Flag("--filter-comm", "while a process of this name is on the CPU", "NAME", values.comm, sets="request.comm"),
+             "PID", values.pid, sets="request.pid", completes="pids"),
+        Flag("--filter-comm", "while a process of this name is on the CPU", "NAME", values.comm, sets="request.comm",
+             completes="comms"),
         Flag("--filter-drop-reason",
              "only where they are dropped, and only for these reasons (NO_SOCKET), a subsystem's (QDISC), or any",
-             "A,B", values.drop_reasons, Kind.LIST, sets="request.drop_reasons"),
+             "A,B", values.drop_reasons, Kind.LIST, sets="request.drop_reasons", completes="drop_reasons"),
     ),
     *_group("following packets",
         switch("--follow --filter-track-skb",
@@ -155,17 +160,17 @@ FLAGS: tuple[Flag, ...] = (
                sets="request.by_stack"),
         Flag("--filter-non-skb-funcs",
              "the same, and also these functions, which need not take a packet, below one that has it", "A,B",
-             values.functions, Kind.LIST, sets="request.without_skb"),
+             values.functions, Kind.LIST, sets="request.without_skb", completes="all_functions"),
         Flag("--follow-packets", "how many skbs can be followed at a time; default: 16384", "N", values.followed,
              sets="request.follow_limit"),
     ),
     *_group("which functions",
         Flag("--filter-func", "only those whose whole name, in the source or as it is printed, matches this regex",
-             "RE", exclusive="functions", sets="request.functions"),
+             "RE", exclusive="functions", sets="request.functions", completes="functions"),
         # What is traced anyway; scripts for the Go tool may ask for it.
         switch("--all-kprobes", "all that take a packet: the default", exclusive="functions", hidden=True),
         Flag("--kmods", "also those of these loaded kernel modules", "A,B", values.names, Kind.LIST,
-             sets="request.modules"),
+             sets="request.modules", completes="modules"),
         switch("--all-kmods", "also those of all kernel modules, and of each that loads while tracing",
                sets="request.all_modules"),
     ),
@@ -190,9 +195,10 @@ FLAGS: tuple[Flag, ...] = (
              "default: 1/256 of the memory, 4M to 64M",
              "SIZE", values.size, sets="request.ring_buffer_size"),
         Flag("--kernel-btf", "BTF of this kernel: raw, or an ELF vmlinux with a .BTF section", "FILE",
-             sets="request.kernel_btf"),
-        Flag("--ready-file", "create FILE once everything is attached", "FILE", sets="ready_file"),
-        Flag("--user", "become USER once everything is attached; output files are theirs", "USER", sets="user"),
+             sets="request.kernel_btf", completes="files"),
+        Flag("--ready-file", "create FILE once everything is attached", "FILE", sets="ready_file", completes="files"),
+        Flag("--user", "become USER once everything is attached; output files are theirs", "USER", sets="user",
+             completes="users"),
     ),
     *_group("output",
         switch("--output-json --json", "one JSON object per line; with --check, one object", sets="json"),
@@ -237,7 +243,8 @@ FLAGS: tuple[Flag, ...] = (
         Flag("--output-limit-lines", "end after N events; default: 0, no limit", "N", values.count, sets="limit"),
         switch("--strict", "exit with 3 if events were lost or given up, probe hits missed or packets not followed",
                sets="strict"),
-        Flag("--output-file", "append events to FILE, not to standard output", "FILE", sets="output_file"),
+        Flag("--output-file", "append events to FILE, not to standard output", "FILE", sets="output_file",
+             completes="files"),
         Flag("--output-file-max-size",
              "before FILE grows larger, rename it by the time and begin a new one; default: 100", "MB",
              values.positive, sets="output_file_max_size"),
@@ -250,6 +257,8 @@ FLAGS: tuple[Flag, ...] = (
     *_group("help",
         switch("--check", "report what works here, and why the rest does not", sets="check"),
         switch("--debug", "show debug messages and timings", sets="debug"),
+        Flag("--completion", f"print the script for completion in this shell: {_any_of(SHELLS)}", "SHELL",
+             choices=SHELLS, sets="completion"),
         Flag("--version", "show version", kind=Kind.VERSION),
         Flag("-h --help", "show this help", kind=Kind.HELP),
     ),

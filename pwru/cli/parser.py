@@ -1,7 +1,7 @@
 """The parser of the command line, made from a table of flags."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any, NoReturn
 
@@ -38,25 +38,15 @@ class Parser(argparse.ArgumentParser):
         groups = {title: self.add_argument_group(title) for title in dict.fromkeys(flag.group for flag in flags)}
         rivals = {flag.exclusive: groups[flag.group] for flag in flags if flag.exclusive}
         exclusive = {name: group.add_mutually_exclusive_group() for name, group in rivals.items()}
-        for flag in flags:
+        self._actions_of_flags = [
             _add((exclusive[flag.exclusive] if flag.exclusive else groups[flag.group]).add_argument, flag)
+            for flag in flags
+        ]
 
     def given(self, arguments: Sequence[str]) -> dict[str, Any]:
-        """Return the values of the flags that are given, by the names of these.
-
-        A bare flag takes no word after it for its value, which argparse would do: in scripts for the Go tool, that word
-        begins the pcap filter (`--output-json tcp`), and a value has a `=` (`--output-meta=false`).
-        """
+        """Return the values of the flags that are given, by the names of these."""
         end = arguments.index("--") if "--" in arguments else len(arguments)
-        words = list(arguments[:end])
-        bare = {name: flag for flag in self._flags if flag.bare for name in flag.names.split()}
-        for number, word in enumerate(words):
-            # A value that is a number may follow: no filter begins with a number alone.
-            if (flag := bare.get(word)) and (
-                flag.kind is Kind.BOOLEAN or not "".join(words[number + 1 : number + 2]).isdecimal()
-            ):
-                words[number] = f"{word}={flag.bare}"
-        namespace, more = self.parse_known_args(words)
+        namespace, more = self.parse_known_args(self.with_values(arguments[:end]))
         for word in more:
             if word.startswith("-"):
                 self._no_such_flag(word.partition("=")[0])
@@ -65,6 +55,26 @@ class Parser(argparse.ArgumentParser):
             if flag.kind is Kind.WORDS:
                 values[flag.name] = [*values[flag.name], *more, *arguments[end + 1 :]]
         return values
+
+    def flags_and_actions(self) -> Iterator[tuple[Flag, argparse.Action]]:
+        """Yield each row of the table with what argparse has made of it."""
+        return zip(self._flags, self._actions_of_flags, strict=True)
+
+    def with_values(self, words: Sequence[str]) -> list[str]:
+        """Return the words with a value at each bare flag, which takes no word after it for its value.
+
+        argparse would do that: in scripts for the Go tool, that word begins the pcap filter (`--output-json tcp`), and
+        a value has a `=` (`--output-meta=false`).
+        """
+        bare = {name: flag for flag in self._flags if flag.bare for name in flag.names.split()}
+        spelled_out = list(words)
+        for number, word in enumerate(words):
+            # A value that is a number may follow: no filter begins with a number alone.
+            if (flag := bare.get(word)) and (
+                flag.kind is Kind.BOOLEAN or not "".join(words[number + 1 : number + 2]).isdecimal()
+            ):
+                spelled_out[number] = f"{word}={flag.bare}"
+        return spelled_out
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line: a page of usage would push it off the screen."""
@@ -96,24 +106,23 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         return super()._format_action_invocation(action)
 
 
-def _add(add: Callable[..., object], flag: Flag) -> None:
+def _add(add: Callable[..., argparse.Action], flag: Flag) -> argparse.Action:
     text = argparse.SUPPRESS if flag.hidden else flag.help
     if flag.kind is Kind.WORDS:
-        add(flag.name, nargs="*", default=[], help=text)
-    elif flag.kind is Kind.HELP:
-        add(*flag.names.split(), action="help", help=text)
-    elif flag.kind is Kind.VERSION:
-        add(*flag.names.split(), action="version", version=f"pwru {__version__}", help=text)
-    else:
-        add(
-            *flag.names.split(),
-            action="extend" if flag.kind is Kind.LIST else "store",
-            dest=flag.name,
-            metavar=flag.metavar,
-            type=_reported(flag.type),
-            choices=flag.choices,
-            help=text,
-        )
+        return add(flag.name, nargs="*", default=[], help=text)
+    if flag.kind is Kind.HELP:
+        return add(*flag.names.split(), action="help", help=text)
+    if flag.kind is Kind.VERSION:
+        return add(*flag.names.split(), action="version", version=f"pwru {__version__}", help=text)
+    return add(
+        *flag.names.split(),
+        action="extend" if flag.kind is Kind.LIST else "store",
+        dest=flag.name,
+        metavar=flag.metavar,
+        type=_reported(flag.type),
+        choices=flag.choices,
+        help=text,
+    )
 
 
 def _reported(value: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -73,6 +73,13 @@ def ifindex(name: str, netns: str | None = None) -> int:
     raise PwruError(f"there is no interface {name} in {where}; {hint}")
 
 
+def interfaces(netns: str | None = None) -> list[str]:
+    """Return the names of the interfaces in this namespace, or the current one. Raises PwruError."""
+    from socket import if_nameindex
+
+    return [name for _, name in _inside(netns, if_nameindex)]
+
+
 def names() -> dict[int, str]:
     """Return the names of network namespaces in NAMED by inode; the first one if a namespace has several."""
     by_inode: dict[int, str] = {}

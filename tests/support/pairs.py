@@ -79,7 +79,7 @@ WORDS: dict[str, str] = {
     "--debug": "--debug",
 }
 # Nothing is traced with them.
-ALONE = {"--check", "--version", "-h"}
+ALONE = {"--check", "--completion", "--version", "-h"}
 # Flags that mean nothing without another one, and backends that attach to all functions one by one, which takes long.
 NEEDS = {
     "--backend kprobe": "--filter-func",

@@ -53,6 +53,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "--output-file-max-backups": ("7", 7),
     "--netns-names-max-length": ("20", 20),
     "--set-percpu-buf": ("4096", None),
+    "--completion": ("zsh", "zsh"),
 }
 # What a flag is refused without, or has no effect without.
 NEEDS = {"--netns-names-max-length": ["--output-netns-names"]}
