@@ -20,6 +20,7 @@ help:
 	@echo "make fuzz          the tests of damaged input, 100 000 cases each; 20 minutes"
 	@echo "make lint          style and types: ruff, mypy"
 	@echo "make build         the BPF object and a Python environment in .venv"
+	@echo "make man           build/man/pwru.8, the man page"
 	@echo "make wheel         dist/: a wheel for this machine and the source distribution"
 	@echo "make support       write the README's table of kernels and backends"
 	@echo "make bench         measure beside the Go tool in guests, and lines/s on this machine; 40 minutes"
@@ -38,7 +39,7 @@ test-unit: test-objects
 	$(VENV)/python -m pytest tests/unit $(ARGS)
 
 test-packages: build
-	@scripts/packages "for the tests of packages" bash-completion fish mandoc zsh
+	@scripts/packages "for the tests of packages" bash-completion fish man-db mandoc zsh
 	$(VENV)/python -m pytest tests/packages $(ARGS)
 
 fuzz: test-objects
@@ -63,10 +64,17 @@ lint: .venv/ready
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
-	$(VENV)/mypy hatch_build.py demo
+	$(VENV)/mypy hatch_build.py demo docs
 
-build: .venv/ready
+build: .venv/ready man
 	@$(MAKE) -s -C bpf use
+
+man: build/man/pwru.8
+	@ln -sfn ../$< pwru/pwru.8
+
+build/man/pwru.8: docs/manpage.py docs/pwru.8.roff pwru/__init__.py pwru/cli/flags.py pwru/cli/parser.py | .venv/ready
+	@mkdir -p $(@D)
+	@$(VENV)/python -m docs.manpage $@
 
 test-objects: build
 	@scripts/packages "for the unit tests" bpftool
@@ -86,7 +94,7 @@ conformance: build guest-packages
 	@$(VENV)/python -m tests.conformance $(ARGS)
 
 clean:
-	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis pwru/pwru.bpf.o tests/bpf/*.bpf.o
+	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis pwru/pwru.8 pwru/pwru.bpf.o tests/bpf/*.bpf.o
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 root:
@@ -110,5 +118,5 @@ guest-packages:
 	@touch $@
 
 .PHONY: help root demo test test-unit test-native test-kernel test-packages fuzz \
-	test-arm64 test-arm64-object lint build test-objects support wheel bench conformance clean \
+	test-arm64 test-arm64-object lint build man test-objects support wheel bench conformance clean \
 	build-packages guest-packages

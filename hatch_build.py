@@ -1,4 +1,6 @@
-"""Build hook: puts `pwru/pwru.bpf.o` into the wheel, made by bpf/Makefile for the machine that builds it.
+"""Build hook: puts into the wheel what is made for it: the BPF object, the man page, completion of shells.
+
+`pwru/pwru.bpf.o` is made by bpf/Makefile for the machine that builds it.
 
 PWRU_MACHINE names another machine: everything else in the wheel is Python, so x86_64 can build an aarch64 wheel.
 """
@@ -6,6 +8,7 @@ PWRU_MACHINE names another machine: everything else in the wheel is Python, so x
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +45,26 @@ class BpfObject(BuildHookInterface[Any]):
             build_data["force_include"][str(built)] = "pwru/pwru.bpf.o"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-linux_{machine}"
+        self._add_documents(version, build_data)
+
+    def _add_documents(self, version: str, build_data: dict[str, Any]) -> None:
+        folder = Path(self.root, "build/man")
+        folder.mkdir(parents=True, exist_ok=True)
+        page = folder / "pwru.8"
+        self._python("docs.manpage", page)
+        for shell in ("bash", "zsh", "fish"):
+            (folder / f"pwru.{shell}").write_text(self._python("pwru", "--completion", shell))
+        if version == "editable":
+            link = Path(self.root, "pwru/pwru.8")
+            link.unlink(missing_ok=True)
+            link.symlink_to("../build/man/pwru.8")
+        else:
+            build_data["force_include"][str(page)] = "pwru/pwru.8"
+
+    def _python(self, module: str, *arguments: str | Path) -> str:
+        """Run a module of the checkout and return what it prints."""
+        command = [sys.executable, "-m", module, *arguments]
+        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, check=False)
+        if done.returncode:
+            self.app.abort(f"{module} failed:\n{done.stderr.strip()}")
+        return done.stdout

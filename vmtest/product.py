@@ -18,7 +18,7 @@ from vmtest.fetch import ext4
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # what the wheel is made from
-SOURCES = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "bpf", "pwru", "vendor")
+SOURCES = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "bpf", "docs", "pwru", "vendor")
 TEST_PACKAGES = ("pytest", "pytest-timeout", "hypothesis")
 SCRIPT = "#!/usr/bin/python3\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
 

@@ -35,10 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Options, tell: Callable[[str], None]) -> int:
-    if options.completion:
-        from pwru.cli.completion import script
-
-        print(script(options.completion), end="", flush=True)
+    if options.man or options.completion:
+        print(_document(options), end="", flush=True)
         return Status.OK
     check_files()
     if options.check:
@@ -55,6 +53,17 @@ def _run(options: Options, tell: Callable[[str], None]) -> int:
 
     end = trace(options, tell, compiler)
     return end.status if end.complete or not options.strict else Status.INCOMPLETE
+
+
+def _document(options: Options) -> str:
+    """Return the manual page, in the language of man(7), or the script of a shell."""
+    if options.completion:
+        from pwru.cli.completion import script
+
+        return script(options.completion)
+    from pathlib import Path
+
+    return Path(__file__).parents[1].joinpath("pwru.8").read_text()  # the build makes it: docs/manpage.py
 
 
 def run() -> NoReturn:

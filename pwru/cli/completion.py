@@ -1,7 +1,8 @@
 """Shell completion: the scripts for bash, zsh and fish, and the answer when one of them asks what may come next.
 
 argcomplete makes the scripts, takes the command line apart and escapes what is offered for the shell that asks. A
-script runs `pwru` at each TAB with _ARGCOMPLETE in the environment, standard output and error closed to it.
+script runs `pwru` at each TAB with _ARGCOMPLETE in the environment, and throws away what it prints: after an error
+nothing is offered.
 """
 
 import argparse
@@ -17,7 +18,6 @@ from argcomplete.shell_integration import shellcode
 from pwru.cli.candidates import CANDIDATES, Given
 from pwru.cli.flags import Flag, Kind
 from pwru.cli.parser import Parser
-from pwru.errors import PwruError
 
 # Between the parts of a value that may be given as one: a,b in a list, a|b in a regular expression.
 _SEPARATORS = {"--filter-func": "|"}
@@ -81,10 +81,7 @@ class _Values:
     def __call__(self, *, prefix: str, parsed_args: argparse.Namespace, **_: object) -> Mapping[str, str]:
         before, separator, last = prefix.rpartition(self._separator) if self._separator else ("", "", prefix)
         given: Given = vars(parsed_args)
-        try:
-            found = self._find(last, given)
-        except (PwruError, OSError):
-            return {}  # a shell that waits for a word has no room for a message
+        found = self._find(last, given)
         there = before.split(self._separator) if before else []
         return {
             f"{before}{separator}{word}": says

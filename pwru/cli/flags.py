@@ -257,6 +257,7 @@ FLAGS: tuple[Flag, ...] = (
     *_group("help",
         switch("--check", "report what works here, and why the rest does not", sets="check"),
         switch("--debug", "show debug messages and timings", sets="debug"),
+        switch("--man", "print the manual page: pwru --man | man -l -", sets="man"),
         Flag("--completion", f"print the script for completion in this shell: {_any_of(SHELLS)}", "SHELL",
              choices=SHELLS, sets="completion"),
         Flag("--version", "show version", kind=Kind.VERSION),

@@ -11,8 +11,7 @@ class Options(NamedTuple):
     `timestamp`, `netns_names` (a width, 0 for none), `caller` and `color` ("auto", "always" or "never") are about
     lines; so is `packet_id`, for text: which packet each event is of. `limit`: end after so many events; 0: never.
     Sizes of `output_file` are in MB, ages in days; 0: no limit. `user`: whom to become once everything is attached.
-    Nothing is traced with `check`, or `completion` (the
-    name of a shell).
+    Nothing is traced with `check`, `man` or `completion` (the name of a shell).
     """
 
     request: Request = Request()
@@ -33,4 +32,5 @@ class Options(NamedTuple):
     ready_file: str | None = None
     user: str | None = None
     debug: bool = False
+    man: bool = False
     completion: str | None = None

@@ -149,33 +149,53 @@ def test_a_name_is_one_word_and_runs_nothing(terminal: Terminal, hostile: str, t
     assert not (tmp_path / "x").exists()
 
 
+# How a shell without a terminal is told of the script, and what it then runs for the line $1.
+TOLD = {
+    "bash": START["bash"],
+    "zsh": "compdef() {{ }}; source {folder}/zsh/_pwru",
+    "fish": "source {folder}/fish/pwru.fish",
+}
+ASK = {
+    "bash": """
+        _comp_load pwru 2>/dev/null || __load_completion pwru
+        COMP_LINE=$1 COMP_POINT=${#1} COMP_TYPE=9
+        _python_argcomplete_pwru pwru
+        printf '%s\\n' "${COMPREPLY[@]}" """,
+    "zsh": """
+        _describe() { print -rl -- ${(P)2}; }  # word:description, each
+        BUFFER=$1 CURSOR=${#1}
+        _python_argcomplete_pwru""",
+    "fish": "complete -C $argv[1]",
+}
+WITHOUT_TERMINAL = {
+    "bash": ["bash", "-c", "{code}", "bash"],
+    "zsh": ["zsh", "-f", "-c", "{code}", "zsh"],
+    "fish": ["fish", "--no-config", "-c", "{code}"],
+}
+
+
 def words(shell: str, line: str, start: Path | str) -> list[str]:
     """Return what the shell's own functions offer for the line, up to its end. `start`: as above, or the folder."""
     if isinstance(start, Path):
-        start = (START | {"fish": "source {folder}/fish/pwru.fish"})[shell].format(folder=shlex.quote(str(start)))
-    if shell == "bash":
-        code = f"""
-            {start}
-            _comp_load pwru 2>/dev/null || __load_completion pwru
-            COMP_LINE=$1 COMP_POINT=${{#1}} COMP_TYPE=9
-            $(complete -p pwru | sed 's/.*-F \\([^ ]*\\).*/\\1/') pwru
-            printf '%s\\n' "${{COMPREPLY[@]}}" """
-        command = ["bash", "-c", code, "bash", line]
-    else:
-        command = ["fish", "--no-config", "-c", f"{start}; complete -C {shlex.quote(line)}"]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=PATIENCE)
+        start = TOLD[shell].format(folder=shlex.quote(str(start)))
+    command = [part.replace("{code}", f"{start}\n{ASK[shell]}") for part in WITHOUT_TERMINAL[shell]]
+    done = subprocess.run(
+        [*command, line], env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
     assert not done.stderr
+    if shell == "zsh":
+        return [re.sub(r"\\(.)", r"\1", re.split(r"(?<!\\):", each)[0]) for each in done.stdout.splitlines()]
     return [word.partition("\t")[0].strip() for word in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("shell", ["bash", "fish"])
+@pytest.mark.parametrize("shell", SHELLS)
 def test_all_flags_are_offered(shell: str, folder: Path) -> None:
     assert set(words(shell, "pwru --", folder)) == set(SHOWN)
     assert words(shell, "pwru --backend ", folder) == list(BACKENDS) or shell == "fish"
     assert set(words(shell, "pwru --backend ", folder)) == set(BACKENDS)
 
 
-@pytest.mark.parametrize("shell", ["bash", "fish"])
+@pytest.mark.parametrize("shell", SHELLS)
 def test_values_of_this_machine(shell: str, folder: Path, tmp_path: Path) -> None:
     assert "lo" in words(shell, "pwru --filter-ifname ", folder)
     assert str(os.getpid()) in words(shell, f"pwru --filter-pid {os.getpid()}", folder)

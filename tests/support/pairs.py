@@ -79,7 +79,7 @@ WORDS: dict[str, str] = {
     "--debug": "--debug",
 }
 # Nothing is traced with them.
-ALONE = {"--check", "--completion", "--version", "-h"}
+ALONE = {"--check", "--completion", "--man", "--version", "-h"}
 # Flags that mean nothing without another one, and backends that attach to all functions one by one, which takes long.
 NEEDS = {
     "--backend kprobe": "--filter-func",

@@ -89,6 +89,10 @@ def test_processes() -> None:
     assert Path("/proc/self/comm").read_text().strip() in CANDIDATES["comms"]("", {})
 
 
+def test_users() -> None:
+    assert "root" in offered("--user ro")
+
+
 def test_namespaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "web").touch()
     monkeypatch.setattr(namespaces, "NAMED", str(tmp_path))
