@@ -16,7 +16,7 @@ help:
 	@echo "make test-native   trace this machine's own tracepoints, if it allows that"
 	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …' (default: all)"
 	@echo "make test-arm64    every backend in an arm64 guest (make test only checks the BPF object)"
-	@echo "make test-packages what is installed beside the command, as its users meet it: man page, completion"
+	@echo "make test-packages the packages: built, and installed in roots of their own"
 	@echo "make fuzz          the tests of damaged input, 100 000 cases each; 20 minutes"
 	@echo "make lint          style and types: ruff, mypy"
 	@echo "make build         the BPF object and a Python environment in .venv"
@@ -38,10 +38,6 @@ test: test-unit test-arm64-object test-native test-kernel
 test-unit: test-objects
 	$(VENV)/python -m pytest tests/unit $(ARGS)
 
-test-packages: build
-	@scripts/packages "for the tests of packages" bash-completion fish man-db mandoc zsh
-	$(VENV)/python -m pytest tests/packages $(ARGS)
-
 fuzz: test-objects
 	PWRU_FUZZ_CASES=100000 $(VENV)/python -m pytest tests/unit/fuzz --timeout=0 --durations=10 $(ARGS)
 
@@ -55,6 +51,10 @@ test-arm64-object: test-objects guest-packages
 test-arm64: build guest-packages
 	@scripts/packages "to run guests of arm64" qemu-system-arm
 	@$(VENV)/python -m vmtest --tests 6.12-arm64 -- tests/kernel/test_backends.py $(ARGS)
+
+test-packages: build guest-packages
+	@scripts/packages "for the tests of packages" bash-completion fish man-db mandoc zsh
+	$(VENV)/python -m pytest tests/packages $(ARGS)
 
 test-native: build
 	@scripts/packages "for the network that is traced" iproute2 nftables iputils-ping
