@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ctypes import CDLL, byref
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, Self
 
@@ -37,6 +38,9 @@ _INSTEAD = {
 }
 # libpcap also compiles these for packets without a link-layer header, and takes the bytes of the IP header instead.
 _LINK_BYTES = re.compile(r"\b(?:ether|link|ppp|slip|fddi|tr|wlan)\s*\[")
+
+# A distribution that does not package libpcap for Python puts it here, with what it needs; for pwru alone.
+VENDORED = Path(__file__).parents[2] / "_vendor"
 
 
 class Programs(NamedTuple):
@@ -216,6 +220,7 @@ def _libpcap() -> ModuleType:
         vars(sys.modules[name]).update(stand_ins[name])
     import ctypes.util
 
+    sys.path.append(str(VENDORED))
     find_library = ctypes.util.find_library
     ctypes.util.find_library = lambda name: _find_pcap() or find_library(name)
     try:
@@ -228,6 +233,7 @@ def _libpcap() -> ModuleType:
         raise PwruError(f"a pcap filter needs the Python package libpcap: pip install libpcap ({error})") from error
     finally:
         ctypes.util.find_library = find_library
+        sys.path.remove(str(VENDORED))
         for name in absent:
             del sys.modules[name]
     return libpcap  # type: ignore[no-any-return, unused-ignore]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,27 @@ def test_no_libpcap() -> None:
         "pwru.errors.PwruError: a pcap filter needs libpcap, which this system lacks: install it "
         "(Debian, Ubuntu: apt install libpcap0.8)"
     )
+
+
+def test_libpcap_for_python_in_a_folder_of_pwrus_own(tmp_path: Path) -> None:
+    """It is found there, with what it imports, and stays invisible to others."""
+    run = [sys.executable, "-I", "-S", "-c"]  # without the packages that are installed
+    code = (
+        "import sys; from pathlib import Path; sys.path.append(sys.argv[1])\n"
+        "from pwru.filter.packet import pcap\n"
+        "pcap.VENDORED, before = Path(sys.argv[2]), list(sys.path)\n"
+        "print(len(pcap.compile_filter(pcap.Filter('tcp')).l2), sys.path == before)"
+    )
+    command = [*run, code, str(Path(__file__).parents[4]), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "a pcap filter needs the Python package libpcap: pip install libpcap" in done.stderr
+    for name in ("libpcap", "utlx"):
+        spec = find_spec(name)
+        assert spec
+        assert spec.origin
+        (tmp_path / name).symlink_to(Path(spec.origin).parent)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"\d+ True\n", done.stdout)
 
 
 def printed_by(code: str) -> str:
