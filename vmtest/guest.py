@@ -43,8 +43,8 @@ class Guest:
     """A virtual machine and the one shell command that it runs; None is an interactive shell on this terminal.
 
     `timeout` is in seconds and includes the boot. A `bare` guest has the checkout but not the installed product, which
-    then need not be buildable. With `icount`, time is what was executed: one CPU runs an instruction in a nanosecond,
-    so that what is timed can be repeated exactly.
+    then need not be buildable. `disks` are images that it has as /dev/vdd and so on, read-only. With `icount`, time is
+    what was executed: one CPU runs an instruction in a nanosecond, so that what is timed can be repeated exactly.
     """
 
     kernel: Kernel
@@ -53,6 +53,7 @@ class Guest:
     memory_mb: int = 2048
     timeout: float | None = 300
     bare: bool = False
+    disks: tuple[Path, ...] = ()
     icount: bool = False
 
 
@@ -188,7 +189,8 @@ def command_line(guest: Guest, parts: Parts, initrd: Path, log: Path, ports: Map
         *("-device", "virtio-serial-pci"),
     ]
     # `init` finds the disks in this order
-    for image in (parts.root / "root.img", parts.linux / "modules.img", parts.packages / "packages.img"):
+    own = (parts.root / "root.img", parts.linux / "modules.img", parts.packages / "packages.img")
+    for image in (*own, *guest.disks):
         words += ["-drive", f"file={image},format=raw,if=virtio,readonly=on"]
     if guest.command is None:
         words += ["-chardev", "stdio,id=tty,signal=off", "-device", "virtconsole,chardev=tty"]
