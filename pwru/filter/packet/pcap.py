@@ -1,4 +1,4 @@
-"""pcap-filter(7) expressions, compiled to classic BPF by the system's libpcap."""
+"""pcap-filter(7) expressions, compiled to classic BPF by libpcap: the system's, or that of the Python package."""
 
 import marshal
 import os
@@ -6,7 +6,7 @@ import re
 import select
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from ctypes import CDLL, byref
 from itertools import pairwise
@@ -240,9 +240,19 @@ def _libpcap() -> ModuleType:
 
 
 def _find_pcap() -> str | None:
-    """Return the name of the library, without ctypes.util.find_library(): ldconfig takes time, and may be missing."""
-    for name in ("libpcap.so.1", "libpcap.so.0.8"):
+    """Return the library that is taken. Without ctypes.util.find_library(): ldconfig takes time, and may be missing."""
+    for name in _candidates():
         with suppress(OSError):
             CDLL(name)
             return name
     return None
+
+
+def _candidates() -> Iterator[str]:
+    """Yield the system's library, then that of the Python package `libpcap`, which it uses only if told to."""
+    yield from ("libpcap.so.1", "libpcap.so.0.8")
+    from importlib.util import find_spec
+
+    package = find_spec("libpcap")
+    for folder in (package and package.submodule_search_locations) or ():
+        yield f"{folder}/_platform/linux/{os.uname().machine}/tcpdump/libpcap.so"

@@ -123,6 +123,22 @@ def test_libpcap_for_python_in_a_folder_of_pwrus_own(tmp_path: Path) -> None:
     assert re.fullmatch(r"\d+ True\n", done.stdout)
 
 
+def test_without_a_system_library_that_of_the_package_is_taken() -> None:
+    code = (
+        "from pwru.filter.packet import pcap\n"
+        "real = pcap.CDLL\n"
+        "def none_of_the_system(name):\n"
+        "    if '/' not in name: raise OSError\n"
+        "    return real(name)\n"
+        "pcap.CDLL = none_of_the_system\n"
+        "print([tuple(i) for i in pcap.compile_expression('tcp port 80', 1)])\n"
+        "import libpcap._platform; print(libpcap._platform.DLL_PATH)"
+    )
+    program, path = printed_by(code).splitlines()
+    assert program == str([tuple(insn) for insn in compile_expression("tcp port 80", DLT_EN10MB)])
+    assert path.endswith(f"/libpcap/_platform/linux/{os.uname().machine}/tcpdump/libpcap.so")
+
+
 def printed_by(code: str) -> str:
     """What this prints in a process of its own, which has imported nothing yet."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
