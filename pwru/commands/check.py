@@ -19,7 +19,7 @@ from pwru.kernel.drop_reasons import DropReasons
 from pwru.kernel.kallsyms import KALLSYMS, Kallsyms
 from pwru.kernel.kernel import Kernel
 from pwru.kernel.places import Places
-from pwru.libbpf import version
+from pwru.libbpf import origin, version
 from pwru.live.backends import BACKENDS
 from pwru.live.hooks import Hooks, Unavailable
 from pwru.live.permissions import check_permitted
@@ -149,6 +149,7 @@ def _modules() -> tuple[bool | None, str]:
 
 
 def _machine(options: Options, btf: Btf | PwruError) -> Iterator[Finding]:
+    yield Finding("libbpf", *_libbpf())
     source = options.request.kernel_btf or VMLINUX
     yield Finding("BTF", isinstance(btf, Btf), f"{source}, {btf.count} types" if isinstance(btf, Btf) else str(btf))
     folder = features.tracefs()
@@ -161,6 +162,13 @@ def _machine(options: Options, btf: Btf | PwruError) -> Iterator[Finding]:
     missing = features.missing_capabilities(tuple(features.CAPABILITIES))
     yield Finding("capabilities", None, f"without {', '.join(missing)}" if missing else "all that matter")
     yield Finding("memory lock limit", None, _memlock(btf))
+
+
+def _libbpf() -> tuple[bool, str]:
+    try:
+        return True, origin()
+    except PwruError as error:
+        return False, str(error)
 
 
 def _symbols() -> tuple[bool, str]:

@@ -9,7 +9,7 @@ import os
 import struct
 
 from . import syscalls
-from ._api import BpfError, BtfInfo, LinkCreateOpts, ProgLoadOpts, api, get_info
+from ._api import BpfError, BtfInfo, LinkCreateOpts, ProgLoadOpts, api, bundled, get_info
 from .object import Link, Map, Object, Program, possible_cpus
 from .ringbuf import RingBuffer
 
@@ -17,7 +17,7 @@ __all__ = [
     "BPF_PROG_TYPE_KPROBE", "BPF_PROG_TYPE_RAW_TRACEPOINT", "BPF_PROG_TYPE_TRACING", "BPF_TRACE_FENTRY",
     "BPF_TRACE_FENTRY_MULTI", "BPF_TRACE_FEXIT", "BPF_TRACE_KPROBE_MULTI", "BpfError", "Link", "Map", "Object",
     "Program", "RingBuffer", "link_fentry", "link_fentry_multi", "link_kprobe_multi", "link_raw_tracepoint",
-    "map_create_array", "module_btf", "possible_cpus", "prog_load", "version",
+    "map_create_array", "module_btf", "origin", "possible_cpus", "prog_load", "version",
 ]  # fmt: skip
 
 # enum bpf_map_type, bpf_prog_type and bpf_attach_type, include/uapi/linux/bpf.h
@@ -36,6 +36,12 @@ _BPF_RAW_TRACEPOINT_OPEN, _BPF_LINK_CREATE = 17, 28  # enum bpf_cmd
 def version() -> str:
     text: bytes = api().libbpf_version_string()
     return text.decode().removeprefix("v")
+
+
+def origin() -> str:
+    """Return whose library is used: `bundled with pwru` or `the system's`. Raises PwruError if it cannot be loaded."""
+    api()
+    return "bundled with pwru" if bundled() else "the system's"
 
 
 def prog_load(

@@ -213,13 +213,19 @@ def _check(result: int | None, func: Any, _args: Any) -> int:
     raise BpfError(errno, func.__name__, log)
 
 
-def _open() -> ctypes.CDLL:
-    """Open the library beside this package, which a wheel or a single-file install has, or else the system's."""
+def bundled() -> Path | None:
+    """Return the library beside this package, which is taken where there is one; see vendor/libbpf/README.md."""
     own = Path(__file__).with_name("libbpf.so")
+    return own if own.exists() else None
+
+
+def _open() -> ctypes.CDLL:
+    own = bundled()
     try:
-        return ctypes.CDLL(str(own) if own.exists() else "libbpf.so.1", use_errno=True)
+        return ctypes.CDLL(str(own or "libbpf.so.1"), use_errno=True)
     except OSError as error:
-        raise PwruError(f"libbpf cannot be loaded: {error}; install it (Debian, Ubuntu: apt install libbpf1)") from None
+        remedy = "" if own else "; install it (Debian, Ubuntu: apt install libbpf1)"
+        raise PwruError(f"libbpf cannot be loaded: {error}{remedy}") from None
 
 
 class Api:

@@ -63,7 +63,10 @@ def test_what_following_sees(report: dict[str, Any]) -> None:
 
 def test_the_machine(report: dict[str, Any]) -> None:
     assert report["versions"]["kernel"].split() == [os.uname().release, os.uname().machine]
+    assert re.fullmatch(r"\d+\.\d+", report["versions"]["libbpf"])
     machine = report["machine"]
+    assert machine["libbpf"]["works"]
+    assert machine["libbpf"]["detail"] in ("bundled with pwru", "the system's")
     assert machine["BTF"]["works"]
     assert machine["symbols"]["works"]
     assert machine["tracefs"]["works"] == os.path.exists("/sys/kernel/tracing/events")
