@@ -4,6 +4,7 @@ PYTHON ?= python3
 KERNELS ?= all
 ARGS ?=
 VENV := .venv/bin
+PWRU_MACHINE ?= $(shell uname -m)
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
@@ -21,7 +22,7 @@ help:
 	@echo "make lint          style and types: ruff, mypy"
 	@echo "make build         the BPF object and a Python environment in .venv"
 	@echo "make man           build/man/pwru.8, the man page"
-	@echo "make wheel         dist/: a wheel for this machine and the source distribution"
+	@echo "make wheel         dist/: a wheel with all libraries, for this machine or PWRU_MACHINE, and the sources"
 	@echo "make support       write the README's table of kernels and backends"
 	@echo "make bench         measure beside the Go tool in guests, and lines/s on this machine; 40 minutes"
 	@echo "make conformance   compare the output with the Go tool's, in guests; ARGS=--write keeps the report"
@@ -84,8 +85,9 @@ support: .venv/ready
 	@$(VENV)/python -m vmtest --support
 
 wheel: .venv/ready
-	@$(VENV)/python -m hatchling build -d dist >/dev/null
-	@ls -sh dist/*
+	@$(MAKE) -C vendor/libbpf ARCH=$(PWRU_MACHINE)
+	@PWRU_MACHINE=$(PWRU_MACHINE) PWRU_LIBBPF=build/libbpf/$(PWRU_MACHINE) $(VENV)/python -m hatchling build -d dist >/dev/null
+	@ls -sh dist/pwru-*.whl dist/pwru-*.tar.gz
 
 bench: build guest-packages
 	@$(VENV)/python -m bench $(ARGS)

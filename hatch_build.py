@@ -1,8 +1,9 @@
-"""Build hook: puts into the wheel what is made for it: the BPF object, the man page, completion of shells.
+"""Build hook: puts into the wheel what is made for it: the BPF object, the man page, completion of shells, and libbpf.
 
-`pwru/pwru.bpf.o` is made by bpf/Makefile for the machine that builds it.
-
-PWRU_MACHINE names another machine: everything else in the wheel is Python, so x86_64 can build an aarch64 wheel.
+`pwru/pwru.bpf.o` is made by bpf/Makefile, for the machine that builds it.
+PWRU_MACHINE names another machine than this one: nothing needs to run to build for it.
+PWRU_LIBBPF is a folder that vendor/libbpf has filled, `build/libbpf/MACHINE`. Without it the wheel works with the
+system's libbpf, and nothing is downloaded either way.
 """
 
 import os
@@ -16,9 +17,12 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # the names of uname(2), and those of the kernel and bpf/Makefile
 ARCHES = {"x86_64": "x86", "aarch64": "arm64"}
+LIBBPF = ("libbpf.so", "libbpf.so.LICENSES")
+# what vendor/libbpf is built for: PEP 600, glibc 2.28 or newer
+PORTABLE = "manylinux_2_28"
 
 
-class BpfObject(BuildHookInterface[Any]):
+class NotPython(BuildHookInterface[Any]):
     """Makes the object if it is missing or older than its sources, and puts the platform into the wheel's tag."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
@@ -43,8 +47,15 @@ class BpfObject(BuildHookInterface[Any]):
         if version != "editable":
             built = Path(self.root, "build/bpf", ARCHES[machine], "pwru.bpf.o")
             build_data["force_include"][str(built)] = "pwru/pwru.bpf.o"
+        libbpf = os.environ.get("PWRU_LIBBPF")
+        if libbpf and version != "editable":
+            for name in LIBBPF:
+                file = Path(self.root, libbpf, name)
+                if not file.exists():
+                    self.app.abort(f"PWRU_LIBBPF: {file} is missing: make -C vendor/libbpf ARCH={machine}")
+                build_data["force_include"][str(file)] = f"pwru/libbpf/{name}"
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-linux_{machine}"
+        build_data["tag"] = f"py3-none-{PORTABLE if libbpf else 'linux'}_{machine}"
         self._add_documents(version, build_data)
 
     def _add_documents(self, version: str, build_data: dict[str, Any]) -> None:

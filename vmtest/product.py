@@ -53,6 +53,7 @@ def _install(wanted: tuple[str, ...], arch: str, to: Path) -> None:
 def wheel(arch: str = NATIVE) -> Path:
     """Return the cache folder with the checkout's wheel, installed: `site/` and the command `bin/pwru`.
 
+    It has the libbpf of the folder PWRU_LIBBPF, if that is set; otherwise the guest's is used.
     Raises VmtestError if the wheel cannot be built.
     """
     return cache.entry("wheel", (2, rootfs.PYTHON, arch, _digest()), lambda to: _build(arch, to), 20, quiet=True)
@@ -65,6 +66,9 @@ def _digest() -> str:
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
             if path.is_file() and path.suffix not in (".pyc", ".o"):
                 digest.update(f"{path.relative_to(CHECKOUT)}\0".encode() + path.read_bytes())
+    if libbpf := os.environ.get("PWRU_LIBBPF"):
+        for path in sorted(Path(CHECKOUT, libbpf).glob("libbpf.so*")):
+            digest.update(f"{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -14,6 +14,12 @@ def _section(library: Path, name: str) -> Iterator[Any]:
         yield ELFFile(file).get_section_by_name(name)
 
 
+def machine(library: Path) -> str:
+    """Return the name of its architecture in elf.h: `EM_X86_64`."""
+    with library.open("rb") as file:
+        return str(ELFFile(file)["e_machine"])
+
+
 def needed(library: Path) -> set[str]:
     """Return the names of the libraries that it loads."""
     with _section(library, ".dynamic") as dynamic:
