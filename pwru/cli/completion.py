@@ -11,13 +11,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from argcomplete.completers import SuppressCompleter
-from argcomplete.finders import CompletionFinder, safe_actions
-from argcomplete.shell_integration import shellcode
-
+from pwru import vendored
 from pwru.cli.candidates import CANDIDATES, Given
 from pwru.cli.flags import Flag, Kind
 from pwru.cli.parser import Parser
+
+with vendored.importable():
+    from argcomplete.completers import SuppressCompleter
+    from argcomplete.finders import CompletionFinder, safe_actions
+    from argcomplete.shell_integration import shellcode
 
 # Between the parts of a value that may be given as one: a,b in a list, a|b in a regular expression.
 _SEPARATORS = {"--filter-func": "|"}

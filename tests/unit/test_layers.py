@@ -27,7 +27,7 @@ FLOORS = (
     ("record",),
     ("kernel", "libbpf"),
     ("ebpf", "limits"),
-    ("errors",),
+    ("errors", "vendored"),
 )
 PRODUCT = sorted(ROOT.glob("pwru/**/*.py"))
 EVERYTHING = [

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from ctypes import CDLL, byref
 from itertools import pairwise
-from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, Self
 
+from pwru import vendored
 from pwru.errors import PwruError
 
 from . import Filter, Insn
@@ -38,9 +38,6 @@ _INSTEAD = {
 }
 # libpcap also compiles these for packets without a link-layer header, and takes the bytes of the IP header instead.
 _LINK_BYTES = re.compile(r"\b(?:ether|link|ppp|slip|fddi|tr|wlan)\s*\[")
-
-# A distribution that does not package libpcap for Python puts it here, with what it needs; for pwru alone.
-VENDORED = Path(__file__).parents[2] / "_vendor"
 
 
 class Programs(NamedTuple):
@@ -220,11 +217,11 @@ def _libpcap() -> ModuleType:
         vars(sys.modules[name]).update(stand_ins[name])
     import ctypes.util
 
-    sys.path.append(str(VENDORED))
     find_library = ctypes.util.find_library
     ctypes.util.find_library = lambda name: _find_pcap() or find_library(name)
     try:
-        import libpcap
+        with vendored.importable():
+            import libpcap
     except OSError as error:
         raise PwruError(
             "a pcap filter needs libpcap, which this system lacks: install it (Debian, Ubuntu: apt install libpcap0.8)"
@@ -233,7 +230,6 @@ def _libpcap() -> ModuleType:
         raise PwruError(f"a pcap filter needs the Python package libpcap: pip install libpcap ({error})") from error
     finally:
         ctypes.util.find_library = find_library
-        sys.path.remove(str(VENDORED))
         for name in absent:
             del sys.modules[name]
     return libpcap  # type: ignore[no-any-return, unused-ignore]

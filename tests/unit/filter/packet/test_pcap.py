@@ -107,8 +107,8 @@ def test_libpcap_for_python_in_a_folder_of_pwrus_own(tmp_path: Path) -> None:
     run = [sys.executable, "-I", "-S", "-c"]  # without the packages that are installed
     code = (
         "import sys; from pathlib import Path; sys.path.append(sys.argv[1])\n"
-        "from pwru.filter.packet import pcap\n"
-        "pcap.VENDORED, before = Path(sys.argv[2]), list(sys.path)\n"
+        "from pwru import vendored; from pwru.filter.packet import pcap\n"
+        "vendored.FOLDER, before = Path(sys.argv[2]), list(sys.path)\n"
         "print(len(pcap.compile_filter(pcap.Filter('tcp')).l2), sys.path == before)"
     )
     command = [*run, code, str(Path(__file__).parents[4]), str(tmp_path)]
