@@ -17,12 +17,14 @@ help:
 	@echo "make test-native   trace this machine's own tracepoints, if it allows that"
 	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …' (default: all)"
 	@echo "make test-arm64    every backend in an arm64 guest (make test only checks the BPF object)"
-	@echo "make test-packages the packages: built, and installed in roots of their own"
+	@echo "make test-packages the packages, man page and completion, as users meet them; in Debian roots and guests"
 	@echo "make fuzz          the tests of damaged input, 100 000 cases each; 20 minutes"
 	@echo "make lint          style and types: ruff, mypy"
 	@echo "make build         the BPF object and a Python environment in .venv"
 	@echo "make man           build/man/pwru.8, the man page"
 	@echo "make wheel         dist/: a wheel with all libraries, for this machine or PWRU_MACHINE, and the sources"
+	@echo "make deb           dist/: a Debian package, for Debian 12 and 13"
+	@echo "make rpm           dist/: an RPM"
 	@echo "make support       write the README's table of kernels and backends"
 	@echo "make bench         measure beside the Go tool in guests, and lines/s on this machine; 40 minutes"
 	@echo "make conformance   compare the output with the Go tool's, in guests; ARGS=--write keeps the report"
@@ -65,7 +67,7 @@ lint: .venv/ready
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
-	$(VENV)/mypy hatch_build.py demo docs
+	$(VENV)/mypy hatch_build.py demo docs packaging
 
 build: .venv/ready man
 	@$(MAKE) -s -C bpf use
@@ -88,6 +90,10 @@ wheel: .venv/ready
 	@$(MAKE) -C vendor/libbpf ARCH=$(PWRU_MACHINE)
 	@PWRU_MACHINE=$(PWRU_MACHINE) PWRU_LIBBPF=build/libbpf/$(PWRU_MACHINE) $(VENV)/python -m hatchling build -d dist >/dev/null
 	@ls -sh dist/pwru-*.whl dist/pwru-*.tar.gz
+
+deb rpm: .venv/ready
+	@scripts/packages "to build in a Debian root" mmdebstrap debian-archive-keyring git
+	@$(VENV)/python packaging/build.py $@
 
 bench: build guest-packages
 	@$(VENV)/python -m bench $(ARGS)
@@ -120,5 +126,5 @@ guest-packages:
 	@touch $@
 
 .PHONY: help root demo test test-unit test-native test-kernel test-packages fuzz \
-	test-arm64 test-arm64-object lint build man test-objects support wheel bench conformance clean \
+	test-arm64 test-arm64-object lint build man test-objects support wheel deb rpm bench conformance clean \
 	build-packages guest-packages

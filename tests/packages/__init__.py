@@ -1,1 +1,1 @@
-"""Tests of what is installed: they build it and try it, which takes minutes. `make test-packages` runs them."""
+"""Tests of the packages: each is built, and installed as a user would. They take minutes; see `make test-packages`."""
