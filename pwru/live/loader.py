@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pwru.ebpf import BPF_FUNC_probe_read_kernel
 from pwru.errors import PwruError
 from pwru.kernel import features, netns, pids
-from pwru.kernel.btf import Btf, BtfError, read_btf
+from pwru.kernel.btf import Btf, BtfError, elf_section
 from pwru.kernel.drop_reasons import Wanted
 from pwru.libbpf import BpfError, Object, possible_cpus
 from pwru.live import programs, rlimits
@@ -24,6 +26,8 @@ from pwru.record.layout import Mismatch, Wire
 from pwru.record.schema import Schema
 
 if TYPE_CHECKING:
+    from importlib.abc import FileLoader
+
     from pwru.filter.load import RdonlyCast
     from pwru.filter.packet.pcap import Programs
     from pwru.kernel.kernel import Kernel
@@ -41,16 +45,18 @@ Code = dict[str, bytes]
 
 
 def read_object() -> bytes:
+    """Return the BPF object, a file beside the Python code or in one archive with it. Raises PwruError if missing."""
     try:
-        return OBJECT.read_bytes()
+        return cast("FileLoader", sys.modules[__name__].__loader__).get_data(str(OBJECT))
     except OSError as error:
         raise PwruError(f"the BPF object {OBJECT} cannot be read ({error.strerror}); build it: make build") from None
 
 
 def object_wire() -> Wire:
     """Return what the object and user space share, from its file. Raises PwruError if it cannot be read."""
+    image = read_object()
     try:
-        return Wire(read_btf(OBJECT))
+        return Wire(Btf(elf_section(BytesIO(image), OBJECT), source=str(OBJECT)))
     except PwruError as error:
         raise _damaged(error) from None
 

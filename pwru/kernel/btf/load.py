@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from pwru.errors import PwruError
 from pwru.kernel.btf.records import BtfError
@@ -51,7 +52,7 @@ def _data(path: str | Path) -> bytes:
                 raise PwruError(f"cannot read BTF from {path}: it is not a regular file; copy it into one")
             data = file.read(min(size, 4))
             if data == b"\x7fELF":
-                data = elf_section(path)
+                data = elf_section(file, path)
             elif size > _MAX_SIZE:
                 raise PwruError(f"cannot read BTF from {path}: {size} bytes are too many")
             else:
@@ -61,17 +62,17 @@ def _data(path: str | Path) -> bytes:
     return data
 
 
-def elf_section(path: str | Path) -> bytes:
+def elf_section(file: BinaryIO, path: str | Path) -> bytes:
+    """Return the `.BTF` section of an ELF file; `path` is for messages. Raises BtfError for a damaged file."""
     from elftools.elf.elffile import ELFFile
 
-    with Path(path).open("rb") as file:
-        try:
-            section = ELFFile(file).get_section_by_name(".BTF")
-            if section and section["sh_size"] > _MAX_SIZE:
-                raise BtfError(f"its .BTF section has {section['sh_size']} bytes")
-            data: bytes | None = section.data() if section else None
-        except Exception as error:  # pyelftools lets anything through on damaged files
-            raise BtfError(f"{path}: damaged ELF file ({error})") from None
+    try:
+        section = ELFFile(file).get_section_by_name(".BTF")
+        if section and section["sh_size"] > _MAX_SIZE:
+            raise BtfError(f"its .BTF section has {section['sh_size']} bytes")
+        data: bytes | None = section.data() if section else None
+    except Exception as error:  # pyelftools lets anything through on damaged files
+        raise BtfError(f"{path}: damaged ELF file ({error})") from None
     if data is None:
         raise BtfError(f"{path}: the ELF file has no .BTF section")
     return data

@@ -7,6 +7,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from random import Random
 
@@ -43,7 +44,7 @@ def originals() -> list[tuple[bytes, Btf | None]]:
     new.add(21, "", 0, 1, 2, 3, 4, vlen=1)
     new.func("last", new.pskb, new.reason)
     new.add_layout((4, 4), (0, 16))
-    compiled = [elf_section(path) for path in (OBJECT, DATA / "sample.elf")]
+    compiled = [elf_section(BytesIO(path.read_bytes()), path) for path in (OBJECT, DATA / "sample.elf")]
     return [(rich(), None), (new.data(), None), (module.data(), Btf(base.data())), *((data, None) for data in compiled)]
 
 
