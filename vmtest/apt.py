@@ -51,9 +51,12 @@ def _archive(label: str) -> str | None:
 class Apt:
     """A private apt on one suite; a context manager that removes its state at the end."""
 
-    def __init__(self, suite: str, arch: str) -> None:
+    def __init__(self, suite: str, arch: str, *, sources: bool = False) -> None:
+        """With `sources`, also on the suite's source packages."""
         self._arch = arch
         self._source = source(suite, arch)
+        if sources:
+            self._source += "\n" + self._source.replace("deb ", "deb-src ", 1)
 
     def __enter__(self) -> "Apt":
         self._tmp = tempfile.TemporaryDirectory(prefix="vmtest-apt-")
@@ -103,6 +106,12 @@ class Apt:
         options = (*self._options, "-q")
         command.run("apt-get", *options, "download", *wanted, cwd=to, fills=(to, total_mb))
         return sorted(to.glob("*.deb"))
+
+    def download_source(self, package: str, to: Path) -> Path:
+        """Download the newest version of a source package into the empty folder `to`. Return the .dsc file."""
+        command.run("apt-get", *self._options, "-q", "source", "--download-only", "--only-source", package, cwd=to)
+        [dsc] = to.glob("*.dsc")
+        return dsc
 
 
 def stanzas(index: str) -> Iterator[Stanza]:

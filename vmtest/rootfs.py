@@ -41,41 +41,47 @@ def root(arch: str = NATIVE) -> Path:
 
 
 def _build(to: Path) -> None:
-    with _debian(to, NATIVE, PACKAGES, "--variant=essential") as tree:
+    with debian(to, PACKAGES, "--variant=essential") as tree:
         _take_python(tree, to / "python")
+        ext4(tree, to / "root.img")
 
 
 def _extract(arch: str, to: Path) -> None:
     """Unpack packages without configuring them: their scripts cannot run on this machine."""
-    with _debian(to, arch, FEW_PACKAGES, "--variant=extract", "--include=?essential") as tree:
+    options = ("--variant=extract", "--include=?essential")
+    with debian(to, FEW_PACKAGES, *options, arches=(arch,)) as tree:
         for name in ("passwd", "group"):
             shutil.copy(tree / f"usr/share/base-passwd/{name}.master", tree / "etc" / name)
         shutil.copy(tree / "usr/bin/busybox", to / "busybox")
+        ext4(tree, to / "root.img")
 
 
 @contextmanager
-def _debian(to: Path, arch: str, packages: tuple[str, ...], *options: str) -> Iterator[Path]:
-    """Yield a tree with these packages, to be changed; afterwards make an image of it."""
+def debian(
+    to: Path, packages: tuple[str, ...], *options: str, suite: str = SUITE, arches: tuple[str, ...] = (NATIVE,)
+) -> Iterator[Path]:
+    """Yield a tree in `to` with these packages, which is removed afterwards. `options` are mmdebstrap's."""
     if os.geteuid() != 0:
-        raise VmtestError("the guest's root image must be built once: run this as root")
-    cache.say(f"building the guest's root, Debian {SUITE} ({arch}) with {len(packages)} packages …")
+        raise VmtestError(f"a root with Debian {suite} must be built once: run this as root")
+    with_packages = f" with {len(packages)} packages" if packages else ""
+    cache.say(f"building a root, Debian {suite} ({', '.join(arches)}){with_packages} …")
     with tempfile.TemporaryDirectory(dir=to) as tmp:
         tree = Path(tmp, "tree")
         proxies = Path(tmp, "proxies")  # mmdebstrap does not read the machine's apt.conf
         proxies.write_text(command.run("apt-config", "dump", "Acquire::http", "Acquire::https"))
         command.run(
-            *("mmdebstrap", f"--architectures={arch}", *options),
+            *("mmdebstrap", f"--architectures={','.join(arches)}"),
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
-            f"--include={','.join(packages)}",
+            *options,
+            *((f"--include={','.join(packages)}",) if packages else ()),
             *('--aptopt=APT::Install-Recommends "false"', f"--aptopt={proxies}"),
-            *(SUITE, tree, "-"),
-            input=apt.source(SUITE, arch),
+            *(suite, tree, "-"),
+            input="\n".join(apt.source(suite, arch) for arch in arches),
         )
         for leftover in ("var/lib/apt/lists", "var/cache"):
             shutil.rmtree(tree / leftover)
             (tree / leftover).mkdir()
         yield tree
-        ext4(tree, to / "root.img")
 
 
 def _take_python(tree: Path, to: Path) -> None:
