@@ -25,6 +25,7 @@ help:
 	@echo "make wheel         dist/: a wheel with all libraries, for this machine or PWRU_MACHINE, and the sources"
 	@echo "make deb           dist/: a Debian package, for Debian 12 and 13"
 	@echo "make rpm           dist/: an RPM"
+	@echo "make onefile       dist/pwru-ARCH: one file that runs anywhere, for this machine or PWRU_MACHINE"
 	@echo "make support       write the README's table of kernels and backends"
 	@echo "make bench         measure beside the Go tool in guests, and lines/s on this machine; 40 minutes"
 	@echo "make conformance   compare the output with the Go tool's, in guests; ARGS=--write keeps the report"
@@ -83,6 +84,12 @@ test-objects: build
 	@scripts/packages "for the unit tests" bpftool
 	@$(MAKE) -s -C tests/bpf
 
+onefile: build | guest-packages
+	@scripts/packages "to make the one file" dpkg-dev mmdebstrap binutils
+	@$(MAKE) -s -C vendor/libbpf ARCH=$(PWRU_MACHINE)
+	@$(MAKE) -s -C vendor/libpcap ARCH=$(PWRU_MACHINE)
+	@$(VENV)/python -m onefile $(PWRU_MACHINE)
+
 support: .venv/ready
 	@$(VENV)/python -m vmtest --support
 
@@ -126,5 +133,5 @@ guest-packages:
 	@touch $@
 
 .PHONY: help root demo test test-unit test-native test-kernel test-packages fuzz \
-	test-arm64 test-arm64-object lint build man test-objects support wheel deb rpm bench conformance clean \
+	test-arm64 test-arm64-object lint build man test-objects support wheel deb rpm onefile bench conformance clean \
 	build-packages guest-packages

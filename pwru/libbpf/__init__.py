@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import struct
+import sys
 
 from . import syscalls
 from ._api import BpfError, BtfInfo, LinkCreateOpts, ProgLoadOpts, api, bundled, get_info
@@ -41,7 +42,8 @@ def version() -> str:
 def origin() -> str:
     """Return whose library is used: `bundled with pwru` or `the system's`. Raises PwruError if it cannot be loaded."""
     api()
-    return "bundled with pwru" if bundled() else "the system's"
+    # frozen: in one file with everything
+    return "bundled with pwru" if bundled() or hasattr(sys, "frozen") else "the system's"
 
 
 def prog_load(
