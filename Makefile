@@ -18,6 +18,7 @@ help:
 	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …' (default: all)"
 	@echo "make test-arm64    every backend in an arm64 guest (make test only checks the BPF object)"
 	@echo "make test-packages the packages, man page and completion, as users meet them; in Debian roots and guests"
+	@echo "make test-install  whether the wheel and the Debian package are built, installed and run"
 	@echo "make fuzz          the tests of damaged input, 100 000 cases each; 20 minutes"
 	@echo "make lint          style and types: ruff, mypy"
 	@echo "make build         the BPF object and a Python environment in .venv"
@@ -59,6 +60,9 @@ test-arm64: build guest-packages
 test-packages: build guest-packages
 	@scripts/packages "for the tests of packages" bash-completion fish man-db mandoc zsh
 	$(VENV)/python -m pytest tests/packages $(ARGS)
+
+test-install: build
+	$(VENV)/python -m pytest -q tests/packages/test_wheel.py tests/packages/test_deb.py -k "contents or runs or filter"
 
 test-native: build
 	@scripts/packages "for the network that is traced" iproute2 nftables iputils-ping
@@ -132,6 +136,6 @@ guest-packages:
 	@echo "Python environment: $$(du -sh .venv | cut -f1) ready"
 	@touch $@
 
-.PHONY: help root demo test test-unit test-native test-kernel test-packages fuzz \
+.PHONY: help root demo test test-unit test-native test-kernel test-packages test-install fuzz \
 	test-arm64 test-arm64-object lint build man test-objects support wheel deb rpm onefile bench conformance clean \
 	build-packages guest-packages

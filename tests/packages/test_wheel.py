@@ -73,8 +73,9 @@ def test_contents(wheel: Path) -> None:
     info = f"pwru-{__version__}.dist-info"
     assert {LIBRARY, f"{LIBRARY}.LICENSES", "pwru/pwru.bpf.o", f"{info}/licenses/LICENSE"} <= names
     others = {name for name in names if not name.endswith(".py")} - {LIBRARY, f"{LIBRARY}.LICENSES"}
-    assert others == {"pwru/pwru.bpf.o", *(name for name in others if name.startswith(f"{info}/"))}
-    assert {name.partition("/")[0] for name in names} == {"pwru", info}
+    beside = (f"{info}/", f"pwru-{__version__}.data/data/share/")
+    assert {name for name in others if not name.startswith(beside)} == {"pwru/pwru.bpf.o", "pwru/pwru.8"}
+    assert all(name.startswith(("pwru/", *beside)) for name in names)
 
 
 def test_the_tag_is_true(wheel: Path, tmp_path: Path) -> None:
