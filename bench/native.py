@@ -1,14 +1,15 @@
-"""How fast records become lines, on this machine itself: no kernel is traced, the records are made here.
+"""How fast records become lines, and Python starts, on this machine itself: no kernel is traced.
 
-They are a trace as a busy machine makes it: packets of many flows on their way through 60 functions on several CPUs at
-a time, in which lengths and interfaces change, processes alternate, and the address of an skb is used again once it is
-free.
+The records are made here. They are a trace as a busy machine makes it: packets of many flows on their way through 60
+functions on several CPUs at a time, in which lengths and interfaces change, processes alternate, and the address of an
+skb is used again once it is free.
 """
 
 import os
 import platform
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,10 +24,12 @@ from pwru.sinks.lines import Format, Lines, LineStyle
 from pwru.sinks.stream import Stream
 from pwru.sinks.text import Text
 from tests.support import records
+from tests.support.imports import TRACE, modules
 from tests.support.source import FakeNames, FakeSource
 
 PACKETS, FUNCTIONS, TASKS, FLOWS, CPUS, SKBS = 4000, 60, 50, 400, 3, 256
 PASSES = 5
+STARTED = 11
 TEXT_START = 0xFFFFFFFF81000000
 LAST = TEXT_START + FUNCTIONS - 1  # where the skb is freed
 FORMATS: tuple[tuple[str, type[Format]], ...] = (("text", Text), ("JSON", Json))
@@ -39,12 +42,44 @@ through {FUNCTIONS} functions, by {TASKS} processes on {CPUS} CPUs. Medians of {
 """
 
 
+STARTS = (
+    ("the interpreter alone", ("-c", "pass")),
+    ("`pwru --version`", ("-m", "pwru", "--version")),
+    ("what a trace imports", ("-c", TRACE)),
+)
+START = f"""
+## Natively: what the interpreter and imports take of a start
+
+Python starts {STARTED} times, one after the other. A trace imports {{count}} modules.
+
+"""
+
+
 def section() -> str:
+    return lines() + starts()
+
+
+def starts() -> str:
+    """Return how long a start takes, without what the kernel does."""
+    rows = [["", "ms"]]
+    for label, arguments in STARTS:
+        spent = [_start(arguments) for _ in range(STARTED)]
+        rows.append([label, shown(middle(spent))])
+    return START.format(count=len(modules(TRACE))) + markdown(rows)
+
+
+def _start(arguments: tuple[str, ...]) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+    return (time.perf_counter() - began) * 1e3
+
+
+def lines() -> str:
     data = trace(random.Random(1))
     measured = [measure(data, make) for _, make in FORMATS]
-    lines = [["", *(name for name, _ in FORMATS)]]
-    lines += [[label, *(shown(middle(column[label])) for column in measured)] for label in measured[0]]
-    return INTRODUCTION + markdown(lines)
+    rows = [["", *(name for name, _ in FORMATS)]]
+    rows += [[label, *(shown(middle(column[label])) for column in measured)] for label in measured[0]]
+    return INTRODUCTION + markdown(rows)
 
 
 def trace(rng: random.Random) -> memoryview:
@@ -121,10 +156,10 @@ def measure(data: memoryview, make: type[Format]) -> dict[str, list[float]]:
         seconds = {
             "to /dev/null, lines/s": timed(run, nowhere),
             "to a pipe that is read, lines/s": timed(run, reader),
-            "µs a line: decode": timed(decode_all),
-            "µs a line: format": timed(form),
-            "µs a line: write to /dev/null": timed(write, nowhere),
-            "µs a line: write to a pipe that is read": timed(write, reader),
+            "µs per line: decode": timed(decode_all),
+            "µs per line: format": timed(form),
+            "µs per line: write to /dev/null": timed(write, nowhere),
+            "µs per line: write to a pipe that is read": timed(write, reader),
         }
     return {
         label: [lines / took if label.endswith("lines/s") else 1e6 * took / lines for took in values]
