@@ -24,6 +24,15 @@ def handler(_number: int, _frame: FrameType | None) -> None:
     """The handler of a program that uses pwru as a library."""
 
 
+@pytest.fixture(autouse=True)
+def _as_in_a_terminal() -> Iterator[None]:
+    """nohup, and shells without job control for what is in the background, have some signals ignored."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in OTHERS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def wakeup() -> Iterator[int]:
     """A program with handlers and a wakeup descriptor of its own."""
