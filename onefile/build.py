@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ def build(arch: str, file: Path) -> None:
         toolchain.run(root, python, "-I", inside / "collect.py", inside / "packages", inside / archive.name, names)
         new = file.with_name(f".{file.name}.new")
         new.write_bytes(program.read_bytes() + archive.read_bytes())
+        with zipfile.ZipFile(new, "a") as whole:
+            whole.comment = b""  # has its directory written again, with places in the whole file
         new.chmod(0o755)
         new.rename(file)
 

@@ -4,15 +4,18 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from pwru.cli.flags import flags_named
 from pwru.cli.options import parse
 from pwru.cli.parser import Status
-from pwru.commands.messages import say
+from pwru.commands.messages import report, say
 from pwru.commands.options import Options
 from pwru.errors import PwruError, explain, printable
 from pwru.limits import check_files
+
+if TYPE_CHECKING:
+    from importlib.abc import FileLoader
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: Options, tell: Callable[[str], None]) -> int:
     if options.man or options.completion:
-        print(_document(options), end="", flush=True)
+        report(_document(options))
         return Status.OK
     check_files()
     if options.check:
@@ -61,9 +64,9 @@ def _document(options: Options) -> str:
         from pwru.cli.completion import script
 
         return script(options.completion)
-    from pathlib import Path
-
-    return Path(__file__).parents[1].joinpath("pwru.8").read_text()  # the build makes it: docs/manpage.py
+    # The build makes it: docs/manpage.py. Its folder may be an archive.
+    loader = cast("FileLoader", sys.modules["pwru"].__loader__)
+    return loader.get_data(os.path.join(*sys.modules["pwru"].__path__, "pwru.8")).decode()
 
 
 def run() -> NoReturn:

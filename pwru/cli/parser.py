@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from pwru import __version__
 from pwru.cli.flags import DESCRIPTION, EPILOG, FLAGS, Flag, Kind
-from pwru.commands.messages import say
+from pwru.commands.messages import report, say
 from pwru.errors import PwruError, near, printable
 
 # Flags are long and begin alike: a word that is less close to a flag than this means something else.
@@ -85,6 +85,10 @@ class Parser(argparse.ArgumentParser):
         if not hint:
             self.error(f"no such flag: {word}")
         self._refuse(f"no such flag: {word}; {hint}")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Print help or the version. Raises PwruError if it cannot be written, of which argparse says nothing."""
+        report(message)
 
     def _refuse(self, message: str) -> NoReturn:
         say(f"pwru: {printable(message)}")

@@ -10,6 +10,7 @@ from textwrap import wrap
 from typing import NamedTuple
 
 from pwru import __version__
+from pwru.commands import messages
 from pwru.commands.options import Options
 from pwru.commands.stop import Stop
 from pwru.errors import PwruError, printable
@@ -21,6 +22,8 @@ from pwru.kernel.kernel import Kernel
 from pwru.kernel.places import Places
 from pwru.libbpf import origin, version
 from pwru.live.backends import BACKENDS
+from pwru.live.backends.how import reason_of
+from pwru.live.backends.tracefs import Tracefs
 from pwru.live.hooks import Hooks, Unavailable
 from pwru.live.permissions import check_permitted
 from pwru.live.request import Request
@@ -56,12 +59,7 @@ def check(options: Options, flags_named: Callable[[str], str] = str) -> bool:
     backends = named(_backends(options, btf))
     flags = named([*_flags(btf), *_follow(options, btf, backends)])
     report: Report = {"backends": backends, "flags": flags, "machine": machine}
-    try:
-        print(_json(report) if options.json else _text(report), flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise PwruError(f"cannot write to standard output: {error.strerror}") from None
+    messages.report(f"{_json(report) if options.json else _text(report)}\n")
     return any(backend.works for backend in report["backends"])
 
 
@@ -152,8 +150,7 @@ def _machine(options: Options, btf: Btf | PwruError) -> Iterator[Finding]:
     yield Finding("libbpf", *_libbpf())
     source = options.request.kernel_btf or VMLINUX
     yield Finding("BTF", isinstance(btf, Btf), f"{source}, {btf.count} types" if isinstance(btf, Btf) else str(btf))
-    folder = features.tracefs()
-    yield Finding("tracefs", folder is not None, str(folder or "not mounted, or not to be read"))
+    yield Finding("tracefs", *_tracefs())
     yield Finding("symbols", *_symbols())
     mode = features.lockdown() or "unknown (the kernel has none, or securityfs is not mounted)"
     if mode == features.CONFIDENTIALITY:
@@ -169,6 +166,16 @@ def _libbpf() -> tuple[bool, str]:
         return True, origin()
     except PwruError as error:
         return False, str(error)
+
+
+def _tracefs() -> tuple[bool, str]:
+    if folder := features.tracefs():
+        return True, str(folder)
+    try:
+        Tracefs().close()
+    except OSError as error:
+        return False, f"not mounted, and cannot be ({reason_of(error)})"
+    return True, "not mounted; kprobe mounts one that only it sees"
 
 
 def _symbols() -> tuple[bool, str]:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
+from pwru.errors import PwruError
+
 if TYPE_CHECKING:
     import tqdm
 
@@ -21,6 +23,16 @@ def say(message: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             print(_wrapped(message), file=sys.stderr, flush=True)
+
+
+def report(text: str) -> None:
+    """Print what was asked for to standard output. Raises PwruError if it cannot be written, but BrokenPipeError."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise PwruError(f"cannot write to standard output: {error.strerror}") from None
 
 
 def _wrapped(message: str) -> str:

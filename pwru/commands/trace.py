@@ -17,7 +17,7 @@ from pwru.errors import PwruError, abbreviate
 from pwru.kernel.netns import unseen
 from pwru.live.hooks import Hooks
 from pwru.live.permissions import check_permitted
-from pwru.live.privileges import find_user, give_up
+from pwru.live.privileges import acting_as, find_user, give_up
 from pwru.live.session import Session
 from pwru.sinks.lines import Format, Lines, LineStyle
 from pwru.sinks.stream import Stream
@@ -47,9 +47,10 @@ def trace(options: Options, say: Say, compiler: Compiler | None = None) -> End:
     check_permitted()  # before anything that the lack of it makes fail, too
     user = find_user(options.user) if options.user is not None else None
     with contextlib.ExitStack() as cleanup:
-        sink = _sink(options, say)
-        cleanup.callback(sink.close)
-        _check_ready_file(options.ready_file)
+        with acting_as(user):
+            sink = _sink(options, say)
+            cleanup.callback(sink.close)
+            _check_ready_file(options.ready_file)
         stop = cleanup.enter_context(Stop())
         cleanup.callback(sink.close)  # before the handlers go: another signal ends the wait for compression
 
@@ -155,17 +156,7 @@ def _check_ready_file(path: str | None) -> None:
     """Check early that the file can be created: it is created only once everything is attached, and somebody waits."""
     if path is None:
         return
-    folder = os.path.dirname(path) or "."
-    problem = 0
-    if os.path.isdir(path):
-        problem = errno.EISDIR
-    elif os.path.exists(path) and not os.path.isfile(path):  # nobody would see a pipe or a device become ready
-        problem = errno.EEXIST
-    elif not path or not os.path.isdir(folder) or not os.stat(folder).st_nlink:  # the last: it was removed
-        problem = errno.ENOENT
-    elif not os.access(folder, os.W_OK):
-        problem = errno.EACCES
-    if problem:
+    if problem := _not_creatable(path):
         raise PwruError(f"`ready_file`: cannot create {path or repr('')}: {os.strerror(problem)}")
     try:
         os.unlink(path)  # of an earlier trace: it would say now that this one is ready
@@ -173,6 +164,22 @@ def _check_ready_file(path: str | None) -> None:
         pass
     except OSError as error:
         raise PwruError(f"`ready_file`: cannot remove {path}: {error.strerror}") from None
+
+
+def _not_creatable(path: str) -> int:
+    """Return the number of the error that stands in the way, or 0."""
+    folder = os.path.dirname(path) or "."
+    try:
+        links = os.stat(os.path.join(folder, "")).st_nlink
+    except OSError as error:
+        return error.errno or errno.ENOENT
+    if os.path.isdir(path):
+        return errno.EISDIR
+    if os.path.exists(path) and not os.path.isfile(path):  # nobody would see a pipe or a device become ready
+        return errno.EEXIST
+    if not path or not links:  # the folder was removed
+        return errno.ENOENT
+    return 0 if os.access(folder, os.W_OK, effective_ids=True) else errno.EACCES
 
 
 def _announce(options: Options, session: Session, say: Say) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pwd
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +39,32 @@ def find_user(name: str) -> User:
     if missing := missing_capabilities(("CAP_SETGID", "CAP_SETUID")):
         raise PwruError(f"`user`: to become {entry.pw_name} takes {' and '.join(missing)}")
     return User(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+@contextmanager
+def acting_as(user: User | None) -> Iterator[None]:
+    """Check as this user what it will do: what it may not is said before an attach that takes long.
+
+    It must be able to read what is imported later, which a folder below /root does not let it.
+    """
+    if user is None:
+        yield
+        return
+    uid, gid, groups = os.geteuid(), os.getegid(), os.getgroups()
+    os.initgroups(user.name, user.gid)
+    os.setegid(user.gid)
+    os.seteuid(user.uid)
+    try:
+        for code in () if getattr(sys, "frozen", False) else (__file__, os.__file__):
+            if not os.access(code, os.R_OK, effective_ids=True):
+                raise PwruError(f"`user`: cannot read {code}, of pwru or Python; install it where all may read it")
+        yield
+    except PwruError as error:
+        raise PwruError(f"{error} (as {user.name})") from None
+    finally:
+        os.seteuid(uid)
+        os.setegid(gid)
+        os.setgroups(groups)
 
 
 def give_up(session: Session, user: User | None = None, *, creates_files: bool = False) -> list[str]:

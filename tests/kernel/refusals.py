@@ -48,7 +48,8 @@ def refused(*command: str, before: str = "", loads: bool = False) -> str:
     done = run(*command, before=before)
     assert "Traceback" not in done.stderr, done.stderr
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
-    (line,) = done.stderr.splitlines()
+    assert done.stderr.count("\n") == 1, done.stderr
+    line = done.stderr.rstrip("\n")
     assert line.isprintable()
     assert line.startswith("pwru: ")
     assert len(line) < 400

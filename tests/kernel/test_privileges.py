@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pwru.kernel.features import CAPABILITIES
 from vmtest.network import Network
 
 from .backends import KERNEL, each_backend, narrow
-from .refusals import refused
+from .refusals import PACKAGE, refused
 from .tracing import Start, Trace
 
 pytestmark = [pytest.mark.two_kernels, pytest.mark.usefixtures("nothing_left")]
@@ -111,6 +112,24 @@ def test_symbols_of_modules_are_still_named(network: Network, pwru: Start) -> No
     assert all(re.fullmatch(r"veth_\w+(\+0x\w+)?\[veth\]", event["caller_func"]) for event in trace.objects()), (
         trace.out
     )
+
+
+@pytest.mark.one_kernel
+@pytest.mark.parametrize("flag", ["--output-file", "--ready-file"])
+def test_a_file_that_the_user_may_not_create(flag: str, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    line = refused("pwru", "--user=nobody", f"{flag}={tmp_path}/new")
+    assert re.fullmatch(rf"pwru: {flag}: cannot \w+ {tmp_path}/new: Permission denied \(as nobody\)", line)
+
+
+@pytest.mark.one_kernel
+def test_a_program_that_the_user_may_not_read(tmp_path: Path) -> None:
+    """Modules are imported when they are needed, later, too."""
+    code, copy = PACKAGE / "live/privileges.py", tmp_path / "copy"
+    shutil.copy(code, copy)
+    copy.chmod(0o600)
+    line = refused("pwru", "--user=nobody", before=f"mount --bind {copy} {code}")
+    assert line == f"pwru: --user: cannot read {code}, of pwru or Python; install it where all may read it (as nobody)"
 
 
 @pytest.mark.one_kernel

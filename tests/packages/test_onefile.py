@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import tempfile
 import time
@@ -105,6 +106,20 @@ def test_where_and_how_it_is_called_does_not_matter(onefile: Path, tmp_path: Pat
     )
     assert done.stdout.startswith("pwru ")
     assert not done.stderr
+
+
+def test_it_says_how_it_is_used(onefile: Path) -> None:
+    """What other packages put beside the command."""
+    for words, said in ((["--man"], ".TH PWRU"), (["--completion", "zsh"], "#compdef pwru")):
+        done = subprocess.run([onefile, *words], capture_output=True, text=True, check=True)
+        assert said in done.stdout
+        assert not done.stderr
+
+
+def test_the_archive_is_one_for_unzip_too(onefile: Path) -> None:
+    """Places in it count from the start of the file: its last record has that of the directory."""
+    *_, size, at, comment = struct.unpack("<4s4H2LH", onefile.read_bytes()[-22:])
+    assert (at + size + 22, comment) == (onefile.stat().st_size, 0)
 
 
 def test_licences(onefile: Path) -> None:

@@ -171,7 +171,11 @@ def line_of_readme(start: str) -> str:
 
 @pytest.mark.parametrize(
     ("line", "before"),
-    [("python3 -m venv /opt/pwru", ""), ("pipx ", TOOLS), ("UV_TOOL_BIN_DIR=", TOOLS)],
+    [
+        ("python3 -m venv /opt/pwru && /opt/pwru/bin/pip install dist", ""),
+        ("pipx ", TOOLS),
+        ("UV_TOOL_BIN_DIR=", TOOLS),
+    ],
     ids=["pip", "pipx", "uv"],
 )
 def test_installed_where_there_is_only_python(line: str, before: str, root: Path, wheels: Path, native: Path) -> None:

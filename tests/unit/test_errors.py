@@ -79,9 +79,10 @@ def test_nobody_reads_what_it_says_about_itself(flag: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_report_for_which_there_is_no_room() -> None:
+@pytest.mark.parametrize("asked", ["--check", "--help", "--version", "--man", "--completion=bash"])
+def test_a_report_for_which_there_is_no_room(asked: str) -> None:
     with open("/dev/full", "wb") as full:
-        command = [sys.executable, "-m", "pwru", "--check"]
+        command = [sys.executable, "-m", "pwru", asked]
         done = subprocess.run(command, cwd=CHECKOUT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "pwru: cannot write to standard output: No space left on device\n")
 
