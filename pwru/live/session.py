@@ -181,7 +181,7 @@ class Session:
         with self._reading:
             self._open = None
             self._finalizer()
-        finish(lambda: self._hooks.message("Removing the probes: as PID 1, this process would end all others …"))
+        finish(lambda: self._hooks.message("Removing the probes, before this container or service ends …"))
 
     @property
     def _opened(self) -> _Open:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Collection
+from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
 
@@ -56,11 +57,11 @@ def hold(fds: Collection[int]) -> Child:
 
 
 def finish(on_waiting: Callable[[], None]) -> None:
-    """Wait for children that were released, if they would end with this process: as PID 1, it takes all with it.
+    """Wait for children that were released, if they would be killed with the end of this process.
 
     `on_waiting` is called if that takes some time.
     """
-    if os.getpid() != 1:
+    if not takes_all_along():
         return
     for waiting in _released:
         waiting.join(QUIET_SECONDS)
@@ -68,6 +69,23 @@ def finish(on_waiting: Callable[[], None]) -> None:
             on_waiting()
             waiting.join()
     _released.clear()
+
+
+def takes_all_along(proc: str = "/proc") -> bool:
+    """Return whether the end of this process ends others: it is the main process of a container or a service.
+
+    Then it is PID 1, or what started it has put it into a cgroup of its own, in which nothing may stay.
+    """
+    parent = _cgroup(f"{proc}/{os.getppid()}")
+    return os.getpid() == 1 or parent not in (None, _cgroup(f"{proc}/self"))
+
+
+def _cgroup(process: str) -> str | None:
+    """Return the cgroups of a process; None if it has ended or is in no PID namespace of ours. See cgroups(7)."""
+    try:
+        return Path(process, "cgroup").read_text()
+    except OSError:
+        return None
 
 
 def _part(keep: Collection[int]) -> None:

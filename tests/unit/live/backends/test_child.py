@@ -6,7 +6,9 @@ import os
 import time
 from pathlib import Path
 
-from pwru.live.backends.child import start
+import pytest
+
+from pwru.live.backends.child import start, takes_all_along
 
 
 def wait_for_pipe(read_end: int) -> None:
@@ -67,3 +69,20 @@ def test_a_child_leaves_the_session_and_has_no_other_descriptor() -> None:
     child.release()
     for fd in (reader, ready, kept):
         os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("own", "parent", "expected"),
+    [
+        ("0::/user.slice/session-1.scope", "0::/user.slice/session-1.scope", False),
+        ("0::/", "0::/../..", True),  # of a container with the host's PIDs, as it sees them
+        ("0::/system.slice/pwru.service", "0::/init.scope", True),
+        ("0::/", None, False),  # `docker exec`: the parent is outside, and the container goes on
+    ],
+)
+def test_it_would_be_killed_with_a_container(own: str, parent: str | None, expected: bool, tmp_path: Path) -> None:
+    for name, cgroup in (("self", own), (str(os.getppid()), parent)):
+        (tmp_path / name).mkdir()
+        if cgroup is not None:
+            (tmp_path / name / "cgroup").write_text(f"{cgroup}\n")
+    assert takes_all_along(str(tmp_path)) is expected
