@@ -77,7 +77,8 @@ class Kprobe(SharedProgram):
         except OSError as error:
             return Missing(
                 f"tracefs is not mounted and cannot be ({reason_of(error)}): mount -t tracefs nodev"
-                " /sys/kernel/tracing, or, in a network namespace, nsenter --net=/run/netns/NAME pwru …"
+                " /sys/kernel/tracing, or, for a container, --volume=/sys/kernel/tracing:/sys/kernel/tracing, or, in a"
+                " network namespace, nsenter --net=/run/netns/NAME pwru …"
             )
         with contextlib.closing(tracefs):
             events = tracefs.path / "kprobe_events"
