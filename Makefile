@@ -27,6 +27,7 @@ help:
 	@echo "make deb           dist/: a Debian package, for Debian 12 and 13"
 	@echo "make rpm           dist/: an RPM"
 	@echo "make onefile       dist/pwru-ARCH: one file that runs anywhere, for this machine or PWRU_MACHINE"
+	@echo "make image         dist/pwru-image-ARCH.tar: a container image with the one file"
 	@echo "make support       write the README's table of kernels and backends"
 	@echo "make bench         measure beside the Go tool in guests, and lines/s on this machine; 40 minutes"
 	@echo "make conformance   compare the output with the Go tool's, in guests; ARGS=--write keeps the report"
@@ -58,7 +59,9 @@ test-arm64: build guest-packages
 	@$(VENV)/python -m vmtest --tests 6.12-arm64 -- tests/kernel/test_backends.py $(ARGS)
 
 test-packages: build guest-packages
-	@scripts/packages "for the tests of packages" bash-completion fish man-db mandoc zsh
+	@scripts/packages "for the tests of packages" bash-completion fish man-db mandoc shellcheck zsh
+	@$(VENV)/python -c 'import kubernetes_validate' 2>/dev/null || \
+	  $(VENV)/pip install --quiet --quiet --disable-pip-version-check kubernetes-validate  # 108 MB of schemas
 	$(VENV)/python -m pytest tests/packages $(ARGS)
 
 test-install: build
@@ -93,6 +96,10 @@ onefile: build | guest-packages
 	@$(MAKE) -s -C vendor/libbpf ARCH=$(PWRU_MACHINE)
 	@$(MAKE) -s -C vendor/libpcap ARCH=$(PWRU_MACHINE)
 	@$(VENV)/python -m onefile $(PWRU_MACHINE)
+
+image: onefile
+	@scripts/packages "to build the image" buildah
+	@$(VENV)/python packaging/image.py $(PWRU_MACHINE)
 
 support: .venv/ready
 	@$(VENV)/python -m vmtest --support
@@ -137,5 +144,5 @@ guest-packages:
 	@touch $@
 
 .PHONY: help root demo test test-unit test-native test-kernel test-packages test-install fuzz \
-	test-arm64 test-arm64-object lint build man test-objects support wheel deb rpm onefile bench conformance clean \
+	test-arm64 test-arm64-object lint build man test-objects support wheel deb rpm onefile image bench conformance clean \
 	build-packages guest-packages

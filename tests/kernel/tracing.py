@@ -35,6 +35,10 @@ class Trace:
     process: subprocess.Popen[bytes] = field(init=False)
 
     @property
+    def command(self) -> list[str]:
+        return [*self.launcher, "pwru", *self.arguments]
+
+    @property
     def out(self) -> str:
         return (self.folder / "out").read_text()
 
@@ -44,7 +48,7 @@ class Trace:
 
     def __enter__(self) -> Self:
         with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
-            self.process = subprocess.Popen([*self.launcher, "pwru", *self.arguments], stdout=out, stderr=err)
+            self.process = subprocess.Popen(self.command, stdout=out, stderr=err)
         self.wait_for(lambda: "Listening for events.." in self.err)
         return self
 
