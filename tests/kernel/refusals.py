@@ -17,7 +17,10 @@ from .leftovers import PATIENCE, ids
 from .tracing import Trace
 
 # The installed product, which is not what pytest imports as `pwru`.
-PACKAGE = Path(sh(sys.executable, "-c", "import pwru; print(pwru.__path__[0])").stdout.strip())
+PACKAGE, LIBPCAP = (
+    Path(sh(sys.executable, "-c", f"import importlib.util as u; print(u.find_spec('{name}').origin)").stdout).parent
+    for name in ("pwru", "libpcap")
+)
 OBJECT = PACKAGE / "pwru.bpf.o"
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 NO_BTF = "mount -t tmpfs none /sys/kernel/btf"

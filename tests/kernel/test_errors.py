@@ -5,6 +5,7 @@ tests/unit/test_errors.py has the errors that need no kernel, test_stop.py has s
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -24,7 +25,19 @@ from vmtest.network import Network, sh
 
 from .backends import NARROW
 from .leftovers import PATIENCE, PROMPT, wait_for
-from .refusals import CANNOT_MOUNT, NO_BTF, NO_TRACEFS, OBJECT, PACKAGE, VMLINUX, newest_program, refused, run, working
+from .refusals import (
+    CANNOT_MOUNT,
+    LIBPCAP,
+    NO_BTF,
+    NO_TRACEFS,
+    OBJECT,
+    PACKAGE,
+    VMLINUX,
+    newest_program,
+    refused,
+    run,
+    working,
+)
 
 pytestmark = [pytest.mark.one_kernel, pytest.mark.usefixtures("nothing_left")]
 
@@ -277,9 +290,17 @@ def test_no_libbpf() -> None:
     assert line.endswith("install it (Debian, Ubuntu: apt install libbpf1)")
 
 
-def test_no_libpcap() -> None:
+# What hides the library in the Python package `libpcap`.
+NO_PACKAGE = f"mount -t tmpfs none {LIBPCAP}/_platform/linux/{os.uname().machine}"
+
+
+def test_no_libpcap(tmp_path: Path, network: Network) -> None:
+    """That of the Python package stands in for the system's."""
     with missing("libpcap.so.0.8"):
-        line = refused("pwru", *NARROW, "icmp", loads=True)
+        with working(tmp_path, *NARROW, "icmp") as trace:
+            network.ping()
+            trace.wait_for_func("icmp_rcv")
+        line = refused("pwru", *NARROW, "icmp", before=NO_PACKAGE, loads=True)
     assert line.endswith("this system lacks: install it (Debian, Ubuntu: apt install libpcap0.8)")
 
 
@@ -291,7 +312,8 @@ def test_libpcap_is_for_filters_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("library", "package"), [("libbpf.so.1", "libbpf1"), ("libpcap.so.0.8", "libpcap0.8")])
 def test_a_damaged_library(library: str, package: str) -> None:
     (path,) = Path("/usr/lib").glob(f"*/{library}")
-    line = refused("pwru", *NARROW, "icmp", before=f"mount --bind /etc/passwd {path.resolve()}", loads=True)
+    before = f"{NO_PACKAGE}; mount --bind /etc/passwd {path.resolve()}"
+    line = refused("pwru", *NARROW, "icmp", before=before, loads=True)
     assert f"install it (Debian, Ubuntu: apt install {package})" in line
 
 
