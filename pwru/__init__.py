@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pwru.live.events import Events, trace
     from pwru.record.event import Event
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Event", "Events", "PwruError", "__version__", "trace"]
 
 _HOMES = {
