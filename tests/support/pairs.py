@@ -82,6 +82,7 @@ WORDS: dict[str, str] = {
 ALONE = {"--check", "--completion", "--man", "--version", "-h"}
 # Flags that mean nothing without another one, and backends that attach to all functions one by one, which takes long.
 NEEDS = {
+    "--filter-ifname": "--filter-netns",  # where v0 is
     "--backend kprobe": "--filter-func",
     "--backend fentry": "--filter-func",
     "--follow-packets": "--follow",
