@@ -5,20 +5,19 @@ import platform
 from pathlib import Path
 
 from onefile import build
-from vmtest.arches import ARCHES
+from vmtest.arches import BY_UNAME
 from vmtest.command import run_main
 
 DIST = Path(__file__).parent.parent / "dist"
 
 
 def main(arguments: list[str]) -> int:
-    by_uname = {arch.uname: name for name, arch in ARCHES.items()}
     parser = argparse.ArgumentParser("python -m onefile", description=__doc__)
-    parser.add_argument("machine", nargs="?", default=platform.machine(), choices=by_uname, help="default: this one")
+    parser.add_argument("machine", nargs="?", default=platform.machine(), choices=BY_UNAME, help="default: this one")
     machine = parser.parse_args(arguments).machine
     DIST.mkdir(exist_ok=True)
     file = DIST / f"pwru-{machine}"
-    build.build(by_uname[machine], file)
+    build.build(BY_UNAME[machine], file)
     print(f"{file.relative_to(DIST.parent)}: {file.stat().st_size / 1e6:.1f} MB")
     return 0
 

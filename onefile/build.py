@@ -1,9 +1,7 @@
 """Compiles, links and packs the one file; needs the static libraries that `make -C vendor/…` builds."""
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -17,9 +15,9 @@ from onefile import toolchain
 from vmtest import command
 from vmtest.arches import ARCHES
 from vmtest.errors import VmtestError
+from vmtest.product import CHECKOUT, build_wheel
 
 HERE = Path(__file__).parent
-CHECKOUT = HERE.parent
 LINK = ("-static-pie", "-s", "-Wl,-z,pack-relative-relocs", "-Wl,-z,relro,-z,now", "-Wl,--build-id=none")
 PLATFORMS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014", "linux")
 
@@ -71,23 +69,11 @@ def _install(arch: str, packages: Path) -> None:
     """Install the checkout's wheel and its dependencies, which are pure Python, for the Python that is linked."""
     machine = ARCHES[arch].uname
     with tempfile.TemporaryDirectory() as tmp:
-        build = subprocess.run(
-            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp],
-            cwd=CHECKOUT,
-            env={**os.environ, "PWRU_MACHINE": machine},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if build.returncode:
-            raise VmtestError(f"the wheel cannot be built:\n{build.stdout.strip()}")
-        [wheel] = Path(tmp).glob("*.whl")
         command.run(
             *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"),
             *("--target", str(packages), "--python-version", toolchain.PYTHON.removeprefix("python")),
             *("--only-binary=:all:", *(f"--platform={tag}_{machine}" for tag in PLATFORMS)),
-            wheel,
+            build_wheel(arch, Path(tmp)),
         )
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vmtest import cache, chroot, command
+from vmtest.arches import BY_UNAME
 from vmtest.errors import VmtestError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,8 +30,6 @@ NAME = "pwru-libbpf"
 # but that for BPF, and no compiled Python.
 SUITE = "trixie"
 TOOLS = ("build-essential", "rpm")
-# the names of uname(2), and Debian's
-ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
 LEFT_OUT = re.compile(r"/(windows|macos|[^/]+/tcpdump|scripts|bash_completion\.d)/|\.txt$")
 
 
@@ -42,8 +41,8 @@ def version() -> str:
 def machine() -> str:
     """Return the machine to build for. Raises VmtestError if it is none that pwru knows."""
     name = os.environ.get("PWRU_MACHINE") or platform.machine()
-    if name not in ARCHES:
-        raise VmtestError(f"pwru is built for {' and '.join(ARCHES)} only, not for {name}")
+    if name not in BY_UNAME:
+        raise VmtestError(f"pwru is built for {' and '.join(BY_UNAME)} only, not for {name}")
     return name
 
 
@@ -53,7 +52,7 @@ def deb(to: Path, at: str) -> list[Path]:
     `at` is the name of the folder in the root where it is done. Raises VmtestError if it fails.
     """
     # it needs nothing of another machine: its build dependencies are those of this one
-    options = "" if machine() == platform.machine() else f"--host-arch={ARCHES[machine()]} --no-check-builddeps"
+    options = "" if machine() == platform.machine() else f"--host-arch={BY_UNAME[machine()]} --no-check-builddeps"
     with chroot.use(builder()) as root:
         work = root.files / at
         source = work / "source"

@@ -16,20 +16,19 @@ CHECKOUT = Path(__file__).parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
 from pwru import __version__  # noqa: E402
-from vmtest.arches import ARCHES  # noqa: E402
+from vmtest.arches import BY_UNAME  # noqa: E402
 
 NAME = f"pwru:{__version__}"
 
 
 def build(machine: str, layout: Path) -> None:
     """Make an OCI image layout of dist/pwru-`machine`, the same each time. Raises CalledProcessError."""
-    [arch] = [name for name, arch in ARCHES.items() if arch.uname == machine]
     with tempfile.TemporaryDirectory() as tmp:
         subprocess.run(
             [
                 *("buildah", f"--root={tmp}/root", f"--runroot={tmp}/run", "--storage-driver=vfs"),
                 *("build", "--quiet", f"--timestamp={os.environ.get('SOURCE_DATE_EPOCH', '0')}"),
-                *(f"--arch={arch}", f"--build-arg=MACHINE={machine}"),
+                *(f"--arch={BY_UNAME[machine]}", f"--build-arg=MACHINE={machine}"),
                 *(f"--file={CHECKOUT}/packaging/Containerfile", f"--tag=oci:{layout}:{NAME}", CHECKOUT / "dist"),
             ],
             stdout=subprocess.DEVNULL,

@@ -30,3 +30,4 @@ ARCHES = {
     NATIVE: Arch("x86_64", "x86-64", "qemu-system-x86", "q35", "EPYC-v3,-cx16", "ttyS0"),
     "arm64": Arch("aarch64", "arm64", "qemu-system-arm", "virt", "neoverse-n1", "ttyAMA0"),
 }
+BY_UNAME = {arch.uname: name for name, arch in ARCHES.items()}

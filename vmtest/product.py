@@ -72,24 +72,28 @@ def _digest() -> str:
     return digest.hexdigest()
 
 
-def _build(arch: str, to: Path) -> None:
+def build_wheel(arch: str, to: Path) -> Path:
+    """Build the checkout's wheel for this architecture into a folder; return it. Raises VmtestError."""
     if not find_spec("hatchling"):
         raise VmtestError("hatchling is missing: use the Python that `make build` sets up, .venv/bin/python")
-    with tempfile.TemporaryDirectory(dir=to) as tmp:
-        build = subprocess.run(
-            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp],
-            cwd=CHECKOUT,
-            env={**os.environ, "PWRU_MACHINE": ARCHES[arch].uname},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if build.returncode:
-            raise VmtestError(f"the wheel cannot be built:\n{build.stdout.strip()}")
-        [file] = Path(tmp).glob("*.whl")
-        with zipfile.ZipFile(file) as archive:
-            archive.extractall(to / "site")
+    build = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", to],
+        cwd=CHECKOUT,
+        env={**os.environ, "PWRU_MACHINE": ARCHES[arch].uname},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if build.returncode:
+        raise VmtestError(f"the wheel cannot be built:\n{build.stdout.strip()}")
+    [file] = to.glob("*.whl")
+    return file
+
+
+def _build(arch: str, to: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=to) as tmp, zipfile.ZipFile(build_wheel(arch, Path(tmp))) as archive:
+        archive.extractall(to / "site")
     rootfs.byte_compile(to / "site", "/opt/pwru")
     [entry_points] = (to / "site").glob("*.dist-info/entry_points.txt")
     scripts = ConfigParser()
