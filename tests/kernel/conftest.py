@@ -8,6 +8,7 @@ tracepoints also run on the machine itself (`make test-native`).
 from __future__ import annotations
 
 import os
+import pwd
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,18 @@ def firewall(network: Network) -> Iterator[int]:
 def udp(network: Network) -> Iterator[Udp]:
     with Udp(network) as udp:
         yield udp
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that only nobody may write to."""
+    nobody = pwd.getpwnam("nobody")
+    folder = tmp_path / "of-nobody"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    for parent in (tmp_path, *tmp_path.parents[:-2]):
+        parent.chmod(0o755)
+    return folder
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,15 +60,6 @@ def _paranoid() -> Iterator[None]:
     paranoid.write_text("2")
     yield
     paranoid.write_text(before)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder that only nobody may write to."""
-    folder = tmp_path / "of-nobody"
-    folder.mkdir(mode=0o700)
-    os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
-    return folder
 
 
 def only(capabilities: list[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 import re
 import shutil
@@ -39,17 +38,6 @@ def kept(trace: Trace) -> set[str]:
     names = {name for name, number in CAPABILITIES.items() if mask >> number & 1}
     assert mask.bit_count() == len(names) or names == set(CAPABILITIES)
     return names
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder that only nobody may write to."""
-    folder = tmp_path / "of-nobody"
-    folder.mkdir(mode=0o700)
-    os.chown(folder, NOBODY.pw_uid, NOBODY.pw_gid)
-    for parent in (tmp_path, *tmp_path.parents[:-2]):
-        parent.chmod(0o755)
-    return folder
 
 
 @each_backend

@@ -26,8 +26,8 @@ from pwru.filter.packet.pcap import compile_filter
 from tests.packages import docker_line
 from vmtest import chroot, guest, kernels
 from vmtest.arches import NATIVE
+from vmtest.product import CHECKOUT
 
-CHECKOUT = Path(__file__).parents[2]
 MACHINE = platform.machine()
 ON_NODE = CHECKOUT / "scripts/pwru-on-node"
 KUBERNETES = sorted((CHECKOUT / "packaging/kubernetes").glob("*.yaml"))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.packages import elf
+from vmtest.product import CHECKOUT
 
-CHECKOUT = Path(__file__).parents[2]
 VENDOR = CHECKOUT / "vendor/libbpf"
 BUILT = CHECKOUT / "build/libbpf"
 MACHINES = ("x86_64", "aarch64")

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from pwru.cli.flags import SHELLS
+from vmtest.product import CHECKOUT
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = (CHECKOUT / "README.md").read_text()
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "MANPATH": ""}
 DOCUMENTS = {
@@ -31,7 +31,7 @@ DOCUMENTS = {
 
 def run(*command: str | Path, **environment: str) -> str:
     return subprocess.run(
-        command, env={**ENVIRONMENT, **environment}, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+        command, env={**ENVIRONMENT, **environment}, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=True
     ).stdout
 
 

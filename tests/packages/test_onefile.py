@@ -15,8 +15,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from vmtest import chroot, fetch, guest, kernels
+from vmtest.product import CHECKOUT
 
-CHECKOUT = Path(__file__).parents[2]
 SIZE = 12_000_000
 START = 0.2  # seconds
 ROOTS = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie"}

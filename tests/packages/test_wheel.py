@@ -12,14 +12,11 @@ from pathlib import Path
 import pytest
 
 from pwru import __version__
-from tests.packages import elf
+from tests.packages import elf, pypi
 from vmtest import chroot
-from vmtest.product import SOURCES
+from vmtest.product import CHECKOUT, SOURCES
 
-CHECKOUT = Path(__file__).parents[2]
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
-# Debian releases with a Python that is new enough
-SUITES = {"bookworm": "3.11", "trixie": "3.13"}
 # what `pwru --check` says
 BUNDLED = "bundled with pwru"
 LIBRARY = "pwru/libbpf/libbpf.so"
@@ -140,7 +137,7 @@ def test_a_libbpf_that_is_missing_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.strip() == (f"PWRU_LIBBPF: {tmp_path}/libbpf.so is missing: make -C vendor/libbpf ARCH=aarch64")
 
 
-@pytest.fixture(scope="module", params=SUITES)
+@pytest.fixture(scope="module", params=pypi.SUITES)
 def suite(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -154,12 +151,7 @@ def root(suite: str) -> Path:
 def wheels(suite: str, native: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What pip would take from PyPI for the Python of that release, in a folder."""
     to = tmp_path_factory.mktemp("wheels")
-    platforms = [f"--platform=manylinux{tag}_{platform.machine()}" for tag in ("_2_28", "_2_17", "2014")]
-    python = f"--python-version={SUITES[suite]}"
-    run(
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", python, *platforms, "-d", to),
-        *(native, "pipx", "uv", "pip"),
-    )
+    pypi.download(suite, to, native, "pipx", "uv", "pip")
     return to
 
 
