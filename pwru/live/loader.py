@@ -23,6 +23,7 @@ from pwru.live.names import COPIES
 from pwru.live.permissions import may_read_memory, refused_load
 from pwru.live.program import Program, variant
 from pwru.record.layout import Mismatch, Wire
+from pwru.record.plan import Plan
 from pwru.record.schema import Schema
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class Loader:
         return variant(backend.program.name, following=self._request.follow)
 
     def _configure(self, bpf: Object, backend: Backend) -> Schema:
-        schema = self._schema(backend)
+        plan = self._plan(backend)
         try:
             spec = backend.program
             name = self._name(backend)
@@ -212,7 +213,7 @@ class Loader:
                 bpf.program(name).set_type(spec.prog_type, spec.attach_type)
             for program in bpf.programs():
                 program.set_autoload(program.name == name or program.name in self._templates)
-            config = schema.config(
+            config = plan.config(
                 **self._filters,
                 **backend.config(),
                 no_helper=not self._has_helper,
@@ -229,9 +230,9 @@ class Loader:
                 bpf.map("stacks").set_max_entries(1 << self.wire.constant("STACK_BITS"))
         except (BpfError, PwruError) as error:
             raise _damaged(error) from None
-        return schema
+        return plan.schema
 
-    def _schema(self, backend: Backend) -> Schema:
+    def _plan(self, backend: Backend) -> Plan:
         sizes = dict(self._request.parts)
         if backend.has_location:
             sizes["location"] = 0
@@ -244,7 +245,7 @@ class Loader:
             # A record of a run with programs of XDP says what its values are of.
             count = self.wire.constant("MAX_VALUES") + 1 if self._request.trace_xdp else len(self._fields)
             sizes["values"] = 8 * count
-        return Schema(self.wire, sizes, tcp_flags=self._request.tcp_flags, fields=self._fields)
+        return Plan(self.wire, sizes, tcp_flags=self._request.tcp_flags, fields=self._fields)
 
 
 def _open(image: bytes, kernel: Kernel) -> Object:

@@ -26,12 +26,12 @@ class Layout:
         self.size = size
         self._sizes = {member.name: member.size for member in members}
         self._tuple: Any = namedtuple(name, [member.name for member in members])  # type: ignore[misc]
-        parts, end = ["="], 0
+        parts, end = ["<"], 0
         self._arrays: dict[str, struct.Struct] = {}
         for member in members:
             each = member.size // max(member.elements, 1)
             if member.kind == ARRAY and each > 1:
-                self._arrays[member.name] = struct.Struct(f"={member.elements}{_INTEGER[each]}")
+                self._arrays[member.name] = struct.Struct(f"<{member.elements}{_INTEGER[each]}")
             parts.append(f"{member.offset - end}x" if member.offset > end else "")
             code = _INTEGER[member.size] if member.is_int else f"{member.size}s"
             parts.append(code.lower() if member.is_int and member.signed else code)

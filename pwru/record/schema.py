@@ -1,15 +1,14 @@
-"""What is in the records of one run: made once, from the object's BTF and the parts that the run asks for.
+"""How the records of one run are decoded, wherever they are from.
 
-A record has the parts of the run only, so all records of a run have one size and are cut up in bulk. What stays the
-same from event to event is one run of bytes, so that whoever formats events can do so once per distinct run.
+All records of a run have the same parts and one size, and are cut up in bulk. What stays the same from event to event
+is one run of bytes, so that whoever formats events can do so once per distinct run.
 """
 
-import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pwru.record.event import Event, Hit, Task
-from pwru.record.layout import Mismatch, Wire
+from pwru.record.layout import Layout
 from pwru.record.names import Names
 from pwru.record.parts import PARTS, Field, Follow, Section, text_of
 
@@ -27,66 +26,66 @@ class Record(NamedTuple):
 
 
 Values = dict[str, Any]
+WORD = 8  # parts begin at multiples of so many bytes
+
+
+class Slot(NamedTuple):
+    """Where a part is: `at` bytes after its section begins, `size` bytes of what its struct, if any, does not hold."""
+
+    part: str
+    section: Section
+    at: int
+    size: int
+
+
+class Structs(Protocol):
+    """The structs and constants of records by name: those of an object, or those that a recording has."""
+
+    def layout(self, name: str) -> Layout: ...
+
+    def names(self, enum: str) -> Mapping[int, str]: ...
+
+    def constant(self, name: str) -> int: ...
 
 
 class Schema:
-    """The layout of the records of one run.
+    """What records have: how each section is decoded.
 
     `parts` are names. `tcp_flags`: whether tuples have the flags of TCP. `fields` are what the part `values` has.
     """
 
     def __init__(
-        self, wire: Wire, sizes: Mapping[str, int], *, tcp_flags: bool = False, fields: Sequence[Field] = ()
+        self, structs: Structs, slots: Sequence[Slot], *, tcp_flags: bool = False, fields: Sequence[Field] = ()
     ) -> None:
-        """`sizes`: the parts to have, each with its size in bytes, which counts for a part without a size of its own.
-
-        Raises Mismatch if the object is of another version of pwru.
-        """
-        numbers = {name.removeprefix("PART_").lower(): number for name, number in wire.enum("part").items()}
-        count = numbers.pop("nr_parts", -1)
-        if numbers.keys() != PARTS.keys() or count != len(PARTS):
-            raise Mismatch
+        self.structs = structs
+        self.slots = tuple(slots)
         self.tcp_flags = tcp_flags
         self.fields = tuple(fields)
-        self._max_values = wire.constant("MAX_VALUES")
-        self._task, self._site = wire.layout("task"), wire.layout("site")
-        at, asked = [0] * count, [0] * count
-        end = wire.layout("event").size
-        starts: dict[Section, int] = {}
-        ends = {Section.HIT: end}
+        self.parts = frozenset(slot.part for slot in slots)
+        self._max_values = structs.constant("MAX_VALUES")
+        self._task, self._site = structs.layout("task"), structs.layout("site")
         self._decoders: dict[Section, list[tuple[str, slice, Callable[[bytes], Any]]]] = {s: [] for s in Section}
-        wanted = [PARTS[name] for name in sorted(sizes, key=numbers.__getitem__)]
-        for part in wanted:
-            layout = wire.layout(part.struct) if part.struct else None
-            size = asked[numbers[part.name]] = sizes[part.name] or part.size
-            room = (layout.size if layout else 0) + size
-            start = starts.setdefault(part.section, end if part.section is not Section.HIT else end - self._site.size)
-            at[numbers[part.name]] = end
-            place = slice(end - start, end - start + room)
-            constants = [wire.names(enum) for enum in part.enums]
-            self._decoders[part.section].append((part.name, place, part.decoder(layout or size, *constants)))
-            end += (room + 7) // 8 * 8
-            ends[part.section] = end
-        self.parts = frozenset(sizes)
-        self._keys = [(part.name, part.key) for part in wanted if part.key]
-        self.size = end
-        self._config: Values = {"record_size": end, "at": at, "size": asked, "tcp_flags": tcp_flags}
-        self._wire = wire
+        self._keys = [(slot.part, PARTS[slot.part].key) for slot in slots if PARTS[slot.part].key]
+        ends = dict.fromkeys(Section, 0) | {Section.HIT: self._site.size}
+        for slot in slots:
+            part = PARTS[slot.part]
+            layout = structs.layout(part.struct) if part.struct else None
+            end = slot.at + (layout.size if layout else 0) + slot.size
+            constants = [structs.names(enum) for enum in part.enums]
+            decoder = part.decoder(layout or slot.size, *constants)
+            self._decoders[slot.section].append((slot.part, slice(slot.at, end), decoder))
+            ends[slot.section] = max(ends[slot.section], end + -end % WORD)
+        self.has_details = bool(ends[Section.DETAILS])
+        # Of the fields of Record, in bytes.
+        hit, packet, follow, time, details = (ends[section] for section in Section)
+        self.sizes = (WORD, self._task.size, hit, packet, follow, time, details)
+        # As for struct: the same fields.
+        self.format = f"Q{self._task.size}s{hit}s{packet}s{follow}s{'Q' if time else '0s'}{details}s"
 
-        def length(section: Section) -> int:
-            return ends[section] - starts[section] if section in starts else 0
-
-        hit = ends[Section.HIT] - wire.layout("event").size + self._site.size
-        self.has_details = Section.DETAILS in starts
-        time = "Q" if "time" in sizes else "0s"
-        # As for struct: the fields of Record.
-        packet, follow, details = map(length, (Section.PACKET, Section.FOLLOW, Section.DETAILS))
-        self.format = f"Q{self._task.size}s{hit}s{packet}s{follow}s{time}{details}s"
-        assert struct.calcsize(f"={self.format}") == end
-
-    def config(self, **values: int | bytes | Sequence[int]) -> bytes:
-        """Return the bytes of struct config: `values` by the names of its members, and the layout of the records."""
-        return self._wire.layout("config").pack({**values, **self._config})
+    @property
+    def size(self) -> int:
+        """The bytes of a record."""
+        return sum(self.sizes)
 
     def task(self, raw: bytes) -> Task:
         cpu, pid, comm = self._task.unpack(raw)

@@ -12,6 +12,7 @@ import pwru
 from pwru.kernel.btf import read_btf
 from pwru.record.layout import Wire
 from pwru.record.parts import Field
+from pwru.record.plan import Plan
 from pwru.record.schema import Record, Schema
 
 OBJECT = Path(pwru.__file__).with_name("pwru.bpf.o")
@@ -38,7 +39,7 @@ def schema(
     sizes |= dict.fromkeys((*parts, *more), 0)
     if fields:
         sizes["values"] = 8 * len(fields)
-    return Schema(wire(), sizes, tcp_flags=tcp_flags, fields=fields)
+    return Plan(wire(), sizes, tcp_flags=tcp_flags, fields=fields).schema
 
 
 def task(pid: int = 214, comm: bytes = b"ping", cpu: int = 1) -> bytes:

@@ -12,15 +12,17 @@ from pwru.record.event import Task
 from pwru.record.layout import Wire
 from pwru.record.names import Function, Hit
 from pwru.record.parts import PARTS, FlowTuple, Follow, Meta, Payload, Section, Stack
+from pwru.record.plan import Plan
 from pwru.record.schema import Schema
 from tests.support.records import NO_IP, addresses, cb, cut, follow, hit, meta, record, schema, task, u64, wire
 from tests.support.source import FakeNames
 from tests.unit.kernel.btf_writer import Writer
 
 
-def config(of: Schema) -> Any:
-    """Return what the programs are told of the records."""
-    return wire().layout("config").unpack(of.config())
+def config(of: Schema, **values: Any) -> Any:
+    """Return what the programs are told of the records, and besides."""
+    sizes = {slot.part: slot.size for slot in of.slots}
+    return wire().layout("config").unpack(Plan(wire(), sizes, tcp_flags=of.tcp_flags).config(**values))
 
 
 def test_a_record() -> None:
@@ -113,7 +115,7 @@ def test_packet_without_ip() -> None:
 
 def test_config_has_the_layout_and_what_else_it_is_given() -> None:
     of = schema("stack", "time", payload=50)
-    packed = wire().layout("config").unpack(of.config(netns=7, comm=b"ping", reasons=[3] * 8, trace_run=1 << 40))
+    packed = config(of, netns=7, comm=b"ping", reasons=[3] * 8, trace_run=1 << 40)
     assert (packed.netns, packed.comm, packed.reasons, packed.trace_run) == (
         7,
         b"ping".ljust(16, b"\0"),
@@ -123,13 +125,13 @@ def test_config_has_the_layout_and_what_else_it_is_given() -> None:
     assert (packed.ifindex, packed.filters, packed.tcp_flags) == (0, 0, 0)
     assert dict(zip(PARTS, packed.size, strict=True))["payload"] == 50
     with pytest.raises(PwruError, match="does not belong to this version"):
-        of.config(no_such_member=1)
+        config(of, no_such_member=1)
 
 
 def test_parts_are_in_the_order_of_the_object() -> None:
     """Whatever the order in which they are asked for; each begins where the one before it ends, in multiples of 8."""
     sizes = {"values": 16, "skb": 92, "shared_info": 20, "payload": 50}
-    of = Schema(wire(), dict.fromkeys(reversed(PARTS), 0) | sizes)
+    of = Plan(wire(), dict.fromkeys(reversed(PARTS), 0) | sizes).schema
     at = config(of).at
     assert list(at) == sorted(at)
     assert all(start % 8 == 0 for start in at)
@@ -179,7 +181,7 @@ NAMES = [f"PART_{name.upper()}" for name in PARTS]
 )
 def test_an_object_with_other_parts_is_refused(parts: list[str]) -> None:
     with pytest.raises(PwruError, match="does not belong to this version"):
-        Schema(object_with(*parts), {})
+        Plan(object_with(*parts), {})
 
 
 def test_which_packet_it_is() -> None:

@@ -19,6 +19,7 @@ from pwru.kernel.btf import Btf, BtfError
 from pwru.kernel.dump import Dump
 from pwru.record.names import Function, Hit
 from pwru.record.parts import Field, Payload
+from pwru.record.plan import Plan
 from pwru.record.schema import Schema
 from pwru.sinks.details import Details, hex_dump
 from pwru.sinks.json import Json
@@ -152,14 +153,14 @@ def test_values_of_skbs_and_of_frames() -> None:
     mark, queue = Field("skb->mark", False), Field("xdp->rxq->queue_index", True, "xdp")
     room = 8 * (wire().constant("MAX_VALUES") + 1)
     words = struct.pack("=5q", -1, 9, 9, 9, 0), struct.pack("=5q", -1, 9, 9, 9, 1)
-    of = Schema(wire(), {"values": room}, fields=(mark, queue))
+    of = Plan(wire(), {"values": room}, fields=(mark, queue)).schema
     details = Details(of, NAMES)
     assert [details.text(raw) for raw in words] == [f" mark={(1 << 64) - 1}", " queue_index=-1"]
     assert [details.members(raw) for raw in words] == [
         {"skb_metadata": {"skb->mark": (1 << 64) - 1}, "xdp_metadata": None},
         {"skb_metadata": None, "xdp_metadata": {"xdp->rxq->queue_index": -1}},
     ]
-    details = Details(Schema(wire(), {"values": room, "skb": SKB_SIZE}, fields=(queue,)), NAMES)
+    details = Details(Plan(wire(), {"values": room, "skb": SKB_SIZE}, fields=(queue,)).schema, NAMES)
     assert [details.text(raw + padded(SKB)).partition("\n")[0] for raw in words] == ["", " queue_index=-1"]
     assert details.members(words[0] + padded(SKB))["skb_metadata"] == dump("skb", padded(SKB))
 
