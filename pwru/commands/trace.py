@@ -6,12 +6,14 @@ import contextlib
 import errno
 import os
 import select
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pwru.commands.messages import Phases, Progress
+from pwru.commands.outputs import make_sink
 from pwru.commands.stop import Stop
 from pwru.errors import PwruError, abbreviate
 from pwru.kernel.netns import unseen
@@ -19,9 +21,6 @@ from pwru.live.hooks import Hooks
 from pwru.live.permissions import check_permitted
 from pwru.live.privileges import acting_as, find_user, give_up
 from pwru.live.session import Session
-from pwru.sinks.lines import Format, Lines, LineStyle
-from pwru.sinks.stream import Stream
-from pwru.sinks.terminal import terminal
 
 if TYPE_CHECKING:
     from pwru.commands.options import Options
@@ -48,7 +47,7 @@ def trace(options: Options, say: Say, compiler: Compiler | None = None) -> End:
     user = find_user(options.user) if options.user is not None else None
     with contextlib.ExitStack() as cleanup:
         with acting_as(user):
-            sink = _sink(options, say)
+            sink = make_sink(options, say)
             cleanup.callback(sink.close)
             _check_ready_file(options.ready_file)
         stop = cleanup.enter_context(Stop())
@@ -75,6 +74,7 @@ def trace(options: Options, say: Say, compiler: Compiler | None = None) -> End:
         reader_gone = _pump(session, sink, stop, options.limit)
         sink.ending()
         session.detach()
+        sink.flush()
         phases.done("trace and detach")
         at_limit = sink.events == options.limit > 0
         account = session.account._replace(
@@ -86,6 +86,7 @@ def trace(options: Options, say: Say, compiler: Compiler | None = None) -> End:
         )
         if options.request.follow:
             account = account._replace(follow_limit=options.request.follow_limit, not_followed=sink.not_followed)
+        sink.finish(account)
         say(sink.account(account))
         if sink.failure:
             raise sink.failure
@@ -94,6 +95,7 @@ def trace(options: Options, say: Say, compiler: Compiler | None = None) -> End:
 
 def _pump(session: Session, sink: Sink, stop: Stop, limit: int) -> bool:
     """Pass events on until the end; return whether it ended because the reader of the output has gone."""
+    session.tick = sink.tick
     session.wake_on(stop.fd, select.EPOLLIN)
     session.wake_on(stop.reopen_fd, select.EPOLLIN)
     reader = select.poll()
@@ -102,7 +104,11 @@ def _pump(session: Session, sink: Sink, stop: Stop, limit: int) -> bool:
         with contextlib.suppress(PermissionError):
             session.wake_on(sink.reader, 0)  # errors are always told
             reader.register(sink.reader, 0)
+    due = time.monotonic() + (sink.tick or 0)
     while True:
+        if sink.tick and time.monotonic() >= due:
+            sink.idle()
+            due = time.monotonic() + sink.tick
         if stop.asked:
             sink.ending()
             session.stop()
@@ -117,39 +123,6 @@ def _pump(session: Session, sink: Sink, stop: Stop, limit: int) -> bool:
             return False
         if not records and reader.poll(0):
             return True
-
-
-def _sink(options: Options, say: Say) -> Sink:
-    """Return where events go. Raises PwruError if nothing can be written there."""
-    form: type[Format]
-    if options.json:
-        from pwru.sinks.json import Json as form
-    else:
-        from pwru.sinks.text import Text as form
-    color, width = terminal(1 if options.output_file is None else None, options.color)
-    style = LineStyle(
-        timestamp=options.timestamp,
-        netns_names=options.netns_names,
-        caller=options.caller,
-        color=color,
-        width=width,
-        packet_id=options.packet_id,
-        follow_limit=options.request.follow_limit,
-    )
-    if options.output_file is None:
-        stream = Stream()
-    else:
-        from pwru.sinks.rotate import Backups, File
-
-        backups = Backups(
-            options.output_file,
-            max_days=options.output_file_max_age,
-            max_count=options.output_file_max_backups,
-            compress=options.output_file_compress,
-            on_message=say,
-        )
-        stream = File(options.output_file, options.output_file_max_size << 20, backups)
-    return Lines(form, stream, style)
 
 
 def _check_ready_file(path: str | None) -> None:

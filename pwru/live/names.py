@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -88,6 +89,9 @@ class LiveNames(ABC):
     @property
     def generation(self) -> int:
         return self._kernel.generation
+
+    def clock_offset(self) -> int:
+        return time.time_ns() - time.monotonic_ns()
 
     @abstractmethod
     def function(self, hit: Hit) -> Function:

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pwru.errors import PwruError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pwru.filter.packet.pcap import Programs
     from pwru.live.backends.base import Backend
     from pwru.live.names import LiveNames
+    from pwru.record.follow import Numbers
     from pwru.record.schema import Record, Schema
 
 READ_SIZE = 1 << 18
@@ -111,9 +112,18 @@ class Session:
         self._entered = self._closed = self._stopped = self._detached = self._may_wait = False
         self._fresh = True
         self._deadline = 0.0
+        # After so many seconds without events read() returns none; None: it waits for some.
+        self.tick: float | None = None
         self.delivered = 0  # records that read() has returned
         self._full = 0  # how many were lost before those that can be read now
         self._at_limit: tuple[int, int] | None = None  # `full` and `busy` then
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """What the packets that are followed are called: see Source."""
+        from pwru.record.follow import LIVING_LIMIT, Numbers
+
+        return Numbers(max(2 * self._request.follow_limit, LIVING_LIMIT))
 
     @property
     def schema(self) -> Schema:
@@ -276,8 +286,9 @@ class Session:
             elif ring.holds:
                 ring.release()  # now the kernel will wake us; look once more for what arrived before
             else:
-                ring.poll.poll(min(filter(None, (self._patience, self._programs.patience)), default=None))
-                if self._woken(0):
+                waits = (self._patience, self._programs.patience, self.tick)
+                ring.poll.poll(min(filter(None, waits), default=None))
+                if self._woken(0) or self.tick:
                     return []
         return None
 

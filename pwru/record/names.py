@@ -48,6 +48,9 @@ class Names(Protocol):
     def generation(self) -> int:
         """Goes up when earlier answers may have become wrong: modules came or went."""
 
+    def clock_offset(self) -> int:
+        """Return how far the time of day is ahead of the clock of events, as it is now, in ns."""
+
     def function(self, hit: Hit) -> Function:
         """Return the names of what a probe reports."""
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from pwru.errors import PwruError
 from pwru.record.account import Account
+from pwru.record.follow import Numbers
 from pwru.record.names import Names
 from pwru.record.schema import Record, Schema
 
@@ -18,11 +19,16 @@ class Source(Protocol):
     @property
     def names(self) -> Names: ...
 
+    @property
+    def numbers(self) -> Numbers:
+        """Gives the packets that are followed their numbers: the same ones, whoever asks."""
+
 
 class Sink(ABC):
     """Takes the records of one source: open(), begin(), write() for each batch; close() whatever happened."""
 
     events, packets, not_followed = 0, 0, 0  # how many it took so far; the last are packets, too
+    tick: float | None = None  # idle() is to be called so often, in seconds, also when no events come
 
     @abstractmethod
     def open(self) -> None:
@@ -36,8 +42,17 @@ class Sink(ABC):
     def write(self, records: list[Record]) -> int:
         """Take a batch; return how many records it gave up, the last ones: nobody takes them."""
 
+    def idle(self) -> None:  # noqa: B027  (most sinks have nothing to do)
+        """Do what is due by now."""
+
     def ending(self) -> None:  # noqa: B027  (most sinks do not care)
         """Tell that the trace ends now: what comes after that has come before it. Later calls tell nothing."""
+
+    def flush(self) -> None:  # noqa: B027  (most sinks hold nothing back)
+        """Write what is held back: nothing more comes."""
+
+    def finish(self, account: Account) -> None:  # noqa: B027  (most sinks write events only)
+        """Write what is to be said of the whole trace, and end."""
 
     @abstractmethod
     def account(self, account: Account) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pwru.record.follow import LIVING_LIMIT, Numbers, Skb
+from pwru.record.follow import Numbers, Skb
 from pwru.record.parts import Follow
 from pwru.sinks.skbs import CACHE_LIMIT, Skbs
 
@@ -26,13 +26,13 @@ class Followed(NamedTuple):
 class Following(dict[bytes, Followed]):
     """What lines have, by the bytes of struct follow: kept until there are too many, and made by see()."""
 
-    def __init__(self, decode: Callable[[bytes], Follow], form: Form, skbs: Skbs, limit: int) -> None:
-        """`skbs` has the packets that are not followed. The kernel follows `limit` skbs at a time."""
+    def __init__(self, decode: Callable[[bytes], Follow], form: Form, skbs: Skbs, numbers: Numbers | None) -> None:
+        """`skbs` has the packets that are not followed."""
         super().__init__()
         self._decode = decode
         self._form = form
         self._skbs = skbs
-        self.numbers = Numbers(max(2 * limit, LIVING_LIMIT))
+        self.numbers = numbers or Numbers()
         self.count = 0  # packets that were followed from their beginning
         self.begun: list[int] = []  # the lines of the last batch with which a packet begins
 

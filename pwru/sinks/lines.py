@@ -16,7 +16,7 @@ from pwru.sinks.time import CLOCKS
 if TYPE_CHECKING:
     from pwru.record.account import Account
     from pwru.record.event import Task
-    from pwru.record.follow import Skb
+    from pwru.record.follow import Numbers, Skb
     from pwru.record.names import Function, Names
     from pwru.record.parts import Follow
     from pwru.record.schema import Record, Schema
@@ -59,7 +59,7 @@ class LineStyle(NamedTuple):
 
     `timestamp` is a key of CLOCKS or "none". `netns_names` is the width of the names of namespaces, 0 for none. `width`
     is that of a terminal, 0 for lines of any length; it, `color` and `packet_id` (which packet it is, if the run
-    follows packets) are for text only. `follow_limit`: how many skbs the kernel follows at a time.
+    follows packets) are for text only.
     """
 
     timestamp: str = "none"
@@ -68,7 +68,6 @@ class LineStyle(NamedTuple):
     color: bool = False
     width: int = 0
     packet_id: bool = False
-    follow_limit: int = 0
 
 
 class Format(ABC):
@@ -84,11 +83,18 @@ class Format(ABC):
     time_first = False  # whether the time precedes all else, with the kernel's clock in its usual place
     time_end = " "
 
-    def __init__(self, schema: Schema, names: Names, style: LineStyle = LineStyle()) -> None:  # noqa: B008  (a constant)
+    def __init__(
+        self,
+        schema: Schema,
+        names: Names,
+        style: LineStyle = LineStyle(),  # noqa: B008  (a constant)
+        numbers: Numbers | None = None,
+    ) -> None:
+        """`numbers` are those of the source, if packets are followed."""
         self.schema = schema
         self.names = names
         self.style = style
-        self.clock = CLOCKS[style.timestamp]() if style.timestamp != "none" else None
+        self.clock = CLOCKS[style.timestamp](names.clock_offset) if style.timestamp != "none" else None
         self.netns_names = NetnsNames(names.netns) if style.netns_names else None
         self.more: Details | None = None
         if schema.has_details:
@@ -109,7 +115,7 @@ class Format(ABC):
         if "follow" in schema.parts:
             from pwru.sinks.follow import Following
 
-            self._following = Following(schema.follow, self.follow, self._skbs, style.follow_limit)
+            self._following = Following(schema.follow, self.follow, self._skbs, numbers)
             self._skb_texts = Cache(self.skb)
             self.lines = self._followed
 
@@ -292,7 +298,8 @@ class Lines(Sink):
         self._stream.open()
 
     def begin(self, source: Source) -> None:
-        self._format = self._make(source.schema, source.names, self._style)
+        numbers = source.numbers if "follow" in source.schema.parts else None
+        self._format = self._make(source.schema, source.names, self._style, numbers)
         self._stream.begin(self._format.header())
 
     def write(self, records: list[Record]) -> int:

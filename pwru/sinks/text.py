@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pwru.record.event import Task
-from pwru.record.follow import Skb
+from pwru.record.follow import Numbers, Skb
 from pwru.record.names import Function, Names
 from pwru.record.parts import PARTS, FlowTuple, Follow, Meta
 from pwru.record.schema import Schema
@@ -60,9 +60,15 @@ def flags_text(flags: int) -> str:
 class Text(Format):
     end = "\n"
 
-    def __init__(self, schema: Schema, names: Names, style: LineStyle = LineStyle()) -> None:  # noqa: B008  (a constant)
+    def __init__(
+        self,
+        schema: Schema,
+        names: Names,
+        style: LineStyle = LineStyle(),  # noqa: B008  (a constant)
+        numbers: Numbers | None = None,
+    ) -> None:
         self.first_event = BOLD if style.color else ""
-        super().__init__(schema, names, style)
+        super().__init__(schema, names, style, numbers)
         self.time_first = self.clock is not None and self.clock.is_first
         self._columns = {name: c for name, part in PARTS.items() if name in schema.parts and (c := part.column)}
         widths = {"TIME": 23} if self.time_first else {}

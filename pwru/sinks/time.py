@@ -1,6 +1,7 @@
 """What --timestamp prints of the time of an event: in the kernel it is bpf_ktime_get_ns(), CLOCK_MONOTONIC."""
 
 import time
+from collections.abc import Callable
 
 PACKETS = 1 << 16  # of so many it is known when they were last seen
 _SECOND = 10**9
@@ -14,6 +15,10 @@ class Clock:
 
     is_first = False  # whether text has it as the first column
 
+    def __init__(self, offset: Callable[[], int] = lambda: 0) -> None:
+        """`offset`: see Names.clock_offset()."""
+        self._look = offset
+
     def __call__(self, packet: int, now: int) -> int | str:
         return now
 
@@ -24,7 +29,8 @@ class Clock:
 class Relative(Clock):
     """Nanoseconds since this packet's last event; 0 at its first."""
 
-    def __init__(self) -> None:
+    def __init__(self, offset: Callable[[], int] = lambda: 0) -> None:
+        super().__init__(offset)
         self._last: dict[int, int] = {}
 
     def __call__(self, packet: int, now: int) -> int:
@@ -47,13 +53,14 @@ class Absolute(Clock):
 
     is_first = True
 
-    def __init__(self) -> None:
+    def __init__(self, offset: Callable[[], int] = lambda: 0) -> None:
+        super().__init__(offset)
         self._second, self._text = -1, ""
         self._offset, self._until = 0, -1
 
     def __call__(self, packet: int, now: int) -> str:
         if not 0 <= self._until - now < _SECOND:
-            self._offset = time.time_ns() - time.monotonic_ns()
+            self._offset = self._look()
             self._until = now + _SECOND - 1
         second, rest = divmod(now + self._offset, _SECOND)
         if second != self._second:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
+from pwru.record.follow import Numbers
 from pwru.record.names import Function, Hit, Names
 from pwru.record.schema import Schema
 
@@ -34,6 +36,9 @@ class FakeNames:
         self.ends, self.after_ends, self.sees_ends = ends, after_ends, True
         self.generation = 0
 
+    def clock_offset(self) -> int:
+        return time.time_ns() - time.monotonic_ns()
+
     def function(self, hit: Hit) -> Function:
         return self._function(hit)
 
@@ -47,8 +52,10 @@ class FakeNames:
         return self._dump(part, raw)
 
 
-class FakeSource(NamedTuple):
+@dataclass
+class FakeSource:
     """A schema and names, for records that are handed to a sink."""
 
     schema: Schema
     names: Names
+    numbers: Numbers = field(default_factory=Numbers)

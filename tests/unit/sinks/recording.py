@@ -98,6 +98,9 @@ class Remembering:
         self.functions: dict[str, Function] = {}
         self.stacks: dict[str, list[str]] = {}
 
+    def clock_offset(self) -> int:
+        return self._names.clock_offset()
+
     def function(self, hit: Hit) -> Function:
         return self.functions.setdefault(json.dumps(hit), self._names.function(hit))
 
@@ -123,6 +126,9 @@ class Remembered:
         self._stacks: dict[str, list[str]] = file["stacks"]
         self._netns: dict[str, str] = file["netns"]
         self.ends: list[int] = file["last"]
+
+    def clock_offset(self) -> int:
+        return DAY
 
     def function(self, hit: Hit) -> Function:
         return Function(*self._functions[json.dumps(hit)])
