@@ -245,7 +245,10 @@ class Loader:
             # A record of a run with programs of XDP says what its values are of.
             count = self.wire.constant("MAX_VALUES") + 1 if self._request.trace_xdp else len(self._fields)
             sizes["values"] = 8 * count
-        return Plan(self.wire, sizes, tcp_flags=self._request.tcp_flags, fields=self._fields)
+        plan = Plan(self.wire, sizes, tcp_flags=self._request.tcp_flags, fields=self._fields)
+        if backend.has_location:
+            plan.schema.always = frozenset({"location"})
+        return plan
 
 
 def _open(image: bytes, kernel: Kernel) -> Object:

@@ -148,7 +148,7 @@ def _u64(_size: int) -> Callable[[bytes], int]:
 
 
 def _u64s(size: int) -> Callable[[bytes], tuple[int, ...]]:
-    return struct.Struct(f"={size // 8}Q").unpack
+    return struct.Struct(f"<{size // 8}Q").unpack
 
 
 def _copy(_size: int) -> Callable[[bytes], bytes]:
@@ -192,7 +192,9 @@ def _tuple(layout: Layout) -> Callable[[bytes], FlowTuple | None]:
 
 
 def _cb(layout: Layout) -> Callable[[bytes], list[int]]:
-    return lambda raw: list(layout.unpack(raw).words)
+    size = layout.size_of("words")
+    members = layout.getter("words", "padding")
+    return lambda raw: list(struct.unpack(f"<{size // 4}I", members(raw)[0]))
 
 
 def _follow(layout: Layout, tracked_by: Mapping[int, str], relations: Mapping[int, str]) -> Callable[[bytes], Follow]:
@@ -231,17 +233,22 @@ def _bpfmap(layout: Layout, value_is: Mapping[int, str]) -> Callable[[bytes], Bp
 
 
 def _stack(layout: Layout) -> Callable[[bytes], Stack]:
+    members = layout.getter("caller", "size", "frames")
+
     def decode(raw: bytes) -> Stack:
-        stack = layout.unpack(raw)
-        return Stack(stack.caller, stack.frames[: max(stack.size, 0) // 8])
+        caller, size, frames = members(raw)
+        used = min(max(size, 0), len(frames)) // 8
+        return Stack(caller, struct.unpack_from(f"<{used}Q", frames))
 
     return decode
 
 
 def _payload(layout: Layout) -> Callable[[bytes], Payload]:
+    members = layout.getter("length", "size", "has_mac")
+
     def decode(raw: bytes) -> Payload:
-        payload = layout.unpack(raw)
-        return Payload(payload.length, bool(payload.has_mac), raw[layout.size : layout.size + payload.size])
+        length, size, has_mac = members(raw)
+        return Payload(length, bool(has_mac), raw[layout.size : layout.size + size])
 
     return decode
 

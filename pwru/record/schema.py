@@ -4,13 +4,15 @@ All records of a run have the same parts and one size, and are cut up in bulk. W
 is one run of bytes, so that whoever formats events can do so once per distinct run.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Container, Mapping, Sequence
+from copy import copy
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, Self
 
 from pwru.record.event import Event, Hit, Task
 from pwru.record.layout import Layout
 from pwru.record.names import Names
-from pwru.record.parts import PARTS, Field, Follow, Section, text_of
+from pwru.record.parts import PARTS, Field, FlowTuple, Follow, Section, text_of
 
 
 class Record(NamedTuple):
@@ -55,18 +57,26 @@ class Schema:
     """
 
     def __init__(
-        self, structs: Structs, slots: Sequence[Slot], *, tcp_flags: bool = False, fields: Sequence[Field] = ()
+        self,
+        structs: Structs,
+        slots: Sequence[Slot],
+        *,
+        tcp_flags: bool = False,
+        fields: Sequence[Field] = (),
+        lengths: Mapping[Section, int] = MappingProxyType({}),
     ) -> None:
+        """`lengths`: of sections, in bytes, that have more than their slots say. Raises Mismatch for a missing name."""
         self.structs = structs
         self.slots = tuple(slots)
         self.tcp_flags = tcp_flags
-        self.fields = tuple(fields)
+        self.fields = self._has_fields = tuple(fields)
         self.parts = frozenset(slot.part for slot in slots)
         self._max_values = structs.constant("MAX_VALUES")
         self._task, self._site = structs.layout("task"), structs.layout("site")
         self._decoders: dict[Section, list[tuple[str, slice, Callable[[bytes], Any]]]] = {s: [] for s in Section}
         self._keys = [(slot.part, PARTS[slot.part].key) for slot in slots if PARTS[slot.part].key]
-        ends = dict.fromkeys(Section, 0) | {Section.HIT: self._site.size}
+        self.always: frozenset[str] = frozenset()  # parts that are there whether they were asked for or not
+        ends = dict.fromkeys(Section, 0) | {Section.HIT: self._site.size} | dict(lengths)
         for slot in slots:
             part = PARTS[slot.part]
             layout = structs.layout(part.struct) if part.struct else None
@@ -75,12 +85,34 @@ class Schema:
             decoder = part.decoder(layout or slot.size, *constants)
             self._decoders[slot.section].append((slot.part, slice(slot.at, end), decoder))
             ends[slot.section] = max(ends[slot.section], end + -end % WORD)
-        self.has_details = bool(ends[Section.DETAILS])
+        self.has_details = bool(self._decoders[Section.DETAILS])
         # Of the fields of Record, in bytes.
         hit, packet, follow, time, details = (ends[section] for section in Section)
         self.sizes = (WORD, self._task.size, hit, packet, follow, time, details)
         # As for struct: the same fields.
         self.format = f"Q{self._task.size}s{hit}s{packet}s{follow}s{'Q' if time else '0s'}{details}s"
+
+    def narrowed(self, parts: Container[str], fields: Sequence[Field] = (), *, tcp_flags: bool = False) -> Self:
+        """Return the schema of the same records for somebody who asks only for these of what they have.
+
+        `parts` that are `always` there are shown. `fields` are some of this one's.
+        """
+        other = copy(self)
+        other.parts = frozenset(part for part in self.parts if part in parts or part in self.always)
+        other.fields = tuple(fields)
+        other.tcp_flags = self.tcp_flags and tcp_flags
+        other._keys = [key for key in self._keys if key[0] in other.parts]
+        other._decoders = {
+            section: [decoder for decoder in decoders if decoder[0] in other.parts]
+            for section, decoders in self._decoders.items()
+        }
+        if self.tcp_flags and not tcp_flags:
+            other._decoders[Section.PACKET] = [
+                (name, at, _without_flags(decode) if name in ("tuple", "tunnel") else decode)
+                for name, at, decode in other._decoders[Section.PACKET]
+            ]
+        other.has_details = bool(other._decoders[Section.DETAILS])
+        return other
 
     @property
     def size(self) -> int:
@@ -111,8 +143,9 @@ class Schema:
         words = parts["values"]
         if of != ("xdp" if len(words) > self._max_values and words[-1] else "skb"):
             return None
-        pairs = zip([field for field in self.fields if field.of == of], words, strict=False)
-        return [(field, value - (1 << 64) if field.signed and value >> 63 else value) for field, value in pairs]
+        pairs = dict(zip([field for field in self._has_fields if field.of == of], words, strict=False))
+        fields = [field for field in self.fields if field.of == of]
+        return [(f, pairs[f] - (1 << 64) if f.signed and pairs[f] >> 63 else pairs[f]) for f in fields]
 
     def keyed(self, parts: Mapping[str, Any]) -> Values:
         """Return those of these values that are printed as they are, by the key of their part."""
@@ -129,3 +162,11 @@ class Schema:
 
     def _values(self, section: Section, raw: bytes) -> Values:
         return {name: decode(raw[place]) for name, place, decode in self._decoders[section]}
+
+
+def _without_flags(decode: Callable[[bytes], FlowTuple | None]) -> Callable[[bytes], FlowTuple | None]:
+    def without(raw: bytes) -> FlowTuple | None:
+        t = decode(raw)
+        return t and t._replace(flags=0)
+
+    return without
