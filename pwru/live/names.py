@@ -17,10 +17,11 @@ from pwru.record.names import Function, Hit
 
 if TYPE_CHECKING:
     from pwru.kernel.btf import Tracepoint
-    from pwru.kernel.dump import Dump
     from pwru.kernel.functions import Target
     from pwru.kernel.kallsyms import Symbol
     from pwru.kernel.kernel import Kernel
+    from pwru.kernel.shapes import Shape
+    from pwru.record.dump import Dump
 
 # These drop a packet, with a reason or, in older kernels, without.
 _DROPS = ("kfree_skb", "kfree_skb_list", "tcp_drop")
@@ -124,10 +125,15 @@ class LiveNames(ABC):
 
     def dump(self, part: str, raw: bytes) -> str:
         if part not in self._dumps:
-            from pwru.kernel.dump import Dump
+            from pwru.record.dump import Dump
 
-            self._dumps[part] = Dump(self._kernel.btf, COPIES[part])
+            self._dumps[part] = Dump(*self.shape(part))
         return self._dumps[part](raw)
+
+    def shape(self, part: str) -> tuple[str, Shape]:
+        from pwru.kernel.shapes import shape_of
+
+        return shape_of(self._kernel.btf, COPIES[part])
 
     def place(self, address: int, *, offset: bool = True, returned: bool = True) -> str:
         """Return the symbol that an address belongs to, with the offset in it.

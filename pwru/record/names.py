@@ -1,7 +1,7 @@
 """What the numbers in a record mean: asked of whoever knows, a live kernel or a file."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Hit(NamedTuple):
@@ -62,3 +62,6 @@ class Names(Protocol):
 
     def dump(self, part: str, raw: bytes) -> str:
         """Return the text of the kernel struct that a part (`skb`, `shared_info`) is a copy of."""
+
+    def shape(self, part: str) -> tuple[str, list[Any]]:
+        """Return how that struct is spelled, and its shape: see kernel.shapes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pwru.record.follow import Numbers
 from pwru.record.names import Function, Hit, Names
@@ -50,6 +51,9 @@ class FakeNames:
 
     def dump(self, part: str, raw: bytes) -> str:
         return self._dump(part, raw)
+
+    def shape(self, part: str) -> tuple[str, list[Any]]:
+        return part, ["bytes"]
 
 
 @dataclass

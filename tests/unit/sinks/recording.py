@@ -113,6 +113,9 @@ class Remembering:
     def dump(self, part: str, raw: bytes) -> str:
         raise NotImplementedError("no case has copies of structs")
 
+    def shape(self, part: str) -> tuple[str, list[Any]]:
+        raise NotImplementedError("no case has copies of structs")
+
 
 class Remembered:
     """Names from a file."""
@@ -140,6 +143,9 @@ class Remembered:
         return {int(inode): name for inode, name in self._netns.items()}
 
     def dump(self, part: str, raw: bytes) -> str:
+        raise NotImplementedError("no case has copies of structs")
+
+    def shape(self, part: str) -> tuple[str, list[Any]]:
         raise NotImplementedError("no case has copies of structs")
 
 

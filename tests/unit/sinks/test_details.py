@@ -16,7 +16,8 @@ from typing import NamedTuple
 import pytest
 
 from pwru.kernel.btf import Btf, BtfError
-from pwru.kernel.dump import Dump
+from pwru.kernel.shapes import shape_of
+from pwru.record.dump import Dump
 from pwru.record.names import Function, Hit
 from pwru.record.parts import Field, Payload
 from pwru.record.plan import Plan
@@ -128,7 +129,7 @@ def function(hit: Hit) -> Function:
 
 
 def dump(part: str, raw: bytes) -> str:
-    return Dump(btf(), {"skb": "sk_buff", "shared_info": "skb_shared_info"}[part])(raw)
+    return Dump(*shape_of(btf(), {"skb": "sk_buff", "shared_info": "skb_shared_info"}[part]))(raw)
 
 
 NAMES = FakeNames(function, stack=frames_from, dump=dump)
@@ -181,7 +182,7 @@ def test_a_struct_that_contains_itself() -> None:
     w = Writer()
     w.struct("sk_buff", 8, ("again", 1, 0))
     with pytest.raises(BtfError, match="contains itself"):
-        Dump(Btf(w.data()), "sk_buff")
+        shape_of(Btf(w.data()), "sk_buff")
 
 
 def test_a_packet_without_bytes() -> None:
@@ -189,7 +190,7 @@ def test_a_packet_without_bytes() -> None:
 
 
 def test_nothing_but_zeros() -> None:
-    assert Dump(btf(), "sk_buff")(bytes(SKB_SIZE)) == "(struct sk_buff){}"
+    assert Dump(*shape_of(btf(), "sk_buff"))(bytes(SKB_SIZE)) == "(struct sk_buff){}"
 
 
 @pytest.mark.parametrize("seed", range(300))
