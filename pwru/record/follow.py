@@ -18,12 +18,11 @@ Skbs = dict[int, "Skb"]  # by the number that the kernel gave the instance
 class Packet:
     """A packet: `number` is never used for another one. `segments`: the instance that has this number of a segment."""
 
-    __slots__ = ("begun", "id", "instances", "known", "number", "segments")
+    __slots__ = ("id", "instances", "known", "number", "segments")
 
     def __init__(self, id: int, number: int) -> None:
         self.id = id
         self.number = number
-        self.begun = False  # an event of it was seen
         self.instances = 0  # the last number that one got
         self.known = 0  # how many of its skbs are
         self.segments: dict[int, int] | None = None  # of few packets

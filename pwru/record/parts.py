@@ -193,7 +193,7 @@ def _tuple(layout: Layout) -> Callable[[bytes], FlowTuple | None]:
 
 def _cb(layout: Layout) -> Callable[[bytes], list[int]]:
     size = layout.size_of("words")
-    members = layout.getter("words", "padding")
+    members = layout.getter("words", "padding")  # a getter of one member returns no tuple
     return lambda raw: list(struct.unpack(f"<{size // 4}I", members(raw)[0]))
 
 

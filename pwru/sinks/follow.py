@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pwru.record.follow import Numbers, Skb
+from pwru.record.follow import ENDED_LIMIT, LIVING_LIMIT, Numbers, Skb
 from pwru.record.parts import Follow
-from pwru.sinks.skbs import CACHE_LIMIT, Skbs
+from pwru.sinks.skbs import CACHE_LIMIT, Skbs, put_last
 
+_KNOWN = ENDED_LIMIT + LIVING_LIMIT  # packets, at most
 Form = Callable[[Follow, Skb | None, Skb | None], tuple[str, str, str]]
 
 
@@ -33,6 +34,7 @@ class Following(dict[bytes, Followed]):
         self._form = form
         self._skbs = skbs
         self.numbers = numbers or Numbers()
+        self._known: dict[int, None] = {}  # packets that have begun, by their number
         self.count = 0  # packets that were followed from their beginning
         self.begun: list[int] = []  # the lines of the last batch with which a packet begins
 
@@ -46,9 +48,9 @@ class Following(dict[bytes, Followed]):
         was_among_others = not skb.hit and self._skbs.leave(address)
         if event.ended:
             self._skbs.end(address)
-        if skb.packet.begun:
+        if skb.packet.number in self._known:
             return followed
-        skb.packet.begun = True
+        put_last(self._known, skb.packet.number, _KNOWN)
         if was_among_others:  # until there was room for it
             return followed
         self.count += 1

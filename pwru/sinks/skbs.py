@@ -52,10 +52,10 @@ class Skbs(Cache[int]):
         self[skb] = text
         on_their_way = self._on_their_way
         if skb in on_their_way:
-            _put_last(on_their_way, skb, SKB_LIMIT)
+            put_last(on_their_way, skb, SKB_LIMIT)
             return text
         self._ended.pop(skb, None)
-        _put_last(on_their_way, skb, SKB_LIMIT)
+        put_last(on_their_way, skb, SKB_LIMIT)
         self.count += 1
         self.begun.append(skb)
         self._forget(skb)
@@ -69,7 +69,7 @@ class Skbs(Cache[int]):
         if ends:
             del self[skb]
             self._on_their_way.pop(skb, None)
-            _put_last(self._ended, skb, CACHE_LIMIT)
+            put_last(self._ended, skb, CACHE_LIMIT)
         return text
 
     def leave(self, skb: int) -> bool:
@@ -81,11 +81,11 @@ class Skbs(Cache[int]):
 
     def end(self, skb: int) -> None:
         """Tell that an skb which is not among these has come to its end."""
-        _put_last(self._ended, skb, CACHE_LIMIT)
+        put_last(self._ended, skb, CACHE_LIMIT)
 
 
-def _put_last(skbs: dict[int, None], skb: int, limit: int) -> None:
-    """The first of `skbs` is the one that was not put here for longest; it goes if there are too many."""
+def put_last(skbs: dict[int, None], skb: int, limit: int) -> None:
+    """Put something last: the first one was not put here for longest, and goes if there are too many."""
     skbs.pop(skb, None)
     if len(skbs) >= limit:
         del skbs[next(iter(skbs))]
