@@ -1,5 +1,7 @@
 """The command line: flags to Options, and errors to one line and an exit status."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import sys
@@ -17,6 +19,8 @@ from pwru.limits import check_files
 if TYPE_CHECKING:
     from importlib.abc import FileLoader
 
+    from pwru.commands.trace import End
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command `pwru` and return its exit status."""
@@ -26,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(flags_named(message, words))
 
     try:
-        return _run(parse(words), tell)
+        return _run(parse(words)._replace(command=tuple(words)), tell)
     except PwruError as error:
         tell(f"pwru: {printable(str(error))}")
         return Status.ERROR
@@ -46,6 +50,10 @@ def _run(options: Options, tell: Callable[[str], None]) -> int:
         from pwru.commands.check import check
 
         return Status.OK if check(options, flags_named) else Status.ERROR
+    if options.read is not None:
+        from pwru.commands.replay import replay
+
+        return _status(replay(options, tell), options)
     compiler = None
     if options.request.filter:
         from pwru.filter.packet.pcap import Compiler
@@ -54,7 +62,10 @@ def _run(options: Options, tell: Callable[[str], None]) -> int:
             compiler = Compiler(options.request.filter)
     from pwru.commands.trace import trace  # after the fork: its modules are loaded while the filter is compiled
 
-    end = trace(options, tell, compiler)
+    return _status(trace(options, tell, compiler), options)
+
+
+def _status(end: End, options: Options) -> int:
     return end.status if end.complete or not options.strict else Status.INCOMPLETE
 
 

@@ -1,13 +1,18 @@
 """Options from the command line, and the rules between flags."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pwru.cli.flags import FLAGS, Flag, Kind
 from pwru.cli.parser import Parser
 from pwru.commands.options import Options
 from pwru.filter.packet import Filter
 from pwru.live.request import Request
+
+if TYPE_CHECKING:
+    from pwru.record.shown import Shown
 
 _PROGRAMS = ("--filter-trace-tc", "--filter-trace-xdp")
 # They ask for more than where packets are dropped.
@@ -32,7 +37,22 @@ def parse(arguments: Sequence[str], flags: Sequence[Flag] = FLAGS) -> Options:
     given = parser.given(arguments)
     _turn_on(given, parser)
     _check(given, parser)
-    return _options(given, flags)
+    options = _options(given, flags)
+    if options.read is not None:
+        return _replaying(options, given)
+    return _recording(options, given, flags) if options.write is not None else options
+
+
+# What a recording has besides what is asked for; a size in bytes of what has none of its own.
+_RECORDED = {"location": 0, "meta": 0, "cb": 0, "tuple": 0, "tunnel": 0, "follow": 0, "time": 0, "payload": 128}
+# What these need of the kernel.
+_LIVE_ONLY = (
+    *("--kmods", "--all-kmods", "--filter-trace-tc", "--filter-trace-xdp", "--backend", "--filter-kprobe-batch"),
+    *("--ring-buffer-size", "--kernel-btf", "--ready-file", "--user", "--follow-packets", "--filter-xdp-expr"),
+    *("--filter-track-skb-by-stackid", "--filter-non-skb-funcs", "--filter-track-bpf-helpers", "--check"),
+    *("--filter-tunnel-pcap-l2", "--filter-tunnel-pcap-l3"),
+)
+_RECORDED_ONLY = ("--filter-packet", "--filter-time")
 
 
 def _turn_on(given: dict[str, Any], parser: Parser) -> None:
@@ -47,8 +67,18 @@ def _turn_on(given: dict[str, Any], parser: Parser) -> None:
 
 def _check(given: Mapping[str, Any], parser: Parser) -> None:
     for name in given:
-        if name.startswith("--output-file-") and "--output-file" not in given:
-            parser.error(f"{name} requires --output-file")
+        if name.startswith("--output-file-") and not {"--output-file", "-w"} & given.keys():
+            parser.error(f"{name} requires --output-file or -w")
+    if given.get("--output-file-compress") and "--output-file" not in given:
+        parser.error("--output-file-compress requires --output-file: a recording is compressed as it is")
+    if "-r" in given:
+        for name in _LIVE_ONLY:
+            if given.get(name):
+                parser.error(f"{name} is about a live trace, and -r reads a recording")
+        return
+    for name in _RECORDED_ONLY:
+        if name in given:
+            parser.error(f"{name} requires -r")
     if not given.get("--follow"):
         for name in ("--follow-packets", "--output-packet-id"):
             if given.get(name):
@@ -110,3 +140,29 @@ def _options(given: Mapping[str, Any], flags: Sequence[Flag]) -> Options:
         del fields[""]["netns_names"]
     packets = Filter(**fields["request.filter"])
     return Options(request=Request(filter=packets, parts=parts, **fields["request"]), **fields[""])
+
+
+def _shown(options: Options, **more: int) -> Shown:
+    """Return what lines are to show."""
+    from pwru.record.shown import Shown
+
+    request = options.request
+    return Shown({**request.parts, **more}, request.tcp_flags, request.skb_metadata, request.xdp_metadata)
+
+
+def _replaying(options: Options, given: Mapping[str, Any]) -> Options:
+    follow = {"follow": 0} if options.packet_id else {}
+    return options._replace(shown=_shown(options, **follow), follow_recorded=given.get("--follow", True))
+
+
+def _recording(options: Options, given: Mapping[str, Any], flags: Sequence[Flag]) -> Options:
+    """Return the options with all that a recording has if nobody refused it."""
+    refused = {flag.part for flag in flags if given.get(flag.name, flag.default) == flag.off and flag.name in given}
+    parts = {part: size for part, size in {**_RECORDED, **options.request.parts}.items() if part not in refused}
+    follow = options.request.follow or ("follow" not in refused and not options.request.drop_reasons)
+    if not follow:
+        del parts["follow"]
+    tcp_flags = given.get("--output-tcp-flags", "tuple" in parts)
+    request = options.request._replace(parts=parts, follow=follow, tcp_flags=tcp_flags)
+    rotates = any(name.startswith("--output-file-max") for name in given)
+    return options._replace(request=request, shown=_shown(options), write_rotates=rotates)

@@ -3,11 +3,17 @@
 Each raises PwruError for text that is no such value.
 """
 
+from __future__ import annotations
+
 import os
 import re
+from typing import TYPE_CHECKING
 
 from pwru.errors import PwruError
 from pwru.live.request import MAX_COMM, MAX_FOLLOWED, MAX_PAYLOAD, MAX_PID
+
+if TYPE_CHECKING:
+    from pwru.replay.moments import Span
 
 # The protocols of libpcap that stand alone. Not `vlan`, `mpls` and the like, which move what comes after them.
 PROTOCOLS = "ah, arp, carp, esp, icmp, icmp6, igmp, igrp, ip, ip6, pim, rarp, sctp, stp, tcp, udp, vrrp"
@@ -155,3 +161,13 @@ def protocol(text: str) -> str:
     if re.fullmatch(r"[0-9]{1,3}", text) and int(text) <= 0xFF:
         return f"(ip proto {int(text)} or ip6 proto {int(text)})"
     raise PwruError(f"{text!r} is no protocol: a number up to 255, or {PROTOCOLS}")
+
+
+def packets(text: str) -> list[int]:
+    return [positive(number.removeprefix("#")) for number in text.split(",")]
+
+
+def span(text: str) -> Span:
+    from pwru.replay.moments import span
+
+    return span(text)

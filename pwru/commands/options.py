@@ -1,8 +1,14 @@
 """What one run of the command was asked to do: plain data, made from the command line."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 from pwru.live.request import Request
+
+if TYPE_CHECKING:
+    from pwru.record.shown import Shown
+    from pwru.replay.moments import Span
 
 
 class Options(NamedTuple):
@@ -11,11 +17,28 @@ class Options(NamedTuple):
     `timestamp`, `netns_names` (a width, 0 for none), `caller` and `color` ("auto", "always" or "never") are about
     lines; so is `packet_id`, for text: which packet each event is of. `limit`: end after so many events; 0: never.
     Sizes of `output_file` are in MB, ages in days; 0: no limit. `user`: whom to become once everything is attached.
+
+    `write`: a file for a recording, which gives way to others as `output_file` does if `write_rotates`; `command` is
+    what the user typed, for it. `print`: lines, too, though there is another output. `shown`: what lines show, if
+    events have more.
+
+    With `read` nothing is traced, but read from a recording: only `packets` with these numbers, within the `span` of
+    time; with `follow_recorded`, packets that match once are printed from there on.
+
     Nothing is traced with `check`, `man` or `completion` (the name of a shell).
     """
 
     request: Request = Request()
     check: bool = False
+    write: str | None = None
+    write_rotates: bool = False
+    read: str | None = None
+    print: bool = False
+    packets: tuple[int, ...] = ()
+    span: Span | None = None
+    follow_recorded: bool = True
+    shown: Shown | None = None
+    command: tuple[str, ...] = ()
     json: bool = False
     timestamp: str = "none"
     netns_names: int = 0
@@ -34,3 +57,8 @@ class Options(NamedTuple):
     debug: bool = False
     man: bool = False
     completion: str | None = None
+
+    @property
+    def creates_files(self) -> bool:
+        """Whether events go to files that may have to be opened anew."""
+        return self.output_file is not None or self.write not in (None, "-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,16 @@ if TYPE_CHECKING:
     from pwru.sinks.rotate import File
 
 Say = Callable[[str], None]
+STDOUT = "-"
 
 
 def make_sink(options: Options, say: Say) -> Sink:
     """Return where events go. Raises PwruError if nothing can be written there."""
-    sinks: list[Sink] = [_lines(options, say)]
+    sinks: list[Sink] = []
+    if options.write is not None:
+        sinks.append(_recorder(options.write, options, say))
+    if options.print or options.output_file is not None or not sinks:
+        sinks.insert(0, _lines(options, say))
     if len(sinks) == 1:
         return sinks[0]
     from pwru.sinks.tee import Tee
@@ -43,18 +49,26 @@ def _lines(options: Options, say: Say) -> Sink:
         packet_id=options.packet_id,
     )
     stream = Stream() if options.output_file is None else _file(options.output_file, options, say)
-    return Lines(form, stream, style)
+    return Lines(form, stream, style, options.shown)
 
 
-def _file(path: str, options: Options, say: Say) -> File:
-    """Return a file that gives way to new ones as the options say."""
+def _recorder(path: str, options: Options, say: Say) -> Sink:
+    from pwru.sinks.record import Recorder
+
+    stream = Stream() if path == STDOUT else _file(path, options, say, whole=True)
+    return Recorder(stream, json=options.json, command=options.command)
+
+
+def _file(path: str, options: Options, say: Say, *, whole: bool = False) -> File:
+    """Return a file that gives way to new ones as the options say, if they do."""
     from pwru.sinks.rotate import Backups, File
 
     backups = Backups(
         path,
         max_days=options.output_file_max_age,
         max_count=options.output_file_max_backups,
-        compress=options.output_file_compress,
+        compress=options.output_file_compress and not whole,
         on_message=say,
     )
-    return File(path, options.output_file_max_size << 20, backups)
+    rotates = not whole or options.write_rotates
+    return File(path, options.output_file_max_size << 20 if rotates else sys.maxsize, backups, whole=whole)

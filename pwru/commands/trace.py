@@ -63,14 +63,14 @@ def trace(options: Options, say: Say, compiler: Compiler | None = None) -> End:
         hooks = Hooks(say, say if options.debug else None, phases.done, progress, stop.check)
         session = Session(options.request, compiled=compiled, hooks=hooks, may_fork=True)
         cleanup.enter_context(session)
-        kept = give_up(session, user, creates_files=options.output_file is not None)
+        kept = give_up(session, user, creates_files=options.creates_files)
         if options.debug:
             say(f"debug: capabilities that are kept: {', '.join(kept) or 'none'}")
         sink.open()
         sink.give_up_after(stop.fd)
         _announce(options, session, say)
         sink.begin(session)
-        stop.reopens = options.output_file is not None
+        stop.reopens = options.creates_files
         reader_gone = _pump(session, sink, stop, options.limit)
         sink.ending()
         session.detach()

@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pwru import __version__
 from pwru.ebpf import BPF_FUNC_probe_read_kernel
 from pwru.errors import PwruError
 from pwru.kernel import features, netns, pids
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pwru.kernel.kernel import Kernel
     from pwru.live.backends.base import Backend
     from pwru.live.request import Request
+    from pwru.record.about import About
     from pwru.record.parts import Field
 
 OBJECT = Path(__file__).parents[1] / "pwru.bpf.o"
@@ -79,6 +81,30 @@ def expressions(request: Request, kernel: Kernel) -> tuple[Code, list[Field]]:
             code[f"{root.name}_value{number}"], field = compile_value(expression, kernel.btf, cast, root)
             fields.append(field)
     return code, fields
+
+
+def compiler(request: Request) -> Callable[[], Programs | None]:
+    """Return what compiles the packet filter in this process."""
+    if not request.filter:
+        return lambda: None
+    from pwru.filter.packet.pcap import compile_filter
+
+    return lambda: compile_filter(request.filter)
+
+
+def about(request: Request, backend: str, ring_buffer_size: int, *, sees_ends: bool) -> About:
+    """Return what a run is."""
+    from pwru.record.about import About
+
+    system = os.uname()
+    return About(
+        __version__,
+        (system.release, system.version, system.machine),
+        backend,
+        follow_limit=request.follow_limit if request.follow else 0,
+        sees_ends=sees_ends,
+        ring_buffer_size=ring_buffer_size,
+    )
 
 
 def _cast(kernel: Kernel) -> RdonlyCast | None:

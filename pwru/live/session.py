@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pwru.filter.packet.pcap import Programs
     from pwru.live.backends.base import Backend
     from pwru.live.names import LiveNames
+    from pwru.record.about import About
     from pwru.record.follow import Numbers
     from pwru.record.schema import Record, Schema
 
@@ -98,7 +99,7 @@ class Session:
             )
             parts = request.parts
             self._how = How(request.kprobe_batch, "stack" in parts, "location" in parts, may_fork=may_fork)
-            self._compiled = cache(compiled or _compiler(request))  # for each backend that is tried
+            self._compiled = cache(compiled or loading.compiler(request))  # for each backend that is tried
             self._code, fields = loading.expressions(request, self.kernel)
             self._programs = BpfPrograms(request, self.kernel, hooks.message, may_fork=may_fork)
             self._loader = Loader(request, self.kernel, fields, image or loading.read_object())
@@ -124,6 +125,12 @@ class Session:
         from pwru.record.follow import LIVING_LIMIT, Numbers
 
         return Numbers(max(2 * self._request.follow_limit, LIVING_LIMIT))
+
+    @property
+    def about(self) -> About:
+        """What this run is: see Source."""
+        size = self._opened.program.map("events").max_entries
+        return loading.about(self._request, self.backend.name, size, sees_ends=self.names.sees_ends)
 
     @property
     def schema(self) -> Schema:
@@ -373,15 +380,6 @@ class Session:
             self._cleanup.enter_context(undo.pop_all())
         hooks.phase(f"{backend.name}: attach")
         return program
-
-
-def _compiler(request: Request) -> Callable[[], Programs | None]:
-    """Return what compiles the packet filter in this process."""
-    if not request.filter:
-        return lambda: None
-    from pwru.filter.packet.pcap import compile_filter
-
-    return lambda: compile_filter(request.filter)
 
 
 def _find(backend: Backend, refused: dict[str, list[str]]) -> None:

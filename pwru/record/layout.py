@@ -24,6 +24,7 @@ class Layout:
 
     def __init__(self, name: str, size: int, members: Sequence[Member]) -> None:
         self.size = size
+        self.members = tuple(members)
         self._sizes = {member.name: member.size for member in members}
         self._tuple: Any = namedtuple(name, [member.name for member in members])  # type: ignore[misc]
         parts, end = ["<"], 0

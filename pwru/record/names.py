@@ -28,6 +28,16 @@ class Function(NamedTuple):
     drops: bool = False
     verdict: str = ""
 
+    @property
+    def plain(self) -> str:
+        """The name alone, without what a program's kind or a drop reason adds to it in parentheses."""
+        return self.name.partition("(")[0].rstrip()
+
+    @property
+    def reason(self) -> str:
+        """The drop reason; "" if it is no drop, or has none."""
+        return self.name.partition("(")[2].removesuffix(")") if self.drops else ""
+
 
 class Names(Protocol):
     """Where the names of one run's numbers are from."""

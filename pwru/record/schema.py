@@ -4,7 +4,7 @@ All records of a run have the same parts and one size, and are cut up in bulk. W
 is one run of bytes, so that whoever formats events can do so once per distinct run.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, Self
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, Self
 from pwru.record.event import Event, Hit, Task
 from pwru.record.layout import Layout
 from pwru.record.names import Names
-from pwru.record.parts import PARTS, Field, FlowTuple, Follow, Section, text_of
+from pwru.record.parts import PARTS, Field, FlowTuple, Follow, Payload, Section, text_of
 
 
 class Record(NamedTuple):
@@ -92,10 +92,11 @@ class Schema:
         # As for struct: the same fields.
         self.format = f"Q{self._task.size}s{hit}s{packet}s{follow}s{'Q' if time else '0s'}{details}s"
 
-    def narrowed(self, parts: Container[str], fields: Sequence[Field] = (), *, tcp_flags: bool = False) -> Self:
+    def narrowed(self, parts: Mapping[str, int], fields: Sequence[Field] = (), *, tcp_flags: bool = False) -> Self:
         """Return the schema of the same records for somebody who asks only for these of what they have.
 
-        `parts` that are `always` there are shown. `fields` are some of this one's.
+        `parts` have sizes, of which that of `payload` counts; parts that are `always` there are shown. `fields` are
+        some of this one's.
         """
         other = copy(self)
         other.parts = frozenset(part for part in self.parts if part in parts or part in self.always)
@@ -110,6 +111,11 @@ class Schema:
             other._decoders[Section.PACKET] = [
                 (name, at, _without_flags(decode) if name in ("tuple", "tunnel") else decode)
                 for name, at, decode in other._decoders[Section.PACKET]
+            ]
+        if size := parts.get("payload"):
+            other._decoders[Section.DETAILS] = [
+                (name, at, _cut(decode, size) if name == "payload" else decode)
+                for name, at, decode in other._decoders[Section.DETAILS]
             ]
         other.has_details = bool(other._decoders[Section.DETAILS])
         return other
@@ -170,3 +176,11 @@ def _without_flags(decode: Callable[[bytes], FlowTuple | None]) -> Callable[[byt
         return t and t._replace(flags=0)
 
     return without
+
+
+def _cut(decode: Callable[[bytes], Payload], size: int) -> Callable[[bytes], Payload]:
+    def cut(raw: bytes) -> Payload:
+        payload = decode(raw)
+        return payload._replace(data=payload.data[:size])
+
+    return cut

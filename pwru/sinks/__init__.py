@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Protocol
 
 from pwru.errors import PwruError
+from pwru.record.about import About
 from pwru.record.account import Account
 from pwru.record.follow import Numbers
 from pwru.record.names import Names
@@ -18,6 +19,10 @@ class Source(Protocol):
 
     @property
     def names(self) -> Names: ...
+
+    @property
+    def about(self) -> About:
+        """What the run is."""
 
     @property
     def numbers(self) -> Numbers:

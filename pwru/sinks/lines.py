@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pwru.record.names import Function, Names
     from pwru.record.parts import Follow
     from pwru.record.schema import Record, Schema
+    from pwru.record.shown import Shown
     from pwru.sinks.details import Details
     from pwru.sinks.follow import Following
     from pwru.sinks.stream import Stream
@@ -287,10 +288,12 @@ class Format(ABC):
 class Lines(Sink):
     """A format and the stream that its lines go to."""
 
-    def __init__(self, form: type[Format], stream: Stream, style: LineStyle) -> None:
+    def __init__(self, form: type[Format], stream: Stream, style: LineStyle, shown: Shown | None = None) -> None:
+        """`shown`: what is printed of what the source has; None: all of it."""
         self._make = form
         self._stream = stream
         self._style = style
+        self._shown = shown
         self._format: Format | None = None
         self._ended: float | None = None
 
@@ -298,9 +301,10 @@ class Lines(Sink):
         self._stream.open()
 
     def begin(self, source: Source) -> None:
-        numbers = source.numbers if "follow" in source.schema.parts else None
-        self._format = self._make(source.schema, source.names, self._style, numbers)
-        self._stream.begin(self._format.header())
+        schema = self._shown.of(source.schema) if self._shown else source.schema
+        numbers = source.numbers if "follow" in schema.parts else None
+        self._format = self._make(schema, source.names, self._style, numbers)
+        self._stream.begin(self._format.header().encode())
 
     def write(self, records: list[Record]) -> int:
         assert self._format
@@ -324,7 +328,7 @@ class Lines(Sink):
 
     def account(self, account: Account) -> str:
         self.ending()
-        if self._format and self._ended is not None:
+        if self._format and self._ended is not None and not account.waiting:
             account = account._replace(waiting=self._format.waiting(self._ended, account.living))
         return self._make.account(account)
 

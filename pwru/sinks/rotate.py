@@ -35,9 +35,13 @@ class File(Stream):
     What is written at once, events with lines of their own, stays together if a file has room for it.
     """
 
-    def __init__(self, path: str, max_bytes: int, backups: Backups) -> None:
-        """Open what exists; open() creates the file. Raises PwruError if it cannot be written."""
+    def __init__(self, path: str, max_bytes: int, backups: Backups, *, whole: bool = False) -> None:
+        """Open what exists; open() creates the file. Raises PwruError if it cannot be written.
+
+        `whole`: see Stream; the file begins anew then.
+        """
         self.name = path
+        self.whole = whole
         self._path = _real(path)  # a symbolic link stays what it is
         self._header = b""
         self._max_bytes = max_bytes
@@ -54,9 +58,11 @@ class File(Stream):
     def open(self) -> None:
         if self.fd is None:
             self.watch(self._open(self.name))
+        if self.whole and self._size():
+            os.ftruncate(self.fd, 0)  # type: ignore[arg-type]  # watch() has set it
 
-    def begin(self, header: str) -> None:
-        self._header = header.encode()
+    def begin(self, header: bytes) -> None:
+        self._header = header
         self._begin_file()
         if self.failure:
             raise self.failure
@@ -76,11 +82,16 @@ class File(Stream):
                 return given_up + len(data)
         return self.put(data)
 
-    def reopen(self) -> None:
+    def make_room(self, size: int, last: bytes) -> None:
+        if self._size() > len(self._header) and self._size() + size > self._max_bytes and not self.failure:
+            self.put(last)
+            self._rotate()
+
+    def reopen(self, last: bytes = b"") -> None:
         assert self.fd is not None
         try:
             if not self._has_name():
-                self._switch()
+                self._switch(last)
         except PwruError as error:
             self._backups.say(f"{error}; the trace goes on in the file that had this name before.")
 
@@ -150,18 +161,22 @@ class File(Stream):
         except FileNotFoundError:
             return False
 
-    def _switch(self) -> None:
+    def _switch(self, last: bytes = b"") -> None:
         """Go on in the file that has the name now. Raises PwruError, and stays in this one, if that is impossible."""
         before = self.fd
         assert before is not None
-        self.watch(self._open(self._path))  # through /dev/stdout it would be the same one again
+        fd = self._open(self._path)  # through /dev/stdout it would be the same one again
+        if last:
+            self.put(last)
+        self.watch(fd)
         os.close(before)
+        self.files += 1
         self._begin_file()
 
     def _begin_file(self) -> None:
         if not (size := self._size()):
             self.put(self._header)
-        elif not self._ends_with_line(size):  # whoever wrote it was killed, or the disk was full
+        elif not self.whole and not self._ends_with_line(size):  # whoever wrote it was killed, or the disk was full
             self.put(b"\n")
         self._backups.tend()
 

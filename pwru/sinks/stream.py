@@ -29,6 +29,8 @@ class Stream:
     failure: PwruError | None = None  # why nothing can be written any more
     fd: int | None = None
     may_block = False  # whether it is a pipe, a socket or a terminal
+    files = 0  # that have begun with the header besides the first
+    whole = False  # what is put is no lines, but whole pieces
     _stop_fd: int | None = None
     _deadline: float | None = None
 
@@ -41,9 +43,9 @@ class Stream:
     def open(self) -> None:
         self.watch(self._descriptor)
 
-    def begin(self, header: str) -> None:
+    def begin(self, header: bytes) -> None:
         """Raise PwruError if nothing can be written."""
-        self.write(header)
+        self.put(header)
         if self.failure:
             raise self.failure
 
@@ -60,8 +62,11 @@ class Stream:
         """
         return self.put(text.encode())
 
-    def reopen(self) -> None:
-        """Go on in the file that has the name now, if it is a file."""
+    def make_room(self, size: int, last: bytes) -> None:
+        """Go on in another file, if this one is full without so many bytes more; `last` is its end then."""
+
+    def reopen(self, last: bytes = b"") -> None:
+        """Go on in the file that has the name now, if it is a file; `last` is the end of this one then."""
 
     def close(self) -> None:
         """Wait for what is still being done."""
@@ -78,7 +83,7 @@ class Stream:
             self._room_or_stop.register(self._stop_fd, select.POLLIN)
 
     def put(self, data: bytes) -> int:
-        """Write lines; return how many bytes it gave up."""
+        """Write lines, or a whole piece; return how many bytes it gave up."""
         assert self.fd is not None
         if self.failure:
             return len(data)
@@ -108,9 +113,9 @@ class Stream:
         return bool(stopping.poll(0))
 
     def _take_back(self, data: bytes, at: int) -> int:
-        """Cut off a line of which only a part could be written; return how many bytes remain of those up to `at`."""
+        """Cut off what could be written only in part; return how many bytes remain of those up to `at`."""
         assert self.fd is not None
-        end = data.rfind(b"\n", 0, at) + 1
+        end = 0 if self.whole else data.rfind(b"\n", 0, at) + 1
         with contextlib.suppress(OSError):  # a pipe cannot be cut off
             if os.lseek(self.fd, 0, os.SEEK_CUR) == os.fstat(self.fd).st_size:
                 size = os.lseek(self.fd, end - at, os.SEEK_CUR)

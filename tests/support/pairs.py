@@ -76,13 +76,16 @@ WORDS: dict[str, str] = {
     "--output-file-max-age": "--output-file-max-age=1",
     "--output-file-max-backups": "--output-file-max-backups=1",
     "--output-file-compress": "--output-file-compress",
+    "-w": f"-w{FOLDER}/recording",
+    "--print": "--print",
     "--debug": "--debug",
 }
 # Nothing is traced with them.
-ALONE = {"--check", "--completion", "--man", "--version", "-h"}
+ALONE = {"-r", "--filter-packet", "--filter-time", "--check", "--completion", "--man", "--version", "-h"}
 # Flags that mean nothing without another one, and backends that attach to all functions one by one, which takes long.
 NEEDS = {
     "--filter-ifname": "--filter-netns",  # where v0 is
+    "-w": "--print",
     "--backend kprobe": "--filter-func",
     "--backend fentry": "--filter-func",
     "--follow-packets": "--follow",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pwru.record.about import About
 from pwru.record.follow import Numbers
 from pwru.record.names import Function, Hit, Names
 from pwru.record.schema import Schema
@@ -56,10 +57,14 @@ class FakeNames:
         return part, ["bytes"]
 
 
+ABOUT = About("0", ("6.12", "#1", "x86_64"), "none")
+
+
 @dataclass
 class FakeSource:
     """A schema and names, for records that are handed to a sink."""
 
     schema: Schema
     names: Names
+    about: About = ABOUT
     numbers: Numbers = field(default_factory=Numbers)

@@ -22,7 +22,7 @@ FLOORS = (
     ("cli",),
     ("commands",),
     ("",),  # the Python API: pwru/__init__.py
-    ("live", "sinks"),
+    ("live", "replay", "sinks"),
     ("filter",),
     ("record",),
     ("kernel", "libbpf"),

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from ctypes import CDLL, byref
+from ctypes import CDLL, byref, c_ubyte
 from itertools import pairwise
 from types import ModuleType
 from typing import NamedTuple, Self
@@ -172,6 +172,23 @@ def compile_expression(expression: str, dlt: int) -> list[Insn]:
         short = expression if len(expression) <= _QUOTED else f"{expression[:_QUOTED]}…"
         raise PwruError(f"pcap filter {short!r}: {error}")
     return insns
+
+
+def runner(insns: Sequence[Insn]) -> Callable[[bytes, int], bool]:
+    """Return what runs a program on the first bytes of a packet of so many; an empty program accepts none.
+
+    bpf_filter(3PCAP) is libpcap's own interpreter.
+    """
+    if not insns:
+        return lambda _data, _length: False
+    pcap = _libpcap()
+    code = (pcap.bpf_insn * len(insns))(*[pcap.bpf_insn(*insn) for insn in insns])
+
+    def run(data: bytes, length: int) -> bool:
+        packet = (c_ubyte * len(data)).from_buffer_copy(data)
+        return bool(pcap.bpf_filter(code, packet, length, len(data)))
+
+    return run
 
 
 def _impossible(expression: str, offset: int) -> str:

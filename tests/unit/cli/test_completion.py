@@ -28,7 +28,7 @@ def test_every_flag() -> None:
     """But not those that are hidden, nor what has a longer name."""
     shown = {name for flag in FLAGS if not flag.hidden for name in flag.names.split() if name.startswith("--")}
     assert set(offered("--")) == shown
-    assert set(offered("tcp ")) == shown
+    assert set(offered("tcp ")) == shown | {"-r", "-w"}
 
 
 def test_what_no_longer_goes() -> None:
@@ -41,7 +41,7 @@ def test_every_value_that_can_be_known() -> None:
     known = {flag.name for flag in FLAGS if flag.completes or flag.choices}
     unknown = {flag.name for flag in FLAGS if flag.kind in (Kind.VALUE, Kind.LIST)} - known
     assert {flag.metavar for flag in FLAGS if flag.name in unknown} == {
-        *("ADDR[/LEN]", "PORT", "MARK[/MASK]", "EXPR", "F", "N", "SIZE", "MB", "DAYS"),
+        *("ADDR[/LEN]", "PORT", "MARK[/MASK]", "EXPR", "F", "N", "SIZE", "MB", "DAYS", "N,N", "BEGIN..END"),
         "A,B",  # fields of an skb
     }
 

@@ -21,7 +21,7 @@ def file_at(path: Path | str, max_bytes: int = 1 << 20, **backups: Any) -> File:
 def open_file(path: Path, max_bytes: int = 1 << 20, **backups: Any) -> File:
     file = file_at(path, max_bytes, **backups)
     file.open()
-    file.begin(HEADER)
+    file.begin(HEADER.encode())
     return file
 
 

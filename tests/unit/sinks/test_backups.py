@@ -169,7 +169,7 @@ class Killed(gzip.GzipFile):
 gzip.GzipFile = Killed
 file = File(sys.argv[1], 1 << 20, Backups(sys.argv[1], compress=True))
 file.open()
-file.begin("")
+file.begin(b"")
 file.close()
 """
 

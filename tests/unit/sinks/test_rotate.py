@@ -79,7 +79,7 @@ def test_what_is_written_at_once_stays_together(path: Path) -> None:
 def test_without_a_header(path: Path) -> None:
     file = File(str(path), 10, Backups(str(path)))
     file.open()
-    file.begin("")
+    file.begin(b"")
     for _ in range(3):
         file.write('{"a":1}\n')
     file.close()

@@ -83,7 +83,7 @@ def test_a_file_leaves_no_descriptor(path: Path) -> None:
         file_at(path).close()
         file = file_at(path)
         file.open()
-        file.begin(HEADER)
+        file.begin(HEADER.encode())
         assert descriptors() != before
         file.close()
         assert descriptors() == before
@@ -123,7 +123,7 @@ def test_a_full_disk() -> None:
     full = file_at("/dev/full")
     full.open()
     with pytest.raises(PwruError, match="cannot write to /dev/full: No space left on device"):
-        full.begin(HEADER)
+        full.begin(HEADER.encode())
     assert full.write("one\n") == 4
     full.close()
 

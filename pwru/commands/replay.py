@@ -1,0 +1,95 @@
+"""`pwru -r FILE`: print, or write again, what was recorded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from pwru.commands.outputs import make_sink
+from pwru.commands.stop import Stop
+from pwru.commands.trace import End
+from pwru.record.account import Account
+from pwru.replay.moments import Span
+from pwru.replay.source import Replay
+from pwru.replay.wanted import Wanted
+
+if TYPE_CHECKING:
+    from pwru.commands.options import Options
+    from pwru.record.schema import Record
+    from pwru.sinks import Sink
+
+Say = Callable[[str], None]
+
+
+def replay(options: Options, say: Say) -> End:
+    """Print what is wanted of a recording, and its account. Raises PwruError if it is none, or where it is damaged."""
+    assert options.read is not None
+    with contextlib.ExitStack() as cleanup:
+        source = cleanup.enter_context(contextlib.closing(Replay([options.read])))
+        wanted = _wanted(options)
+        test = None
+        if wanted.filter:
+            from pwru.replay.packets import packet_test
+
+            test = packet_test(wanted.filter)
+        sink = make_sink(options, say)
+        cleanup.callback(sink.close)
+        stop = cleanup.enter_context(Stop())
+        release, _, machine = source.about.kernel
+        say(f"Reading {source.name}: Linux {release} ({machine}), {source.about.backend}.")
+        sink.open()
+        sink.give_up_after(stop.fd)
+        sink.begin(source)
+        delivered, reader_gone = _pump(source.read(wanted, test), sink, stop, options.limit)
+        sink.ending()
+        sink.flush()
+        seen = source.events
+        recorded = source.account or Account(seen, 0, 0, 0, source.about.ring_buffer_size, events=seen)
+        account = recorded._replace(
+            # Without those that were recorded, and are not wanted now.
+            hits=recorded.hits - recorded.events + delivered,
+            events=sink.events,
+            packets=sink.packets,
+            at_limit=sink.events == options.limit > 0,
+            reader_gone=reader_gone,
+            unwritable=sink.failure is not None,
+            waiting=recorded.waiting if delivered == source.events else (),
+        )
+        sink.finish(account)
+        say(sink.account(account))
+        if problem := sink.failure or source.damage:
+            raise problem
+        return End(account.complete, stop.status)
+
+
+def _pump(batches: Iterator[list[Record]], sink: Sink, stop: Stop, limit: int) -> tuple[int, bool]:
+    """Pass events on until the end; return how many, and whether nobody takes them any longer."""
+    delivered = 0
+    for batch in batches:
+        records = batch[: limit - sink.events] if limit else batch
+        delivered += len(records)
+        if records and sink.write(records):
+            return delivered, True
+        if stop.asked or (limit and sink.events >= limit):
+            break
+    return delivered, False
+
+
+def _wanted(options: Options) -> Wanted:
+    request = options.request
+    return Wanted(
+        filter=request.filter,
+        netns=request.netns,
+        ifname=request.ifname,
+        mark=request.mark,
+        mark_mask=request.mark_mask,
+        skb_expr=request.skb_expr,
+        pid=request.pid,
+        comm=request.comm,
+        follow=options.follow_recorded,
+        packets=frozenset(options.packets),
+        functions=request.functions,
+        drop_reasons=request.drop_reasons,
+        span=options.span or Span(),
+    )

@@ -1,0 +1,184 @@
+"""How a recording codes events: each field of Record is a column, and what repeats is there once.
+
+A column is a byte that says how it is coded, the length of what follows (32 bits), and that. All numbers are little
+endian. docs/file-format.md describes it for other readers.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, repeat
+from operator import sub
+from typing import Any, NamedTuple
+
+from pwru.record.chunks import Damaged
+from pwru.record.schema import Record
+
+# How a column is coded. EMPTY: the run has none of it. DISTINCT: the number of values (32 bits), the values, each of
+# the column's size, and for each event which of them it has, in the narrowest of INDICES. NUMBERS: 64 bits for each
+# event. DELTAS: 64 bits for the first, then for each the difference from the one before it, 32 bits with a sign.
+EMPTY, DISTINCT, NUMBERS, DELTAS = range(4)
+INDICES = "BHI"
+MAX_EVENTS = 1 << 16  # in one chunk
+_HEAD = struct.Struct("<Iq")  # the number of events; how far the time of day is ahead of the clock of events, in ns
+_COLUMN = struct.Struct("<BI")
+_NUMBER = struct.Struct("<Q")
+_COUNT = struct.Struct("<I")
+_MAX_TIME = 1 << 62  # ns: 146 years
+COLUMNS = Record._fields
+_NUMBERED = ("skb", "time")
+
+
+class Column(NamedTuple):
+    """`values` are distinct, of which each event has the one at its index; `indices` is empty if each has its own."""
+
+    values: Sequence[Any]
+    indices: Sequence[int]
+
+    def each(self, count: int) -> Iterator[Any] | Sequence[Any]:
+        """Return the values of all `count` events."""
+        if self.indices:
+            return map(self.values.__getitem__, self.indices)
+        return self.values if self.values else repeat(b"", count)
+
+
+class Columns(NamedTuple):
+    """The events of a chunk. `offset`: see Names.clock_offset()."""
+
+    events: int
+    offset: int
+    columns: dict[str, Column]
+
+    def records(self) -> list[Record]:
+        """Return the events: plain tuples with the fields of Record."""
+        each = [self.columns.get(name, _NONE).each(self.events) for name in COLUMNS]
+        return list(zip(*each, strict=True))  # type: ignore[arg-type]
+
+
+_NONE = Column((), ())
+
+
+def encode(records: Sequence[Record], offset: int) -> bytes:
+    """Return the events of a chunk: at least one, at most MAX_EVENTS."""
+    pieces = [_HEAD.pack(len(records), offset)]
+    for name, column in zip(COLUMNS, zip(*records, strict=True), strict=True):
+        coding, data = _times(column) if name == "time" else _distinct(column)
+        pieces += (_COLUMN.pack(coding, len(data)), data)
+    return b"".join(pieces)
+
+
+def _distinct(column: tuple[Any, ...]) -> tuple[int, bytes]:
+    values = dict.fromkeys(column)
+    for index, value in enumerate(values):
+        values[value] = index
+    first = column[0]
+    if first == b"":
+        return EMPTY, b""
+    coded = b"".join(values) if isinstance(first, bytes) else _pack("Q", values)
+    indices = _pack(_index(len(values)), map(values.__getitem__, column))
+    return DISTINCT, b"".join((_COUNT.pack(len(values)), coded, indices))
+
+
+def _times(column: tuple[Any, ...]) -> tuple[int, bytes]:
+    if column[0] == b"":
+        return EMPTY, b""
+    try:
+        return DELTAS, _NUMBER.pack(column[0]) + _pack("i", map(sub, column[1:], column))
+    except OverflowError:
+        return NUMBERS, _pack("Q", column)
+
+
+def _index(count: int) -> str:
+    return next(code for code in INDICES if count <= 1 << 8 * array(code).itemsize)
+
+
+def _pack(code: str, numbers: Any) -> bytes:
+    packed = array(code, numbers)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def _unpack(code: str, data: bytes | memoryview) -> array[int]:
+    numbers = array(code)
+    numbers.frombytes(data)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
+def decode(data: bytes, columns: Sequence[tuple[str, int]]) -> Columns:
+    """Return the events of a chunk; `columns` are the names and sizes of what it has, in this order.
+
+    A column without a name here is left out. Raises Damaged.
+    """
+    try:
+        count, offset = _HEAD.unpack_from(data)
+        if not 0 < count <= MAX_EVENTS or abs(offset) > _MAX_TIME:
+            raise Damaged("its events are damaged")
+        at, found = _HEAD.size, dict[str, Column]()
+        for name, size in columns:
+            coding, length = _COLUMN.unpack_from(data, at)
+            at += _COLUMN.size
+            if length > len(data) - at:
+                raise Damaged("its events are damaged")
+            if name in COLUMNS:
+                found[name] = _DECODERS[coding](data[at : at + length], count, 0 if name in _NUMBERED else size)
+                if not found[name].values and size and name not in _OPTIONAL:
+                    raise Damaged("its events are damaged")
+            at += length
+    except (struct.error, ValueError, IndexError, KeyError):
+        raise Damaged("its events are damaged") from None
+    return Columns(count, offset, found)
+
+
+_OPTIONAL = ("packet", "follow", "time", "details")
+
+
+def _no_column(data: bytes, _count: int, _size: int) -> Column:
+    if data:
+        raise ValueError
+    return _NONE
+
+
+def _distinct_column(data: bytes, count: int, size: int) -> Column:
+    """`size` is that of the values in bytes, 0 for numbers."""
+    (distinct,) = _COUNT.unpack_from(data)
+    end = _COUNT.size + distinct * (size or _NUMBER.size)
+    if not 0 < distinct <= count or end > len(data):
+        raise ValueError
+    values: Sequence[Any]
+    if size:
+        values = [data[at : at + size] for at in range(_COUNT.size, end, size)]
+    else:
+        values = _unpack("Q", data[_COUNT.size : end])
+    indices = _unpack(_index(distinct), data[end:])
+    if len(indices) != count or max(indices) >= distinct:
+        raise ValueError
+    return Column(values, indices)
+
+
+def _times_column(data: bytes, count: int, size: int) -> Column:
+    numbers = _unpack("Q", data) if len(data) == count * _NUMBER.size else ()
+    if size or len(numbers) != count or max(numbers) > _MAX_TIME:
+        raise ValueError
+    return Column(numbers, ())
+
+
+def _deltas_column(data: bytes, count: int, size: int) -> Column:
+    (first,) = _NUMBER.unpack_from(data)
+    numbers = list(accumulate(_unpack("i", data[_NUMBER.size :]), initial=first))
+    if size or len(numbers) != count or min(numbers) < 0 or max(numbers) > _MAX_TIME:
+        raise ValueError
+    return Column(numbers, ())
+
+
+_DECODERS: dict[int, Callable[[bytes, int, int], Column]] = {
+    EMPTY: _no_column,
+    DISTINCT: _distinct_column,
+    NUMBERS: _times_column,
+    DELTAS: _deltas_column,
+}

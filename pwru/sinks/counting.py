@@ -1,0 +1,90 @@
+"""Counts packets, for sinks that make no lines."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from pwru.record.account import Account, Waiting
+from pwru.sinks.follow import Following
+from pwru.sinks.skbs import CACHE_LIMIT, Skbs
+
+if TYPE_CHECKING:
+    from pwru.record.schema import Record
+    from pwru.sinks import Source
+
+WAITS = 1.0  # whoever was not seen for so long at the end is still waiting for something, in seconds
+
+
+class PacketCount:
+    """Sees records; has the numbers that an account is to have."""
+
+    def __init__(self, source: Source) -> None:
+        self._schema, self._names = source.schema, source.names
+        self._skbs = Skbs(lambda _: "")
+        self._releasing: dict[bytes, tuple[bool, bool]] = {}  # whether the skb ends there, and whether it has before
+        self._following: Following | None = None
+        if "follow" in source.schema.parts:
+            self._following = Following(source.schema.follow, lambda *_: ("", "", ""), self._skbs, source.numbers)
+
+    @property
+    def packets(self) -> int:
+        return self._skbs.count + (self._following.count if self._following else 0)
+
+    @property
+    def not_followed(self) -> int:
+        """How many packets, of a run that follows packets, were not followed from their beginning."""
+        return self._skbs.count if self._following else 0
+
+    def see(self, records: list[Record]) -> None:
+        self._skbs.begun.clear()
+        if self._following is None:
+            self._see((skb, hit) for skb, _, hit, *_ in records)
+            return
+        self._following.begun.clear()
+        # The last event of each is enough: where it was seen.
+        last = {follow: (skb, hit) for skb, _, hit, _, follow, _, _ in records}
+        now, others = monotonic(), set()
+        for follow, (skb, hit) in last.items():
+            known = self._following.get(follow) or self._following.see(follow, skb)
+            if known.skb:
+                known.skb.seen, known.skb.hit = now, hit
+            else:
+                others.add(follow)
+        if others:
+            self._see((skb, hit) for skb, _, hit, _, follow, _, _ in records if follow in others)
+
+    def _see(self, events: Iterable[tuple[int, bytes]]) -> None:
+        skbs, releasing = self._skbs, self._releasing
+        for skb, hit in events:
+            if hit not in releasing:
+                if len(releasing) >= CACHE_LIMIT:
+                    releasing.clear()
+                addr = self._schema.hit(hit).addr
+                releasing[hit] = addr in self._names.ends, addr in self._names.after_ends
+            ends, after = releasing[hit]
+            if ends or after:
+                skbs.released(skb, ends=ends, after=after)
+            else:
+                skbs[skb]  # counts
+
+    def waiting(self, end: float, living: Container[int]) -> tuple[Waiting, ...]:
+        """Return the skbs that were not seen for long at the end, as time.monotonic() has it; oldest first.
+
+        `living`: see Numbers.unseen(). None of a run that does not see ends: an skb that was not seen for long is one
+        that has ended there.
+        """
+        if not self._following or not self._names.sees_ends:
+            return ()
+        return tuple(
+            Waiting(skb.packet.number, skb.instance, end - skb.seen, self._place(skb.hit), skb.name)
+            for skb in self._following.numbers.unseen(end - WAITS, living)
+        )
+
+    def _place(self, hit: bytes) -> str:
+        return self._names.function(self._schema.hit(hit)).name
+
+    def account(self, account: Account, end: float | None) -> Account:
+        """Return the account with who waits at the `end`."""
+        return account if end is None else account._replace(waiting=self.waiting(end, account.living))

@@ -1,0 +1,133 @@
+"""A recording: events as they came, with all that it takes to print them elsewhere. record.chunks has the format."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from pwru.errors import PwruError
+from pwru.record import chunks, columns, heading
+from pwru.record.recording import write_account
+from pwru.record.tables import Writer
+from pwru.sinks import Sink, Source
+from pwru.sinks.counting import PacketCount
+
+if TYPE_CHECKING:
+    from pwru.record.account import Account
+    from pwru.record.names import Names
+    from pwru.record.schema import Record
+    from pwru.sinks.stream import Stream
+
+# So much is compressed together: more gains little, and a process that is killed takes it along.
+_EVENTS = 1 << 15
+_BYTES = 1 << 22
+_CONTINUED = chunks.chunk(chunks.CONTINUED, b"")
+
+
+class Recorder(Sink):
+    """Writes chunks of events, at least one a second if any come."""
+
+    tick = 1.0
+
+    def __init__(self, stream: Stream, *, json: bool, command: Sequence[str]) -> None:
+        """`stream`: where to. `json`: the account is an object. `command`: what the user typed after `pwru`."""
+        self._stream = stream
+        self._json = json
+        self._command = tuple(command)
+        self._held: list[Record] = []
+        self._ended: float | None = None
+        self._files = 0
+        self._source: Source | None = None
+
+    def open(self) -> None:
+        self._stream.open()
+        if self._stream.fd is not None and os.isatty(self._stream.fd):
+            raise PwruError("a recording is not for a terminal: name a file, or have it read by another program")
+
+    def begin(self, source: Source) -> None:
+        self._source = source
+        self._names: Names = source.names
+        about = source.about
+        if not about.trace:  # it is no recording of before
+            about = about._replace(trace=secrets.token_hex(8), command=self._command)
+        self._tables = Writer(source.schema, source.names)
+        self._count = PacketCount(source)
+        self._most = min(_EVENTS, max(_BYTES // source.schema.size, 1))
+        header = chunks.chunk(chunks.HEADER, heading.write(about, source.schema))
+        self._stream.begin(chunks.start() + header)
+
+    def write(self, records: list[Record]) -> int:
+        self._count.see(records)
+        self.packets, self.not_followed = self._count.packets, self._count.not_followed
+        self.events += len(records)
+        self._held += records
+        while len(self._held) >= self._most:
+            if given_up := self._write(self._held[: self._most]):
+                return self._give_up(given_up)
+            del self._held[: self._most]
+        return 0
+
+    def idle(self) -> None:
+        self.flush()
+
+    def flush(self) -> None:
+        if self._held and self._write(self._held):
+            self._give_up(len(self._held))
+        self._held = []
+
+    def _give_up(self, count: int) -> int:
+        """The last ones of what was taken is not in the file."""
+        self.events -= len(self._held)
+        self._held = []
+        return count
+
+    def _write(self, records: list[Record]) -> int:
+        """Return how many were given up: none or all."""
+        offset = self._names.clock_offset()
+        events = chunks.chunk(chunks.EVENTS, columns.encode(records, offset))
+        names = self._new_names(records)
+        self._stream.make_room(len(names) + len(events), _CONTINUED)
+        if self._stream.files != self._files:
+            self._files = self._stream.files
+            self._tables.forget()
+            names = self._new_names(records)
+        return len(records) if self._stream.put(names + events) else 0
+
+    def _new_names(self, records: list[Record]) -> bytes:
+        names = self._tables.new(records)
+        return chunks.chunk(chunks.NAMES, names) if names else b""
+
+    def ending(self) -> None:
+        if self._ended is None:
+            self._ended = monotonic()
+
+    def finish(self, account: Account) -> None:
+        self._stream.put(chunks.chunk(chunks.ACCOUNT, write_account(self._with_waiting(account))))
+
+    def account(self, account: Account) -> str:
+        account = self._with_waiting(account)
+        return account.json() if self._json else account.text()
+
+    def _with_waiting(self, account: Account) -> Account:
+        self.ending()
+        return self._count.account(account, self._ended) if self._source else account
+
+    def close(self) -> None:
+        self._stream.close()
+
+    @property
+    def failure(self) -> PwruError | None:
+        return self._stream.failure
+
+    def reopen(self) -> None:
+        self._stream.reopen(_CONTINUED)
+
+    @property
+    def reader(self) -> int | None:
+        return self._stream.fd
+
+    def give_up_after(self, stop_fd: int) -> None:
+        self._stream.give_up_after(stop_fd)
