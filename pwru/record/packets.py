@@ -5,6 +5,7 @@ What is on its way is held, up to a number of events.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -19,6 +20,11 @@ IDLE = 1_000_000_000  # ns without an event after which a packet is given out as
 # event of a clone may be on another CPU.
 LINGER = 50_000_000
 CACHE_LIMIT = 1 << 13  # distinct bytes that are kept per section
+
+_RELEASES = re.compile(
+    r"_*(k?free_|consume_|napi_consume_|skb_(release|free|consume|dst_drop)|sk_skb_reason_drop|tcp_drop).*"
+)
+_REASON = "SKB_DROP_REASON_"
 
 # How a packet, or one of its skbs, ended. The last three: it may still be on its way. It was not seen for IDLE; there
 # was no room for its steps; the trace ended.
@@ -51,8 +57,9 @@ class Birth(NamedTuple):
 class End(NamedTuple):
     """How an skb ended (DROPPED, ENDED or MERGED), and at which step.
 
-    `parent` has its data if it was merged. A drop has a `reason`, "" if the kernel gives none, and a `place`: the
-    caller of the function that drops, or, if callers are not recorded, the function before that.
+    `parent` has its data if it was merged. `reason` of a drop: without SKB_DROP_REASON_; "" if the kernel gives none.
+    `place`: who dropped or released it. That is the caller of the first function that does so or, if callers are not
+    recorded, the function before that.
     """
 
     how: str
@@ -140,6 +147,19 @@ class Way:
 def _time(record: Record) -> int:
     time: int = record[5]  # type: ignore[assignment]  # Packets sees to it that there is one
     return time
+
+
+def _place(way: Way, step: int) -> str:
+    """Return who called the first of the functions that release an skb, the last of which is at this step."""
+    skb, caller = way.of[step], way.functions[step].caller
+    for number in range(step - 1, -1, -1):
+        if way.of[number] is not skb:
+            continue
+        function = way.functions[number]
+        if not _RELEASES.fullmatch(function.name):
+            return caller or function.name
+        caller = function.caller
+    return caller
 
 
 class _Site(NamedTuple):
@@ -308,7 +328,9 @@ class Packets:
         skb, step = told.skb, len(way.records) - 1
         way.transmissions = max(way.transmissions, told.transmission)
         if site.function.drops and skb not in way.ends:
-            way.ends[skb] = self._drop(way, step)
+            _, _, reason = site.function.name.rstrip(")").partition("(")
+            reason = site.function.verdict or reason.removeprefix(_REASON)
+            way.ends[skb] = End(DROPPED, step, None, reason, _place(way, step))
         if told.relation == MERGED:
             way.ends.setdefault(skb, End(MERGED, step, told.parent))
         elif told.address and site.ends:
@@ -316,18 +338,11 @@ class Packets:
             self._by_address.pop(told.address, None)
         elif not told.ended:
             return
-        way.ends.setdefault(skb, End(ENDED, step))
+        if skb not in way.ends:
+            way.ends[skb] = End(ENDED, step, place=_place(way, step))
         way.living.discard(skb)
         if not way.living:
             self._over[way.packet] = way.last
-
-    @staticmethod
-    def _drop(way: Way, number: int) -> End:
-        skb, function = way.of[number], way.functions[number]
-        earlier = zip(reversed(way.of[:number]), reversed(way.functions[:number]), strict=True)
-        before = (other.name for of, other in earlier if of is skb)
-        _, _, reason = function.name.partition("(")
-        return End(DROPPED, number, None, function.verdict or reason.rstrip(")"), function.caller or next(before, ""))
 
     def _finish(self, now: int) -> list[Way]:
         over = []
