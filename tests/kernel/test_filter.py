@@ -20,6 +20,7 @@ from pwru.sinks.text import cut
 from tests.unit.filter import harness
 from tests.unit.filter.headers import Headers
 from tests.unit.filter.parsers import Parsers
+from tests.unit.filter.tags import Tags
 from tests.unit.filter.verdicts import Verdicts
 from vmtest.network import Network, sh
 from vmtest.udp import send_udp
@@ -40,6 +41,10 @@ class TestHeaders(Headers):
 
 
 class TestParsers(Parsers):
+    pass
+
+
+class TestTags(Tags):
     pass
 
 
@@ -220,6 +225,9 @@ def test_vlan(network: Network, pwru: Start) -> None:
             "vlan and dst host 10.8.10.2": {("own", 10)},
             "vlan and src host 10.8.0.11": {("bytes", 11)},
             "dst host 10.8.11.2": {("own", 11)},
+            "udp port 8 or (vlan and udp port 8)": {(where, vid) for where in ("own", "bytes") for vid in (10, 11)},
+            "not (vlan 10 or vlan 11) or (vlan 11 and udp port 8)": {("own", 11), ("bytes", 11)},
+            "udp port 8 and not vlan 10": set(),
         }
         with ExitStack() as stack:
             flags = ("--filter-func=dev_hard_start_xmit", "--filter-ifname=v0@if2", "--filter-netns=client")

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 from pwru.ebpf import Alu, Jump, Size
-from pwru.errors import PwruError
 
 from . import Insn
 
@@ -15,9 +15,13 @@ class Class(IntEnum):
 
 
 class Mode(IntEnum):
-    """The ways in which LD and LDX find their operand."""
+    """The ways in which LD and LDX find their operand.
 
-    IMM, ABS, IND, MEM, LEN, MSH = range(0x00, 0xC0, 0x20)
+    The last two are not of classic BPF: ABS and IND at an offset of the frame on the wire, of which the packet lacks a
+    part (see Gap).
+    """
+
+    IMM, ABS, IND, MEM, LEN, MSH, WIRE_ABS, WIRE_IND = range(0x00, 0x100, 0x20)
 
 
 X = 0x08
@@ -27,11 +31,23 @@ REJECT = Insn(Class.RET, 0, 0, 0)
 
 MAX_OFFSET = 0x7FFFFFFF  # no packet is that long (skb->len is less than 2 GB), and immediates are signed
 
-# Bytes 12 to 15 of the Ethernet frame as seen on the wire, when the packet's own bytes lack them: with_tag() and
-# without_mac() let the program read them as scratch words M[AT_TAG + n], beyond the 16 real ones. Each stands for what
-# begins at byte 12 + n, of any size.
+# What the packet's own bytes lack of the frame on the wire: with_tag() and without_mac() let the program read it as
+# scratch words M[AT_TAG + n], beyond the 16 real ones. Each stands for what begins at byte 12 + n, of any size.
 AT_TAG = 16
-_TAG_START = 12
+
+
+class Gap(NamedTuple):
+    """The bytes from `start` to `end` of the frame on the wire, which are at M[AT_TAG].
+
+    The packet's own bytes lack `missing` bytes before `end`. If that is more than the gap, those before `start` are 0.
+    """
+
+    start: int
+    end: int
+    missing: int
+
+
+TAG_GAP, MAC_GAP = Gap(12, 16, 4), Gap(12, 14, 14)
 
 
 def load_mode(insn: Insn) -> Mode | None:
@@ -46,7 +62,7 @@ def load_size(insn: Insn) -> Size:
 def uses_x(insn: Insn) -> bool:
     match Class(insn.code & 7):
         case Class.LD:
-            return load_mode(insn) is Mode.IND
+            return load_mode(insn) in (Mode.IND, Mode.WIRE_IND)
         case Class.ALU | Class.JMP:
             return bool(insn.code & X)
         case insn_class:
@@ -86,34 +102,32 @@ def swap(value: int, loaded: Size) -> int:
 
 
 def with_tag(insns: Sequence[Insn]) -> list[Insn]:
-    """Return the program for an Ethernet packet whose bytes lack the VLAN tag that it has on the wire.
-
-    The tag is at M[AT_TAG]. Raises PwruError for a load that overlaps it.
-    """
-    return [_shift(insn, _TAG_START, _TAG_START + 4, 4) for insn in insns]
+    """Return the program for an Ethernet packet whose bytes lack the VLAN tag that it has on the wire."""
+    return [_shift(insn, TAG_GAP) for insn in insns]
 
 
 def without_mac(insns: Sequence[Insn]) -> list[Insn]:
     """Return the program for an Ethernet packet that lacks its link-layer header; the EtherType is at M[AT_TAG].
 
-    Both addresses are 00:00:00:00:00:00. Raises PwruError for a load over the EtherType or at a computed offset.
+    Both addresses are 00:00:00:00:00:00.
     """
     return [
         insn._replace(code=insn.code & 7 | Mode.IMM, k=0)
-        if 0 < load_end(insn) <= _TAG_START
-        else _shift(insn, _TAG_START, _TAG_START + 2, 14)
+        if 0 < load_end(insn) <= MAC_GAP.start
+        else _shift(insn, MAC_GAP)
         for insn in insns
     ]
 
 
-def _shift(insn: Insn, start: int, end: int, missing: int) -> Insn:
-    """Return a load for a packet without `missing` bytes before `end`; the bytes from `start` on are at M[AT_TAG]."""
-    if load_mode(insn) not in (Mode.ABS, Mode.MSH, Mode.IND) or 0 < load_end(insn) <= start:
+def _shift(insn: Insn, gap: Gap) -> Insn:
+    """Return a load for a packet without the gap, whose bytes after it are at smaller offsets than on the wire."""
+    mode = load_mode(insn)
+    if mode not in (Mode.ABS, Mode.MSH, Mode.IND) or 0 < load_end(insn) <= gap.start:
         return insn
-    if insn.k >= end:
-        return insn._replace(k=insn.k - missing)
-    if load_mode(insn) is not Mode.IND and insn.k >= start and load_end(insn) <= end:
-        return insn._replace(code=insn.code & 0x1F | Mode.MEM, k=AT_TAG + insn.k - start)
-    raise PwruError(
-        "pcap filter: this filter loads bytes that overlap the VLAN tag, which is not supported for tagged packets"
-    )
+    if insn.k >= gap.end:
+        return insn._replace(k=insn.k - gap.missing)
+    if mode is not Mode.IND and insn.k >= gap.start and load_end(insn) <= gap.end:
+        return insn._replace(code=insn.code & 0x1F | Mode.MEM, k=AT_TAG + insn.k - gap.start)
+    # It overlaps an end of the gap, or only the run shows where it is. libpcap's `port` after an Ethernet header is a
+    # load at X + 14, whatever X is, and MSH is a single byte.
+    return insn._replace(code=insn.code & 0x1F | (Mode.WIRE_IND if mode is Mode.IND else Mode.WIRE_ABS))

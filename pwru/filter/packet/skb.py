@@ -24,7 +24,7 @@ from pwru.filter.load import ARRAY_OFFSET, ARRAY_SIZE, RdonlyCast, address_regis
 from pwru.kernel.btf import Btf
 
 from . import Insn
-from .classic import REJECT, loads_len, with_tag, without_mac
+from .classic import MAC_GAP, TAG_GAP, loads_len, with_tag, without_mac
 from .pcap import Programs
 from .translate import CAPLEN, LEN, TAG, Body
 
@@ -95,8 +95,7 @@ def filter_tagged(
 
     `tag` has the offsets of Tag. A packet without a link-layer header has no place for a tag.
     """
-    tagged = Programs(with_tag(programs.l2), programs.l3)
-    return _Packet(tagged, Layout(*layout), cast, Tag(*tag), max_tags=max_tags).code()
+    return _Packet(programs, Layout(*layout), cast, Tag(*tag), max_tags=max_tags).code()
 
 
 def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: RdonlyCast | None, *, mac: bool) -> bytes:
@@ -167,14 +166,10 @@ class _Packet:
         self._asm = Assembler()
         self._cast = cast
         self._layout = layout
-        self._finds_ethertype = not programs.l3
-        l3 = programs.l3
-        if not l3:  # libpcap has none if the filter names the link-layer header
-            try:
-                l3 = without_mac(programs.l2)
-            except PwruError:
-                l3 = [REJECT]  # it loads raw bytes of the header
-        self._l2, self._l3 = Body(programs.l2, cast), Body(l3, cast, bare=True)
+        self._finds_ethertype = not programs.l3  # libpcap has none if the filter names the link-layer header
+        l3 = programs.l3 or without_mac(programs.l2)
+        self._l2 = Body(with_tag(programs.l2), cast, gap=TAG_GAP) if tag else Body(programs.l2, cast)
+        self._l3 = Body(l3, cast, gap=MAC_GAP, bare=True)
         self._uses_len = any(map(loads_len, programs))
         self._reject = Label()
         self._start = min(layout) if self._uses_len else layout.network_header  # of what is read

@@ -17,8 +17,24 @@ from pwru.ebpf import Alu, Assembler, BPF_FUNC_probe_read_kernel, Jump, Label, R
 from pwru.filter.load import ARRAY_OFFSET, ARRAY_SIZE, RdonlyCast, call_cast, cast_offset, load
 
 from . import Insn
-from .classic import AT_TAG, MAX_OFFSET, RET_A, TXA, Class, Mode, X, load_end, load_mode, load_size, swap, uses_x
+from .classic import (
+    AT_TAG,
+    MAX_OFFSET,
+    RET_A,
+    TXA,
+    Class,
+    Gap,
+    Mode,
+    X,
+    load_end,
+    load_mode,
+    load_size,
+    swap,
+    uses_x,
+)
 from .flow import Flow, jumps_without_ip
+from .window import ALIGNMENT, Window
+from .wire import Wire
 
 R0, R1, R2, R3, _, _, R6, R7, R8, R9, R10 = Reg
 
@@ -29,34 +45,16 @@ TAG = -24
 
 IF_IP = 2  # bpf/filter.bpf.h
 
+_AT_RUN_TIME = (Mode.IND, Mode.WIRE_ABS, Mode.WIRE_IND)  # loads whose place is compared with CAPLEN by themselves
 CAPLEN = R6  # at the latest when it is compared
-_ALIGNMENT = 4  # of the window: that of the longest load
 _STACK = 192  # bytes: bpf/filter.bpf.h
-
-
-class _Window:
-    """The bytes [start, end) of the packet, copied to the stack at r10 + base."""
-
-    def __init__(self, loads: Sequence[tuple[int, Size]], top: int) -> None:
-        self.start = min(k for k, _ in loads)
-        self.end = max(k + size.nbytes for k, size in loads)
-        # The verifier wants loads from the stack aligned; IP addresses after an Ethernet header are not. Begin the
-        # window where the fewest loads are misaligned.
-        length = self.end - self.start
-        self.base = min(
-            range(-length - top, -length - top - _ALIGNMENT, -1),
-            key=lambda base: sum((base + k - self.start) % size.nbytes != 0 for k, size in loads),
-        )
-
-    def covers(self, k: int, size: Size) -> bool:
-        return self.start <= k and k + size.nbytes <= self.end
 
 
 class Body:
     """A classic BPF program as a part of an eBPF function, which returns a verdict or goes to `reject`.
 
     The verdict is 1; if the program is for packets without a link-layer header (`bare`), and accepts this one as one of
-    IP, it is IF_IP.
+    IP, it is IF_IP. `gap`: what the packet lacks of the frame that the program is about; it is at TAG then.
 
     Without `cast`: one bpf_probe_read_kernel() copies what the loads near the start of the packet need to the stack;
     each other load is a call of its own. Runs since v5.5.
@@ -66,19 +64,22 @@ class Body:
     Raises PwruError for a program with a loop.
     """
 
-    def __init__(self, insns: Sequence[Insn], cast: RdonlyCast | None, *, bare: bool = False) -> None:
+    def __init__(
+        self, insns: Sequence[Insn], cast: RdonlyCast | None, *, gap: Gap | None = None, bare: bool = False
+    ) -> None:
         self._insns = insns
         self._cast = cast
+        self._gap = gap
         self._flow = flow = Flow(insns)
         self._other = jumps_without_ip(insns) if bare else None
         # The stack, downwards from r10: 8 bytes for one load, LEN, TAG if used, words of M[] that are read, the window.
-        self._top = -TAG if any(insn.k >= AT_TAG and load_mode(insn) is Mode.MEM for insn in insns) else -LEN
+        self._top = -TAG if any(map(_reads_gap, insns)) else -LEN
         self._memory: dict[int, int] = {}
         end = ARRAY_SIZE if cast else self._window_end()
         self._near = [(insn.k, load_size(insn)) for insn in insns if 0 < load_end(insn) <= end]
         # Calls preserve r6 to r9, but a function that uses one must save it. Most programs call nothing once the packet
         # is at hand; _data is the packet's address, or what the cast made of it.
-        self._calls = any(load_mode(insn) is Mode.IND or load_end(insn) > end for insn in insns)
+        self._calls = any(load_mode(insn) in _AT_RUN_TIME or load_end(insn) > end for insn in insns)
         self._a, self._x, self._data = (R7, R8, R9) if self._calls else (R1, R2, R0)
         # CAPLEN must then be set from the start.
         self.compares_caplen = self._calls or bool(flow.checks)
@@ -87,7 +88,7 @@ class Body:
         """Return how far into the packet a window may reach: there is room for so much on the stack."""
         words = {insn.k for insn in self._insns if load_mode(insn) is Mode.MEM and insn.k < AT_TAG}
         start = min((insn.k for insn in self._insns if load_end(insn)), default=0)
-        return min(ARRAY_SIZE, start + _STACK - self._top - 4 * len(words) - _ALIGNMENT)
+        return min(ARRAY_SIZE, start + _STACK - self._top - 4 * len(words) - ALIGNMENT)
 
     def emit(self, asm: Assembler, reject: Label, find_caplen: Callable[[], None]) -> None:
         """Emit the code.
@@ -135,7 +136,7 @@ class Body:
                 self._top += 4
                 self._memory[insn.k] = -self._top
                 asm.store(Size.W, R10, -self._top, 0)
-        self._window: _Window | None = None
+        self._window: Window | None = None
         self._data_offset = 0
         if self._cast:
             self._cast_data(self._cast)
@@ -165,7 +166,7 @@ class Body:
             asm.alu64(Alu.MOV, self._data, R1)
         if not self._near:
             return
-        window = self._window = _Window(self._near, self._top)
+        window = self._window = Window(self._near, self._top)
         asm.alu64(Alu.MOV, R3, R1)
         if window.start:
             asm.alu64(Alu.ADD, R3, window.start)
@@ -288,6 +289,9 @@ class Body:
         if k + size.nbytes > MAX_OFFSET:
             asm.goto(self._reject)
             return False
+        if mode in (Mode.WIRE_ABS, Mode.WIRE_IND):
+            self._load_wire(size, register, k, self._x if mode is Mode.WIRE_IND else None)
+            return True
         if mode is Mode.MEM:
             self._load_stack(size, register, TAG + k - AT_TAG, R3)
         elif mode is Mode.IND:
@@ -337,6 +341,17 @@ class Body:
         asm.alu64(Alu.SUB, address, size.nbytes + cast_offset(self._cast))
         load(asm, self._cast, size, register)
 
+    def _load_wire(self, size: Size, register: Reg, k: int, x: Reg | None) -> None:
+        def load_byte() -> None:
+            self._asm.jump64(Jump.GE, R2, CAPLEN, self._reject)
+            address = self._address()
+            self._asm.alu64(Alu.ADD, address, R2)
+            self._asm.alu64(Alu.SUB, address, cast_offset(self._cast))
+            load(self._asm, self._cast, Size.B, R0)
+
+        assert self._gap
+        Wire(self._asm, self._gap, TAG, load_byte).load(size, register, k, x)
+
     def _load_stack(self, size: Size, register: Reg, offset: int, spare: Reg) -> None:
         """Load from r10 + offset, in pieces if that is not aligned; may use `spare` and the registers after it."""
         asm = self._asm
@@ -348,3 +363,8 @@ class Body:
         self._load_stack(half, spare, offset + half.nbytes, Reg(spare + 1))
         asm.alu32(Alu.LSH, spare, half.nbytes * 8)
         asm.alu32(Alu.OR, register, spare)
+
+
+def _reads_gap(insn: Insn) -> bool:
+    mode = load_mode(insn)
+    return mode in (Mode.WIRE_ABS, Mode.WIRE_IND) or (mode is Mode.MEM and insn.k >= AT_TAG)

@@ -39,6 +39,7 @@ class Skb(NamedTuple):
     socket: bool = False
     inner: int | None = None
     with_network: bool = True  # or it is not set yet
+    tag: tuple[int, int] = (0, 0)  # that the bytes lack: vlan_proto, vlan_tci
 
 
 class Found(NamedTuple):
@@ -242,10 +243,14 @@ def run(
     l3, l2 = (text, text) if isinstance(text, str) else text
     programs = Programs(compile_filter(Filter(l2)).l2, compile_filter(Filter(l3)).l3)
     layout = harness.layout_of_this_kernel()
-    code = {"filter_packet": filter_packet(programs, layout, cast, max_tags=harness.max_tags())}
+    return run_filter(image, filter_packet(programs, layout, cast, max_tags=harness.max_tags()), skbs)
+
+
+def run_filter(image: bytes, code: bytes, skbs: list[Skb]) -> list[tuple[bool, Found]]:
+    """Return the same, with this body of filter_packet()."""
     offsets = [harness.SKBS_DATA + index * SKB_SIZE for index in range(COUNT)]
     memories = [memory(skbs[first : first + COUNT]) for first in range(0, len(skbs), COUNT)]
-    batches = harness.run_on_batches(image, "run_tuples", code, offsets, memories)
+    batches = harness.run_on_batches(image, "run_tuples", {"filter_packet": code}, offsets, memories)
     found = [(bool(match), unpack(value)) for results in batches for match, value in results]
     return found[: len(skbs)]
 
@@ -270,6 +275,8 @@ def memory(skbs: list[Skb]) -> Callable[[int], bytes]:
             )
             for name, value in zip(FIELDS, values, strict=True):
                 struct.pack_into("=H", memory, at + offset(name), value)
+            struct.pack_into("!H", memory, at + offset("vlan_proto"), skb.tag[0])
+            struct.pack_into("=H", memory, at + offset("vlan_tci"), skb.tag[1])
             length = len(skb.data) - skb.begins if skb.length is None else skb.length
             struct.pack_into("=I", memory, at + offset("tail"), START + len(skb.data))
             struct.pack_into("=I", memory, at + offset("len"), length & 0xFFFFFFFF)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pwru.errors import PwruError
 from pwru.filter.load import RdonlyCast
 from pwru.filter.packet import Filter, Insn
-from pwru.filter.packet.classic import REJECT, loads_len, without_mac
+from pwru.filter.packet.classic import REJECT, loads_len
 from pwru.filter.packet.pcap import Programs, compile_filter
 from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Inner, Layout, Tag, filter_inner, filter_packet, filter_tagged
 from pwru.filter.packet.xdp import filter_xdp
@@ -197,7 +197,10 @@ def test_without_a_link_layer_header(seed: int) -> None:
     """If libpcap has no program for that, a packet counts as one with the EtherType of its version of IP."""
     rng = Random(seed)
     link = rng.choice(
-        ["ether broadcast", "ether host 02:00:00:00:00:01", "vlan", "ether src 0:0:0:0:0:0", "ether[0]=0"]
+        [
+            *("ether broadcast", "ether host 02:00:00:00:00:01", "vlan", "ether src 0:0:0:0:0:0", "ether[0]=0"),
+            *("ether[10:4] = 0x800", "ether[12:4] & 0xff = 0", "ether[ip[0] & 0xf:2] != 0", "link[ip[8]:4] > 5"),
+        ]
     )
     other = expressions.expression(rng)
     whole = rng.choice([f"{link} or ({other})", f"not {link} and ({other})", f"({other}) and not {link}"])
@@ -206,10 +209,6 @@ def test_without_a_link_layer_header(seed: int) -> None:
         insns = compile_filter(Filter(whole)).l2
         if loads_len(insns):
             return  # the length is counted from the first header, which is missing
-        try:
-            without_mac(insns)
-        except PwruError:
-            return
         for cast in CASTS:
             code = filter_packet(Programs(insns, []), LAYOUT, cast, max_tags=harness.max_tags())
             for _ in range(PACKETS):
@@ -229,7 +228,8 @@ def test_without_a_link_layer_header(seed: int) -> None:
 def test_tags(seed: int) -> None:
     """A packet whose tag is the skb's own is taken for what it is on the wire."""
     rng = Random(seed)
-    vlan = rng.choice(["vlan", "vlan 10", "vlan 10 and vlan 20", "not vlan"])
+    vlan = rng.choice(["vlan", "vlan 10", "vlan 10 and vlan 20", "not vlan", "ether[10:4] & 0xff = 0x81"])
+    vlan = rng.choice([vlan, vlan, "(vlan and ether[ip[0] & 0xf:2] > 2)", "ether[11:2] & 1 = 1"])
     other = expressions.expression(rng)
     whole = rng.choice([vlan, f"{vlan} and ({other})", f"({other}) and {vlan}", f"{vlan} or ({other})"])
     print(repr(whole))  # seen of a case that fails

@@ -1,0 +1,9 @@
+"""VLAN tags in this machine's kernel; tests/kernel/test_filter.py runs the same tests in guests."""
+
+from __future__ import annotations
+
+from tests.unit.filter.tags import Tags
+
+
+class TestTags(Tags):
+    pass
