@@ -105,17 +105,6 @@ static __always_inline void find_headers(struct sk_buff *skb, struct headers *h)
 }
 
 /*
- * The network header of the inner packet, while a tunnel's headers are in front of it: it comes
- * after the outer one then. skb->encapsulation does not say so: it is 0 if no checksum is left to
- * the device (iptunnel_handle_offloads()). An inner header that was never set does not come after
- * the other: skb_headers_offset_update() moves both.
- */
-static __always_inline __u32 find_inner(struct sk_buff *skb)
-{
-	return get(skb, inner_network_header);
-}
-
-/*
  * NULL for what is no address of the kernel. While an skb is queued on a UDP socket, dev holds
  * dev_scratch, not a pointer: it would be read as 0, too, but by way of a fault.
  */

@@ -225,7 +225,7 @@ static __always_inline void emit_hit(const struct hit *hit, const struct on_stac
 	PART(META, capture_meta(skb, hit->sk, to));
 	PART(CB, capture_cb(skb, to));
 	PART(TUPLE, capture_addresses(hit, &h, to));
-	PART(TUNNEL, capture_tunnel(&h, find_inner(skb), to));
+	PART(TUNNEL, capture_tunnel(&h, to));
 	if (following)
 		PART(FOLLOW, tell(hit, stack, in_program, to));
 	PART(TIME, *(__u64 *)to = bpf_ktime_get_ns());

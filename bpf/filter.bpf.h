@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Filters whose code only user space knows: stubs that pwru/filter/splice.py replaces in the
- * object. Each takes the address of an skb, those of XDP of a struct xdp_buff; what replaces it
- * needs up to 192 bytes of stack.
+ * object. Each takes the address of an skb, those of XDP of a struct xdp_buff; those about a part of
+ * a packet where that begins, how many bytes of it are there, and how long it is. What replaces a
+ * stub needs up to 192 bytes of stack.
  *
  * filter_packet()    the packet filter, a translated pcap filter (pwru/filter/packet/). Positive: the
  *                    packet matches; IF_IP: if its network header is one of IP, which the caller
  *                    finds out; negative: it has no headers yet
  * filter_tagged()    the same for an skb with a VLAN tag that the packet's bytes do not have
- * filter_inner_l2()  the same for what an encapsulated packet carries, from its link-layer header
- * filter_inner_l3()  or from its network header on. A packet without that header passes
+ * filter_inner_l2()  the same for what an encapsulated packet carries, from its link-layer header on
+ * filter_inner_l3()  or from its network header on
  * filter_xdp()       the packet filter for what begins with a link-layer header
  * filter_skb()       the condition on fields of the skb (pwru/filter/expression/). Non-zero: match
  * filter_xdp_expr()  the same for the fields of the frame
@@ -37,10 +38,19 @@
 		return result;                                                                     \
 	}
 
+#define STUB_OF_BYTES(name)                                                                        \
+	__noinline int name(__u64 start, __u64 captured, __u64 length)                             \
+	{                                                                                          \
+		int result;                                                                        \
+                                                                                                   \
+		asm volatile("%0 = 1" : "=r"(result) : "r"(start), "r"(captured), "r"(length));    \
+		return result;                                                                     \
+	}
+
 STUB(int, filter_packet)
 STUB(int, filter_tagged)
-STUB(int, filter_inner_l2)
-STUB(int, filter_inner_l3)
+STUB_OF_BYTES(filter_inner_l2)
+STUB_OF_BYTES(filter_inner_l3)
 STUB(int, filter_skb)
 STUB(int, filter_xdp)
 STUB(int, filter_xdp_expr)

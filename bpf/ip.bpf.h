@@ -19,7 +19,15 @@
 #define ETH_P_IPV6 0x86dd
 #define ETH_P_8021AD 0x88a8
 #define ETH_P_QINQ1 0x9100
+#define IPPROTO_HOPOPTS 0
+#define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+#define IPPROTO_ROUTING 43
+#define IPPROTO_FRAGMENT 44
 #define IPPROTO_ESP 50
+#define IPPROTO_AH 51
+#define IPPROTO_DSTOPTS 60
+#define MAX_EXTENSION_HEADERS 8
 #define MAX_STACKED_TAGS 4
 
 /*
@@ -91,6 +99,8 @@ static __always_inline struct lengths find_lengths(const struct headers *h, __u3
 /* How many bytes the packet has from there on. */
 static __always_inline __u32 length_from(const struct headers *h, __u32 at)
 {
+	if (!h->skb) /* a frame of XDP */
+		return h->tail - at;
 	return find_data(h->skb, h->head) + get(h->skb, len) - at;
 }
 
@@ -151,7 +161,7 @@ static __always_inline bool is_esp(const struct headers *h)
 }
 
 /*
- * The same for the packet inside a tunnel's headers, at find_inner(). It was complete before the
+ * The same for the packet inside a tunnel's headers, at find_tunnel(). It was complete before the
  * tunnel's headers came, and may be larger now: it may have been merged with others (GRO).
  */
 static __always_inline __u32 find_inner_ip(const struct headers *h, __u32 inner)
@@ -161,6 +171,48 @@ static __always_inline __u32 find_inner_ip(const struct headers *h, __u32 inner)
 	if (inner <= h->network || !lengths.header || is_esp(h))
 		return 0;
 	return lengths.total <= length_from(h, inner) ? forget(inner) : 0;
+}
+
+/*
+ * Where the header after that of IP begins, which `at` is the offset of, and after the extension
+ * headers of IPv6 (RFC 8200); 0 if there is none, as in a fragment that is not the first.
+ */
+static __always_inline __u32 find_transport(const struct headers *h, __u32 at, __u8 *protocol)
+{
+	__u64 word = load_u64(h->head + at);
+
+	if (!at)
+		return 0;
+	if ((word >> 4 & 0xf) == 4) {
+		*protocol = load_u32(h->head + at + 8) >> 8;
+		return word >> 48 & bpf_htons(0x1fff) ? 0 : at + (word & 0xf) * 4;
+	}
+	*protocol = word >> 48;
+	at += 40;
+	for (int i = 0; i < MAX_EXTENSION_HEADERS; i++) {
+		word = load_u32(h->head + at);
+		switch (*protocol) {
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+			at += ((word >> 8 & 0xff) + 1) * 8;
+			break;
+		case IPPROTO_AH: /* RFC 4302 counts in 4 bytes */
+			at += ((word >> 8 & 0xff) + 2) * 4;
+			break;
+		case IPPROTO_FRAGMENT:
+			if (word & bpf_htonl(0xfff8))
+				return 0;
+			at += 8;
+			break;
+		default:
+			return at;
+		}
+		if (at > h->tail)
+			return 0;
+		*protocol = word;
+	}
+	return 0;
 }
 
 #endif /* __IP_BPF_H__ */

@@ -21,6 +21,7 @@
 #include "origin.bpf.h"
 #include "read.bpf.h"
 #include "sock.bpf.h"
+#include "tunnel.bpf.h"
 
 /*
  * A verdict of a filter is positive if the packet matches, 0 if not, and UNDECIDED if that depends
@@ -120,12 +121,35 @@ static __noinline bool carries_ip(struct sk_buff *skb)
 	return find_ip(&h);
 }
 
-static __noinline bool tunnels_ip(struct sk_buff *skb)
+static __always_inline __u32 captured_from(const struct headers *h, __u32 at)
+{
+	return h->tail > at ? h->tail - at : 0;
+}
+
+/* A packet passes that is in no tunnel, or in one that is not known. */
+static __noinline bool tunnel_matches(const struct headers *headers, __u32 filters)
+{
+	struct headers h = *headers;
+	struct tunnel tunnel;
+	int verdict = 1;
+
+	find_tunnel(&h, &tunnel);
+	if (filters & FILTER_INNER_L2 && tunnel.mac)
+		verdict = filter_inner_l2(h.head + tunnel.mac, captured_from(&h, tunnel.mac),
+					  length_from(&h, tunnel.mac));
+	if (verdict && filters & FILTER_INNER_L3 && tunnel.network)
+		verdict = filter_inner_l3(h.head + tunnel.network,
+					  captured_from(&h, tunnel.network),
+					  length_from(&h, tunnel.network));
+	return verdict == IF_IP ? find_inner_ip(&h, tunnel.network) : verdict;
+}
+
+static __noinline bool inner_matches(struct sk_buff *skb, __u32 filters)
 {
 	struct headers h;
 
 	find_headers(skb, &h);
-	return find_inner_ip(&h, find_inner(skb));
+	return tunnel_matches(&h, filters);
 }
 
 /* `verdict` is what filter_packet() or filter_tagged() said. */
@@ -157,14 +181,10 @@ static __noinline int all_match(struct sk_buff *skb, __u32 filters)
 	}
 	if (filters & FILTER_SKB_EXPR && !filter_skb((__u64)skb))
 		return 0;
-	if (filters & FILTER_INNER_L2 && !filter_inner_l2((__u64)skb))
-		return 0;
-	if (filters & FILTER_INNER_L3) {
-		verdict = filter_inner_l3((__u64)skb);
-		if (!verdict || (verdict == IF_IP && !tunnels_ip(skb)))
-			return 0;
-	}
 	verdict = packet_matches(skb, filters);
+	if (verdict && filters & (FILTER_INNER_L2 | FILTER_INNER_L3) &&
+	    !inner_matches(skb, filters))
+		return 0;
 	return verdict > 0 ? meta : verdict;
 }
 

@@ -14,15 +14,7 @@
 #include "config.bpf.h"
 #include "ip.bpf.h"
 #include "read.bpf.h"
-
-#define IPPROTO_HOPOPTS 0
-#define IPPROTO_TCP 6
-#define IPPROTO_UDP 17
-#define IPPROTO_ROUTING 43
-#define IPPROTO_FRAGMENT 44
-#define IPPROTO_AH 51
-#define IPPROTO_DSTOPTS 60
-#define MAX_EXTENSION_HEADERS 8
+#include "tunnel.bpf.h"
 
 /*
  * Room for a UDP header is made long before udp_send_skb() fills it in. Until then it has what was
@@ -156,14 +148,14 @@ static __noinline void capture_tuple(const struct headers *headers, struct tuple
 	RETURN_VOID;
 }
 
-/* `inner` is find_inner(). */
-static __noinline void capture_tunnel(const struct headers *headers, __u32 inner,
-				      struct tuple *tuple)
+static __noinline void capture_tunnel(const struct headers *headers, struct tuple *tuple)
 {
 	struct headers h = *headers;
+	struct tunnel tunnel;
 
+	find_tunnel(&h, &tunnel);
 	__builtin_memset(tuple, 0, sizeof(*tuple));
-	capture_ip(&h, find_inner_ip(&h, inner), tuple);
+	capture_ip(&h, find_inner_ip(&h, tunnel.network), tuple);
 	RETURN_VOID;
 }
 

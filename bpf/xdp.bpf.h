@@ -55,7 +55,15 @@ static __noinline bool xdp_meta_matches(struct xdp_buff *xdp)
 	return !config.ifindex || get(dev, ifindex) == config.ifindex;
 }
 
-/* All filters but those that are about an skb, or about a packet inside a tunnel: they let it pass. */
+static __noinline bool xdp_inner_matches(struct xdp_buff *xdp, __u32 filters)
+{
+	struct headers h;
+
+	find_xdp_headers(xdp, &h);
+	return tunnel_matches(&h, filters);
+}
+
+/* All filters but those that are about an skb: they let it pass. */
 static __noinline bool xdp_matches(struct xdp_buff *xdp)
 {
 	__u32 filters = config.filters;
@@ -66,7 +74,9 @@ static __noinline bool xdp_matches(struct xdp_buff *xdp)
 		return false;
 	if (config.xdp_expr && !filter_xdp_expr((__u64)xdp))
 		return false;
-	return !(filters & FILTER_PACKET) || filter_xdp((__u64)xdp) > 0;
+	if (filters & FILTER_PACKET && filter_xdp((__u64)xdp) <= 0)
+		return false;
+	return !(filters & (FILTER_INNER_L2 | FILTER_INNER_L3)) || xdp_inner_matches(xdp, filters);
 }
 
 static __noinline void capture_xdp_meta(struct xdp_buff *xdp, const struct headers *h,
@@ -118,7 +128,7 @@ static __always_inline void emit_frame(const struct hit *hit, const struct follo
 	PART(META, capture_xdp_meta(xdp, &h, to));
 	PART(CB, __builtin_memset(to, 0, sizeof(struct cb)));
 	PART(TUPLE, capture_tuple(&h, to));
-	PART(TUNNEL, __builtin_memset(to, 0, sizeof(struct tuple)));
+	PART(TUNNEL, capture_tunnel(&h, to));
 	if (told)
 		PART(FOLLOW, *(struct follow *)to = *told);
 	PART(TIME, *(__u64 *)to = bpf_ktime_get_ns());

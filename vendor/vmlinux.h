@@ -244,6 +244,7 @@ struct sk_buff {
 	__u16 network_header;
 	__u16 mac_header;
 	__u16 inner_network_header;
+	__u16 inner_mac_header;
 	__be16 vlan_proto;
 	__u16 vlan_tci;
 	__u32 vlan_all; /* vlan_proto and vlan_tci; since commit 354259fa73e2 ("net: remove skb->vlan_present"), in v6.2 */

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -120,6 +120,15 @@ def _damaged(error: Exception) -> PwruError:
     )
 
 
+def limits(request: Request) -> Iterator[str]:
+    """Yield what the filters cannot tell here, one sentence each."""
+    if request.filter.inner_l2 or request.filter.inner_l3:
+        yield (
+            "Inner packets are found in VXLAN, Geneve, GRE, IPIP and SIT, and where this kernel encapsulates:"
+            " what other tunnels carry passes."
+        )
+
+
 class Loader:
     """Loads the object of one run for whichever backend."""
 
@@ -181,8 +190,7 @@ class Loader:
             code["filter_xdp"] = filter_xdp(programs.l2, kernel.fact("struct xdp_buff", xdp_layout), cast)
         for name, insns in (("filter_inner_l2", programs.inner_l2), ("filter_inner_l3", programs.inner_l3)):
             if insns:
-                inner = kernel.fact("inner headers of struct sk_buff", partial(skb.skb_layout, of=skb.Inner))
-                code[name] = skb.filter_inner(insns, inner, cast, mac=name == "filter_inner_l2")
+                code[name] = skb.filter_bytes(insns, cast, bare=name == "filter_inner_l3")
         return code
 
     def load(self, image: bytes, backend: Backend, on_debug: Callable[[str], None] | None = None) -> Program:

@@ -7,6 +7,7 @@
 #include "../../bpf/details.bpf.h"
 #include "../../bpf/filter.bpf.h"
 #include "../../bpf/match.bpf.h"
+#include "../../bpf/tunnel.bpf.h"
 #include "../../bpf/tuple.bpf.h"
 
 #define MAX_PACKETS 256
@@ -146,7 +147,7 @@ __noinline __u64 tuple_skb(__u64 skb)
 
 	find_headers(buffer, &h);
 	capture_tuple(&h, &tuple);
-	capture_tunnel(&h, find_inner(buffer), &tunnel);
+	capture_tunnel(&h, &tunnel);
 	return (__u64)tuple.ip_version << 60 | (__u64)tunnel.ip_version << 56 |
 	       (__u64)tuple.l4_protocol << 48 | (__u64)tuple.has_ports << 40 |
 	       (__u64)tuple.saddr[tuple.ip_version == 4 ? 3 : 15] << 32 |
@@ -164,6 +165,37 @@ SEC("raw_tp")
 int run_tuples(void *ctx)
 {
 	return each_skb(check_tuples);
+}
+
+__noinline __u64 tunnel_of_skb(__u64 skb)
+{
+	struct tunnel tunnel;
+	struct headers h;
+
+	find_headers((void *)skb, &h);
+	find_tunnel(&h, &tunnel);
+	return (__u64)tunnel.mac << 32 | tunnel.network;
+}
+
+__noinline int match_tunnel(__u64 skb)
+{
+	struct headers h;
+
+	find_headers((void *)skb, &h);
+	return tunnel_matches(&h, FILTER_INNER_L2 | FILTER_INNER_L3);
+}
+
+/* Whether what a tunnel carries matches, and where it begins. */
+static __always_inline void check_tunnels(struct skb *skb, __u64 address)
+{
+	skb->match = match_tunnel(address);
+	skb->value = tunnel_of_skb(address);
+}
+
+SEC("raw_tp")
+int run_tunnels(void *ctx)
+{
+	return each_skb(check_tunnels);
 }
 
 /* With a count of 0 it only reports the address of the memory. */

@@ -27,7 +27,6 @@ from vmtest.udp import send_udp
 
 from .packets import connect
 from .tracing import Start, Trace, fails
-from .tunnels import LOCAL, REMOTE, tunnel
 
 pytestmark = pytest.mark.two_kernels
 
@@ -45,7 +44,7 @@ class TestParsers(Parsers):
 
 
 class TestTags(Tags):
-    pass
+    every = 5
 
 
 def test_nothing_is_skipped_for_the_harness() -> None:
@@ -298,56 +297,6 @@ def test_a_link_layer_that_is_not_there_yet(network: Network, pwru: Start) -> No
     assert {text: {row["func"] for row in trace.rows()} for text, trace in traces.items()} == wanted
 
 
-MAC = "02:00:00:00:00:07"
-PING_INSIDE, UDP_INSIDE, ALONE = "ping", "udp", "ping that is in no tunnel"
-
-
-@pytest.mark.parametrize("kind", ["vxlan", "geneve", "gre", "ipip"])
-def test_tunnel(network: Network, pwru: Start, kind: str) -> None:
-    """Inside are a ping and a UDP packet of 28 bytes, counted from IP; another ping is in no tunnel."""
-    has_mac = kind in ("vxlan", "geneve")
-    wanted = {("l3", "icmp"): {PING_INSIDE, ALONE}, ("l3", "len == 28"): {UDP_INSIDE, ALONE}}
-    if has_mac:
-        wanted |= {
-            ("l2", f"ether src {MAC} and icmp"): {PING_INSIDE, ALONE},
-            ("l2", f"ether dst {MAC}"): {ALONE},
-            ("l2", "len == 42"): {UDP_INSIDE, ALONE},
-        }
-    else:
-        wanted |= {("l2", f"ether dst {MAC}"): {UDP_INSIDE, PING_INSIDE, ALONE}}
-    flags = "--filter-func=dev_hard_start_xmit", "--filter-ifname=v0", "--filter-netns=/run/netns/client"
-    output = "--output-json", "--output-tunnel"
-    outer = f"ip and src host {network.source}"
-    with tunnel(network, kind, MAC if has_mac else None), ExitStack() as stack:
-        traces = {
-            (layer, text): stack.enter_context(pwru(*flags, *output, f"--filter-tunnel-pcap-{layer}", text, outer))
-            for layer, text in wanted
-        }
-        # At the end of the tunnel nothing is left of the outer headers that would match.
-        received = stack.enter_context(pwru("--filter-func=icmp_rcv", f"icmp and host {REMOTE}"))
-        network.ping(to=REMOTE)
-        code = f"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ({REMOTE!r}, 8))"
-        network.python(network.client, code)
-        network.ping()
-        for trace in (*traces.values(), received):
-            assert trace.stop() == 0
-    forth, back = f"{LOCAL}:0->{REMOTE}:0(icmp)", f"{REMOTE}:0->{LOCAL}:0(icmp)"
-    assert [row["tuple"] for row in received.rows()] == [forth, back, back]  # nobody listens to UDP
-    assert {key: kinds_of_packets(trace) for key, trace in traces.items()} == wanted
-
-
-def kinds_of_packets(trace: Trace) -> set[str]:
-    """Which of the packets above were seen; ignores the kernel's neighbour discovery, also inside the tunnel."""
-    kinds = set()
-    for event in trace.objects():
-        inner, outer = event["tunnel_tuple"], event["tuple"]["proto"]
-        if inner and inner["saddr"] == LOCAL:
-            kinds.add({1: PING_INSIDE, 17: UDP_INSIDE}[inner["proto"]])
-        elif outer == 1:
-            kinds.add(ALONE)
-    return kinds
-
-
 def test_which_way_a_packet_goes(network: Network, pwru: Start) -> None:
     """The pcap filter cannot tell; the functions that the message names can."""
     with ExitStack() as stack:
@@ -363,11 +312,6 @@ def test_which_way_a_packet_goes(network: Network, pwru: Start) -> None:
             assert trace.stop() == 0
     received, sent = map(tuples, traces)
     assert (received, sent) == ({PONG}, {PING})
-
-
-def test_tunnel_without_a_link_layer() -> None:
-    line = fails("--filter-tunnel-pcap-l3", "arp")
-    assert line.startswith("pwru: --filter-tunnel-pcap-l3: pcap filter 'arp': "), line
 
 
 def tuples(trace: Trace) -> set[str]:

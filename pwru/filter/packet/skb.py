@@ -51,18 +51,6 @@ class Tag(NamedTuple):
     vlan_tci: int
 
 
-class Inner(NamedTuple):
-    """Offsets in struct sk_buff for an encapsulated packet."""
-
-    network_header: int
-    inner_network_header: int
-    inner_mac_header: int
-    tail: int
-    head: int
-    data: int
-    len: int
-
-
 R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = Reg
 # Registers that both programs use after the headers have been loaded: network_header, mac_header and tail as they lie
 # in memory, head, the offsets of the MAC and the network header from head, and len counted from head.
@@ -70,7 +58,7 @@ _HEADERS, _HEAD, _MAC, _NETWORK, _LENGTH = R6, R1, R4, R3, R5
 _COPY = -64  # on the stack: from network_header to data
 
 
-def skb_layout(btf: Btf, of: type[Layout | Tag | Inner] = Layout) -> list[int]:
+def skb_layout(btf: Btf, of: type[Layout | Tag] = Layout) -> list[int]:
     """Return the offsets of one of these as JSON can hold them. Raises PwruError if the BTF lacks one."""
     skb = btf.struct("sk_buff")
     members = [skb.member(name) if skb else None for name in of._fields]
@@ -98,51 +86,20 @@ def filter_tagged(
     return _Packet(programs, Layout(*layout), cast, Tag(*tag), max_tags=max_tags).code()
 
 
-def filter_inner(insns: Sequence[Insn], inner: Sequence[int], cast: RdonlyCast | None, *, mac: bool) -> bytes:
-    """Return the same for the packet inside a tunnel: `int filter_inner_l2(__u64 skb)` and, without `mac`, _l3.
+def filter_bytes(insns: Sequence[Insn], cast: RdonlyCast | None, *, bare: bool) -> bytes:
+    """Return the same for what lies at an address: `int filter_inner_l2(__u64 start, __u64 captured, __u64 length)`.
 
-    `inner` has the offsets of Inner. A packet without such a header passes: ipip and gre have no inner MAC header.
+    `bare`: what lies there has no link-layer header, as for filter_inner_l3().
     """
-    layout, asm, body = Inner(*inner), Assembler(), Body(insns, cast, bare=not mac)
-    reject, passes = Label(), Label()
-    skb, header, other = R7, R8, R9  # `other`: whatever else is at hand
-
-    def field(size: Size, register: Reg, offset: int) -> None:
-        address = address_register(cast)
-        asm.alu64(Alu.MOV, address, skb)
-        asm.alu64(Alu.ADD, address, offset - cast_offset(cast))
-        load(asm, cast, size, register)
-
-    asm.alu64(Alu.MOV, skb, R1)
-    field(Size.H, header, layout.inner_network_header)
-    field(Size.H, other, layout.network_header)
-    asm.jump32(Jump.LE, header, other, passes)  # see find_inner() in bpf/carrier.bpf.h
-    if mac:
-        field(Size.H, R0, layout.inner_mac_header)
-        asm.jump32(Jump.LE, R0, other, passes)  # GRO sets only the inner network header
-        asm.alu32(Alu.MOV, other, header)
-        asm.alu32(Alu.MOV, header, R0)
-        asm.alu32(Alu.SUB, other, header)
-        asm.jump32(Jump.SLT, other, ETH_HLEN, passes)
-    field(Size.W, CAPLEN, layout.tail)
-    asm.jump32(Jump.LT, CAPLEN, header, reject)
-    asm.alu32(Alu.SUB, CAPLEN, header)
-    if loads_len(insns):  # of the whole packet, which begins at data
-        field(Size.DW, other, layout.data)
-        field(Size.DW, R0, layout.head)
-        asm.alu64(Alu.SUB, other, R0)
-        field(Size.W, R0, layout.len)
-        asm.alu32(Alu.ADD, other, R0)
-        asm.alu32(Alu.SUB, other, header)
-        asm.store(Size.W, R10, LEN, other)
-    field(Size.DW, R1, layout.head)
-    asm.alu64(Alu.ADD, R1, header)
-    body.emit(asm, reject, lambda: None)
-    for label, verdict in ((reject, 0), (passes, 1)):
-        if label.index is None:
-            asm.place(label)
-            asm.alu32(Alu.MOV, R0, verdict)
-            asm.exit()
+    asm, reject = Assembler(), Label()
+    asm.alu64(Alu.MOV, CAPLEN, R2)
+    if loads_len(insns):
+        asm.store(Size.W, R10, LEN, R3)
+    Body(insns, cast, bare=bare).emit(asm, reject, lambda: None)
+    if reject.index is None:
+        asm.place(reject)
+        asm.alu32(Alu.MOV, R0, 0)
+        asm.exit()
     return encode(asm)
 
 

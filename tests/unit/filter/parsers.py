@@ -22,7 +22,10 @@ UNSET = 0xFFFF  # transport_header
 IP, IP6, ARP, VLAN, QINQ, MPLS, MACSEC = 0x0800, 0x86DD, 0x0806, 0x8100, 0x88A8, 0x8847, 0x88E5
 COUNT, SKB_SIZE, PACKET_SIZE = 8, 256, 220
 START = 64  # of the packet, from head
-FIELDS = ("protocol", "transport_header", "network_header", "mac_header", "inner_network_header")
+FIELDS = (
+    *("protocol", "transport_header", "network_header", "mac_header"),
+    *("inner_network_header", "inner_mac_header"),
+)
 
 
 class Skb(NamedTuple):
@@ -38,6 +41,7 @@ class Skb(NamedTuple):
     device: bool = True
     socket: bool = False
     inner: int | None = None
+    inner_mac: int | None = None
     with_network: bool = True  # or it is not set yet
     tag: tuple[int, int] = (0, 0)  # that the bytes lack: vlan_proto, vlan_tci
 
@@ -248,11 +252,15 @@ def run(
 
 def run_filter(image: bytes, code: bytes, skbs: list[Skb]) -> list[tuple[bool, Found]]:
     """Return the same, with this body of filter_packet()."""
+    return [(match, unpack(value)) for match, value in run_program(image, "run_tuples", {"filter_packet": code}, skbs)]
+
+
+def run_program(image: bytes, program: str, code: dict[str, bytes], skbs: list[Skb]) -> list[tuple[bool, int]]:
+    """Return the verdict and the value of each, by a program of the harness with these bodies of stubs."""
     offsets = [harness.SKBS_DATA + index * SKB_SIZE for index in range(COUNT)]
     memories = [memory(skbs[first : first + COUNT]) for first in range(0, len(skbs), COUNT)]
-    batches = harness.run_on_batches(image, "run_tuples", {"filter_packet": code}, offsets, memories)
-    found = [(bool(match), unpack(value)) for results in batches for match, value in results]
-    return found[: len(skbs)]
+    batches = harness.run_on_batches(image, program, code, offsets, memories)
+    return [(bool(match), value) for results in batches for match, value in results][: len(skbs)]
 
 
 def memory(skbs: list[Skb]) -> Callable[[int], bytes]:
@@ -272,6 +280,7 @@ def memory(skbs: list[Skb]) -> Callable[[int], bytes]:
                 position(skb.network if skb.with_network else None, 0),
                 position(skb.mac, MAC_UNSET),
                 position(skb.inner, 0),
+                position(skb.inner_mac, 0),
             )
             for name, value in zip(FIELDS, values, strict=True):
                 struct.pack_into("=H", memory, at + offset(name), value)

@@ -19,7 +19,7 @@ from pwru.filter.load import RdonlyCast
 from pwru.filter.packet import Filter, Insn
 from pwru.filter.packet.classic import REJECT, loads_len
 from pwru.filter.packet.pcap import Programs, compile_filter
-from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Inner, Layout, Tag, filter_inner, filter_packet, filter_tagged
+from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Layout, Tag, filter_bytes, filter_packet, filter_tagged
 from pwru.filter.packet.xdp import filter_xdp
 from tests.unit.filter import expressions, harness, interpreter, packets, programs
 
@@ -30,8 +30,6 @@ LAYOUT = Layout(network_header=184, mac_header=186, tail=188, head=200, data=208
 WITH_KCOV = LAYOUT._replace(tail=200, head=208, data=216)
 SKB, HEAD = 0xFFFF888000001000, 0xFFFF888000010000
 HEADROOM, TAILROOM = 64, 320  # before a packet, and what can be read after it: struct skb_shared_info
-INNER = Inner(network_header=184, inner_network_header=180, inner_mac_header=182, tail=188, head=200, data=208, len=112)
-OUTER = 30  # bytes of a tunnel's headers
 TAG = Tag(vlan_proto=156, vlan_tci=158)
 PACKETS = 3
 # No other words: libpcap asks the name service for them.
@@ -115,13 +113,11 @@ def verdict(
     *,
     proto: int = 0,
     tci: int = 0,
-    inner: tuple[int, int] = (0, 0),
     layout: Layout = LAYOUT,
 ) -> bool:
     skb = bytearray(256)
     struct.pack_into("!H", skb, TAG.vlan_proto, proto)
     struct.pack_into("=H", skb, TAG.vlan_tci, tci)
-    struct.pack_into("=HH", skb, INNER.inner_network_header, *inner)
     struct.pack_into("=HHI", skb, layout.network_header, network, mac, 0xDEADBEEF)
     struct.pack_into("=I", skb, layout.tail, HEADROOM + len(packet.data))
     struct.pack_into("=QQ", skb, layout.head, HEAD, HEAD + HEADROOM)
@@ -148,6 +144,15 @@ def xdp_verdict(code: bytes, packet: packets.Packet) -> bool:
     return interpreter.run(code, SKB, read) != 0
 
 
+def bytes_verdict(code: bytes, packet: packets.Packet) -> bool:
+    memory = packet.data + bytes(TAILROOM)
+
+    def read(address: int, size: int) -> bytes:
+        return memory[address - HEAD :][:size]
+
+    return interpreter.run(code, HEAD, read, len(packet.data), packet.len) != 0
+
+
 def compare(insns: Sequence[Insn], rng: Random) -> None:
     """Compare as the program for packets with a link-layer header, without one, inside a tunnel, and for XDP."""
     sent = [packets.packet(rng) for _ in range(PACKETS)]
@@ -156,7 +161,7 @@ def compare(insns: Sequence[Insn], rng: Random) -> None:
         l2 = filter_packet(Programs(insns, [REJECT]), LAYOUT, cast, max_tags=harness.max_tags())
         with_kcov = filter_packet(Programs(insns, [REJECT]), WITH_KCOV, cast, max_tags=harness.max_tags())
         l3 = filter_packet(Programs([REJECT], insns), LAYOUT, cast, max_tags=harness.max_tags())
-        inner_l2, inner_l3 = (filter_inner(insns, INNER, cast, mac=mac) for mac in (True, False))
+        inner = [filter_bytes(insns, cast, bare=bare) for bare in (False, True)]
         xdp = filter_xdp(insns, (0, 8), cast)
         for packet, matches in zip(sent, expected, strict=True):
             matches = matches and bool(packet.data)  # noqa: PLW2901  (there is no header)
@@ -165,13 +170,7 @@ def compare(insns: Sequence[Insn], rng: Random) -> None:
                 assert xdp_verdict(xdp, packet) == matches
             assert verdict(with_kcov, packet, HEADROOM, HEADROOM + ETH_HLEN, layout=WITH_KCOV) == matches
             assert verdict(l3, packet, MAC_UNSET, HEADROOM) == matches
-            network, after_mac = HEADROOM - OUTER, HEADROOM + ETH_HLEN
-            assert verdict(inner_l2, packet, MAC_UNSET, network, inner=(after_mac, HEADROOM)) == matches
-            assert verdict(inner_l3, packet, MAC_UNSET, network, inner=(HEADROOM, 0)) == matches
-            # Without such a header: nothing before it, or no inner one.
-            assert verdict(inner_l2, packet, MAC_UNSET, network, inner=(HEADROOM, HEADROOM))
-            assert verdict(inner_l3, packet, MAC_UNSET, HEADROOM, inner=(HEADROOM, 0))
-            assert verdict(inner_l2, packet, MAC_UNSET, network, inner=(HEADROOM, 0))
+            assert [bytes_verdict(code, packet) for code in inner] == [matches, matches]
 
 
 @cases
