@@ -161,7 +161,7 @@ def _recording(options: Options, given: Mapping[str, Any], flags: Sequence[Flag]
     parts = {part: size for part, size in {**_RECORDED, **options.request.parts}.items() if part not in refused}
     follow = options.request.follow or ("follow" not in refused and not options.request.drop_reasons)
     if not follow:
-        del parts["follow"]
+        parts.pop("follow", None)
     tcp_flags = given.get("--output-tcp-flags", "tuple" in parts)
     request = options.request._replace(parts=parts, follow=follow, tcp_flags=tcp_flags)
     rotates = any(name.startswith("--output-file-max") for name in given)

@@ -55,7 +55,7 @@ def _lines(options: Options, say: Say) -> Sink:
 def _recorder(path: str, options: Options, say: Say) -> Sink:
     from pwru.sinks.record import Recorder
 
-    stream = Stream() if path == STDOUT else _file(path, options, say, whole=True)
+    stream = Stream(whole=True) if path == STDOUT else _file(path, options, say, whole=True)
     return Recorder(stream, json=options.json, command=options.command)
 
 

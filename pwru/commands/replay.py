@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,7 @@ def replay(options: Options, say: Say) -> End:
         sink = make_sink(options, say)
         cleanup.callback(sink.close)
         stop = cleanup.enter_context(Stop())
-        release, _, machine = source.about.kernel
-        say(f"Reading {source.name}: Linux {release} ({machine}), {source.about.backend}.")
+        say(_reading(source))
         sink.open()
         sink.give_up_after(stop.fd)
         sink.begin(source)
@@ -61,6 +61,13 @@ def replay(options: Options, say: Say) -> End:
         if problem := sink.failure or source.damage:
             raise problem
         return End(account.complete, stop.status)
+
+
+def _reading(source: Replay) -> str:
+    """Return what is read, and by which command on which kernel it was recorded."""
+    release, _, machine = source.about.kernel
+    command = shlex.join(["pwru", *source.about.command])
+    return f"Reading {source.name}, recorded on Linux {release} ({machine}): {command}"
 
 
 def _pump(batches: Iterator[list[Record]], sink: Sink, stop: Stop, limit: int) -> tuple[int, bool]:

@@ -108,6 +108,8 @@ def _pump(session: Session, sink: Sink, stop: Stop, limit: int) -> bool:
     while True:
         if sink.tick and time.monotonic() >= due:
             sink.idle()
+            if sink.failure:
+                return False
             due = time.monotonic() + sink.tick
         if stop.asked:
             sink.ending()

@@ -12,7 +12,7 @@ class About(NamedTuple):
     """
 
     version: str
-    kernel: tuple[str, ...]
+    kernel: tuple[str, str, str]
     backend: str
     command: tuple[str, ...] = ()
     trace: str = ""

@@ -131,12 +131,16 @@ def _about(said: Mapping[str, Any]) -> About:
         trace=printable(said["trace"]),
         version=printable(said["version"]),
         command=tuple(map(printable, said["command"])),
-        kernel=tuple(map(printable, said["kernel"])),
+        kernel=_three(*map(printable, said["kernel"])),
         backend=printable(said["backend"]),
         follow_limit=_integer(said["follow_limit"]),
         sees_ends=bool(said["sees_ends"]),
         ring_buffer_size=_integer(said["ring_buffer_size"]),
     )
+
+
+def _three(release: str, version: str, machine: str) -> tuple[str, str, str]:
+    return release, version, machine
 
 
 def _layout(name: str, size: int, members: list[list[Any]]) -> Layout:

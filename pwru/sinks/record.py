@@ -60,6 +60,8 @@ class Recorder(Sink):
         self._stream.begin(chunks.start() + header)
 
     def write(self, records: list[Record]) -> int:
+        if self.failure:  # when what was held before was written
+            return len(records)
         self._count.see(records)
         self.packets, self.not_followed = self._count.packets, self._count.not_followed
         self.events += len(records)

@@ -30,12 +30,16 @@ class Stream:
     fd: int | None = None
     may_block = False  # whether it is a pipe, a socket or a terminal
     files = 0  # that have begun with the header besides the first
-    whole = False  # what is put is no lines, but whole pieces
+    whole = False
     _stop_fd: int | None = None
     _deadline: float | None = None
 
-    def __init__(self, fd: int = 1) -> None:
-        """`fd`: another descriptor; it stays the caller's. Raises PwruError if standard output is closed."""
+    def __init__(self, fd: int = 1, *, whole: bool = False) -> None:
+        """`fd`: another descriptor; it stays the caller's. `whole`: what is put is no lines, but whole pieces.
+
+        Raises PwruError if standard output is closed.
+        """
+        self.whole = whole
         if fd == 1 and sys.stdout is None:
             raise PwruError("standard output is closed: there is nowhere to write events to; see `output_file`")
         self._descriptor = fd

@@ -195,3 +195,34 @@ def test_a_comm_may_be_any_bytes() -> None:
 
 def test_the_buffer_of_the_go_tool_is_not_needed() -> None:
     assert parse(["--set-percpu-buf", "8192", "tcp"]) == parse(["tcp"])
+
+
+@pytest.mark.parametrize(
+    ("words", "lacks"),
+    [
+        ([], set[str]()),
+        (["--follow=false"], {"follow"}),
+        (["--output-meta=false"], {"meta"}),
+        (["--filter-drop-reason=any"], {"follow"}),
+        (["--timestamp=none"], {"time"}),
+    ],
+    ids=str,
+)
+def test_a_recording_has_all_that_is_cheap(words: list[str], lacks: set[str]) -> None:
+    """But what somebody refused, or what cannot be had. Lines have only what was asked for."""
+    options = parse(["-w", "x.pwru", *words])
+    everything = {"location", "meta", "cb", "tuple", "tunnel", "follow", "time", "payload"}
+    assert options.request.parts.keys() == everything - lacks
+    assert options.request.follow is ("follow" not in lacks)
+    assert options.request.tcp_flags
+    assert options.shown
+    assert options.shown.parts.keys() == {"meta", "tuple"} - lacks
+    assert options.request.parts["payload"] == 128
+    assert parse(["-w", "x", "--output-payload=1000", *words]).request.parts["payload"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "rotates"), [([], False), (["--output-file-max-size=1"], True), (["--output-file-max-backups=1"], True)]
+)
+def test_a_recording_is_one_file_unless_told_otherwise(words: list[str], rotates: bool) -> None:
+    assert parse(["-w", "x.pwru", *words]).write_rotates is rotates
