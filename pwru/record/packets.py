@@ -24,7 +24,6 @@ CACHE_LIMIT = 1 << 13  # distinct bytes that are kept per section
 _RELEASES = re.compile(
     r"_*(k?free_|consume_|napi_consume_|skb_(release|free|consume|dst_drop)|sk_skb_reason_drop|tcp_drop).*"
 )
-_REASON = "SKB_DROP_REASON_"
 
 # How a packet, or one of its skbs, ended. The last three: it may still be on its way. It was not seen for IDLE; there
 # was no room for its steps; the trace ended.
@@ -106,6 +105,18 @@ class Way:
             ]
         return self._steps
 
+    def by_skb(self) -> dict[Skb, list[Step]]:
+        """Return the steps of each skb, in the order in which the skbs appear.
+
+        What is done with another one below a function that has the packet is between the steps of the packet's own.
+        """
+        ways: dict[Skb, list[Step]] = {}
+        current = self.of[0]
+        for step in self.steps:
+            current = step.skb if step.skb.instance != OTHER else current
+            ways.setdefault(current, []).append(step)
+        return ways
+
     @property
     def number(self) -> int:
         """0 for a packet that could not be followed: it is known by its address only."""
@@ -147,6 +158,11 @@ class Way:
 def _time(record: Record) -> int:
     time: int = record[5]  # type: ignore[assignment]  # Packets sees to it that there is one
     return time
+
+
+def drop_reason(function: Function) -> str:
+    """Return why a function drops a packet, or what verdict of a BPF program does; "" if the kernel does not say."""
+    return function.verdict or function.reason.removeprefix("SKB_DROP_REASON_")
 
 
 def _place(way: Way, step: int) -> str:
@@ -233,10 +249,9 @@ class Packets:
         self._open: dict[Packet, Way] = {}
         self._over: dict[Packet, int] = {}  # those whose skbs have all ended, and when the last one did
         self._given_out: dict[Packet, None] = {}  # of late
-        self._count = 0
         self._swept = 0
         self.held = 0  # steps
-        self.evicted = 0  # packets
+        self.begun = self.not_followed = self.evicted = 0  # packets; the second are those of the first without a number
 
     def add(self, records: Sequence[Record]) -> list[Way]:
         """Take records in order; return the ways that are over, in the order in which they ended."""
@@ -304,13 +319,14 @@ class Packets:
         if told is None and site.after:
             told = self._ended.get(address)
         if told is None:
-            self._count += 1
-            packet = Packet(address, 0 if self._follows else self._count)
+            self.not_followed += self._follows
+            packet = Packet(address, 0 if self._follows else self.begun + 1)
             told = self._by_address[address] = _Told(Skb(packet, 0), address)
         return told
 
     def _begin(self, packet: Packet) -> Way:
         way = self._open[packet] = Way(packet, continues=packet in self._given_out)
+        self.begun += not way.continues
         return way
 
     def _appear(self, way: Way, told: _Told) -> None:
@@ -328,16 +344,14 @@ class Packets:
         skb, step = told.skb, len(way.records) - 1
         way.transmissions = max(way.transmissions, told.transmission)
         if site.function.drops and skb not in way.ends:
-            _, _, reason = site.function.name.rstrip(")").partition("(")
-            reason = site.function.verdict or reason.removeprefix(_REASON)
-            way.ends[skb] = End(DROPPED, step, None, reason, _place(way, step))
+            way.ends[skb] = End(DROPPED, step, None, drop_reason(site.function), _place(way, step))
         if told.relation == MERGED:
             way.ends.setdefault(skb, End(MERGED, step, told.parent))
-        elif told.address and site.ends:
+        elif skb.instance == OTHER or not (told.ended or site.ends):
+            return
+        elif told.address:
             self._ended[told.address] = told
             self._by_address.pop(told.address, None)
-        elif not told.ended:
-            return
         if skb not in way.ends:
             way.ends[skb] = End(ENDED, step, place=_place(way, step))
         way.living.discard(skb)

@@ -114,6 +114,13 @@ def test_clones_belong_to_their_packet() -> None:
     assert (way.end, way.transmissions) == (ENDED, 2)
 
 
+def test_an_end_that_only_the_function_tells() -> None:
+    """Some release an skb without what tells it; another skb that they release is none of the packet's."""
+    other = follow(A, 0, tracked_by="STACKID")
+    (way,) = grouped(followed((1, HERE, follow(A)), (2, END, other), (3, HERE, follow(A)), (4, END, follow(A))))
+    assert (way.end, [(skb.name, end.step) for skb, end in way.ends.items()]) == (ENDED, [("#1", 3)])
+
+
 def test_a_clone_that_shows_up_just_after_the_end() -> None:
     clone = follow(A, 2, relation="CLONE", parent=(A, A))
     (way,) = grouped(followed((1, END, follow(A, ended=True)), (40, HERE, clone), (99, HERE, follow(A, 2))))
