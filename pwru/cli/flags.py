@@ -201,6 +201,14 @@ FLAGS: tuple[Flag, ...] = (
              "USER", sets="user", completes="users"),
     ),
     *_group("output",
+        switch("--group",
+               "one block per packet, once it has ended: what became of it, then its way with the time between steps; "
+               "turns on --follow",
+               sets="group"),
+        switch("--stages",
+               "the same with the way in stages, each with the time spent there: IP out, netfilter, qdisc, driver "
+               "and so on",
+               sets="stages"),
         switch("--output-json --json", "one JSON object per line; with --check, one object", sets="json"),
         switch("--output-meta", "namespace, mark, interface, protocol, MTU, length; default: true", default=True,
                part="meta"),

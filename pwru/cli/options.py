@@ -18,9 +18,11 @@ _PROGRAMS = ("--filter-trace-tc", "--filter-trace-xdp")
 # They ask for more than where packets are dropped.
 _NOT_OF_DROPS = (
     "--filter-track-bpf-helpers",
-    *("--filter-non-skb-funcs", "--filter-track-skb-by-stackid", "--follow", "--filter-func", "--kmods", "--all-kmods"),
+    *("--stages", "--group", "--filter-non-skb-funcs", "--filter-track-skb-by-stackid", "--follow"),
+    *("--filter-func", "--kmods", "--all-kmods"),
     *_PROGRAMS,
 )
+_BY_STACK = ("--filter-non-skb-funcs", "--filter-track-bpf-helpers", "--filter-track-skb-by-stackid")
 # The backends that see on which stack a function runs.
 _SEE_STACKS = ("kprobe-multi", "kprobe")
 # A flag that makes no sense without another one turns it on: scripts for the Go tool know it so.
@@ -28,7 +30,11 @@ _TURNS_ON = {
     "--filter-non-skb-funcs": "--filter-track-skb-by-stackid",
     "--filter-track-bpf-helpers": "--filter-track-skb-by-stackid",
     "--filter-track-skb-by-stackid": "--follow",
+    "--stages": "--group",
+    "--group": "--follow",
 }
+# What is needed to put the events of a packet together, and to tell what became of it.
+_GROUP_PARTS = ("time", "location")
 
 
 def parse(arguments: Sequence[str], flags: Sequence[Flag] = FLAGS) -> Options:
@@ -84,7 +90,7 @@ def _check(given: Mapping[str, Any], parser: Parser) -> None:
             if given.get(name):
                 parser.error(f"{name} requires --follow")
     if (backend := given.get("--backend")) and backend not in _SEE_STACKS:
-        for name in _TURNS_ON:
+        for name in _BY_STACK:
             if given.get(name):
                 parser.error(f"{name} works only with --backend {' or '.join(_SEE_STACKS)}")
     if given.get("--output-bpfmap") and not given.get("--filter-track-bpf-helpers"):
@@ -136,6 +142,9 @@ def _options(given: Mapping[str, Any], flags: Sequence[Flag]) -> Options:
                 fields[record][field] += (flag.primitive.format(each),)
             else:
                 fields[record][field] = each
+    if given.get("--group"):
+        parts |= dict.fromkeys(("follow", *_GROUP_PARTS), 0)
+        fields["request"]["tcp_flags"] = True
     if not given.get("--output-netns-names"):
         del fields[""]["netns_names"]
     packets = Filter(**fields["request.filter"])

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class Options(NamedTuple):
     """`request` is what to trace; the rest is what becomes of it.
 
-    `timestamp`, `netns_names` (a width, 0 for none), `caller` and `color` ("auto", "always" or "never") are about
+    `group`: one block per packet, not one line per event; with `stages`, in stages. `timestamp`, `netns_names` (a
+    width, 0 for none), `caller` and `color` ("auto", "always" or "never") are about
     lines; so is `packet_id`, for text: which packet each event is of. `limit`: end after so many events; 0: never.
     Sizes of `output_file` are in MB, ages in days; 0: no limit. `user`: whom to become once everything is attached.
 
@@ -39,6 +40,8 @@ class Options(NamedTuple):
     follow_recorded: bool = True
     shown: Shown | None = None
     command: tuple[str, ...] = ()
+    group: bool = False
+    stages: bool = False
     json: bool = False
     timestamp: str = "none"
     netns_names: int = 0

@@ -49,7 +49,22 @@ def _lines(options: Options, say: Say) -> Sink:
         packet_id=options.packet_id,
     )
     stream = Stream() if options.output_file is None else _file(options.output_file, options, say)
+    if options.group:
+        return _group(options, stream, style)
     return Lines(form, stream, style, options.shown)
+
+
+def _group(options: Options, stream: Stream, style: LineStyle) -> Sink:
+    from pwru.sinks.group import Form, Group
+
+    form: type[Form]
+    if options.json:
+        from pwru.sinks.packet_json import PacketJson as form
+    elif options.stages:
+        from pwru.sinks.staged import StagedBlocks as form
+    else:
+        from pwru.sinks.blocks import Blocks as form
+    return Group(form, stream, style, options.shown)
 
 
 def _recorder(path: str, options: Options, say: Say) -> Sink:

@@ -25,7 +25,7 @@ def _members(value: Mapping[str, object]) -> str:
     return json.dumps(value, separators=(",", ":"))[1:-1]
 
 
-def _numbers(skb: Skb | None) -> str:
+def numbers(skb: Skb | None) -> str:
     """Return which packet it is and which skb of it, both null if it is not followed."""
     if not skb:
         return '"packet":null,"instance":null'
@@ -43,13 +43,13 @@ class Json(Format):
         return f'{{"skb":"{address:#x}",'
 
     def follow(self, event: Follow, skb: Skb | None, parent: Skb | None) -> tuple[str, str, str]:
-        members = f'{_numbers(skb)},"tracked_by":"{event.tracked_by}",'
+        members = f'{numbers(skb)},"tracked_by":"{event.tracked_by}",'
         if event.transmission:
             members += f'"transmission":{event.transmission},'
         if event.segment:
             members += f'"segment":{event.segment},'
         if event.relation:
-            members += f'"relation":"{event.relation}","parent":{{{_numbers(parent)}}},'
+            members += f'"relation":"{event.relation}","parent":{{{numbers(parent)}}},'
         return "", members, ""
 
     def task(self, task: Task) -> str:

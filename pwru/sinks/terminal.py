@@ -1,9 +1,12 @@
 """What only a terminal gets: colour, and columns that fit its width. Pipes and files get the same whatever it is."""
 
 import os
+import re
 from typing import NamedTuple
 
 BOLD, DIM, RED, DEFAULT, RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[39m", "\x1b[0m"
+
+_ESCAPE = re.compile("\x1b\\[[0-9;]*m")
 
 
 class Terminal(NamedTuple):
@@ -19,3 +22,8 @@ def terminal(fd: int | None, color: str) -> Terminal:
     able = is_terminal and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR")
     width = os.get_terminal_size(fd).columns if is_terminal and fd is not None else 0
     return Terminal(color == "always" or (color == "auto" and bool(able)), width)
+
+
+def width_of(text: str) -> int:
+    """Return how many columns a line of text takes, whatever its colours."""
+    return len(_ESCAPE.sub("", text))

@@ -21,7 +21,7 @@ _TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 # These are printed with ports although they have none: a column that scripts split at the colons.
 _PORTLESS = {1, 58}
 # How a relation is told before its parent; what is not here is said by its own name.
-_RELATIONS = {"clone": "clone of", "copy": "copy of", "segment": "segment of", "fragment": "fragment of",
+RELATIONS = {"clone": "clone of", "copy": "copy of", "segment": "segment of", "fragment": "fragment of",
               "split": "split from", "merged": "merged into", "xdp": "by XDP from"}  # fmt: skip
 _CENTRED = ("IFACE", "NETNS NAME")
 
@@ -119,7 +119,7 @@ class Text(Format):
         again = f" tx{event.transmission}" if event.transmission > 1 else ""
         relation = ""
         if event.relation:
-            words = _RELATIONS.get(event.relation, event.relation)
+            words = RELATIONS.get(event.relation, event.relation)
             relation = f"{words} {parent.name}" if parent else event.relation
         return f"{name + again:<{PACKET_ID_WIDTH}}{self._after['PKT']}", "", relation
 

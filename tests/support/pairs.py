@@ -49,6 +49,8 @@ WORDS: dict[str, str] = {
     "--kernel-btf": "--kernel-btf=/sys/kernel/btf/vmlinux",
     "--ready-file": f"--ready-file={FOLDER}/ready",
     "--user": "--user=root",
+    "--group": "--group",
+    "--stages": "--stages",
     "--output-json": "--output-json",
     "--output-meta": "--output-meta=false",
     "--output-tuple": "--output-tuple=false",
@@ -104,6 +106,7 @@ _NOT_WITH_DROPS = {
     *_BY_STACK,
     *("--filter-xdp-expr", "--output-xdp-metadata"),
     *("--follow", "--follow-packets", "--output-packet-id", "--filter-func", "--kmods", "--all-kmods"),
+    *("--group", "--stages"),
     *("--filter-trace-tc", "--filter-trace-xdp"),
     *(name for name in BACKENDS if name != "--backend tracepoint"),
 }
@@ -129,7 +132,7 @@ _INDIRECT = {
 DIFFERS_BY_KERNEL = {
     *("--filter-netns", "--filter-ifname", "--filter-skb-expr", "--filter-tunnel-pcap-l2", "--filter-pid"),
     *("--filter-drop-reason", "--follow", "--output-packet-id", "--filter-func", "--kmods", "--filter-trace-tc"),
-    *("--filter-xdp-expr", "--output-xdp-metadata", *_BY_STACK),
+    *("--filter-xdp-expr", "--output-xdp-metadata", "--group", "--stages", *_BY_STACK),
     *("--filter-trace-xdp", *BACKENDS, "--output-tunnel", "--output-caller", "--output-stack", "--output-skb"),
     *("--output-skb-metadata", "--output-payload", "PCAP-FILTER"),
 }

@@ -65,6 +65,7 @@ NEEDS = {"--netns-names-max-length": ["--output-netns-names"]}
 NEEDS |= {name: ["--follow"] for name in ("--follow-packets", "--output-packet-id")}
 NEEDS |= {name: ["-r=x"] for name in ("--filter-packet", "--filter-time")}
 NEEDS |= {"--filter-track-skb-by-stackid": ["--follow"], "--filter-non-skb-funcs": ["--filter-track-skb-by-stackid"]}
+NEEDS |= {"--group": ["--follow"], "--stages": ["--group"]}
 NEEDS |= {name: ["--filter-trace-xdp"] for name in ("--filter-xdp-expr", "--output-xdp-metadata")}
 NEEDS["--filter-track-bpf-helpers"] = ["--filter-trace-xdp", "--filter-track-skb-by-stackid"]
 NEEDS["--output-bpfmap"] = ["--filter-trace-xdp", "--filter-track-bpf-helpers"]
@@ -113,6 +114,8 @@ def test_what_a_switch_sets(flag: Flag, on: bool) -> None:
             expected.pop(part := f"request.parts.{flag.part}", None)
             if on and flag.part:
                 expected[part] = 0
+            if on and flag.name == "--group":
+                expected |= {"request.parts.time": 0, "request.parts.location": 0, "request.tcp_flags": True}
             if on and flag.name == "--output-netns-names":
                 expected["netns_names"] = 16
             assert set_ == expected

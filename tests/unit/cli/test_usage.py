@@ -83,6 +83,8 @@ def test_rotation_without_a_file(flag: str, capsys: pytest.CaptureFixture[str]) 
             for more in ([], ["--filter-trace-tc"], ["--filter-trace-xdp=false"])
         ),
         (["--output-packet-id"], "pwru: --output-packet-id requires --follow; pwru --help"),
+        (["--follow=false", "--group"], "pwru: --group requires --follow; pwru --help"),
+        (["--group=false", "--stages"], "pwru: --stages requires --group; pwru --help"),
         (["--follow=false", "--output-packet-id"], "pwru: --output-packet-id requires --follow; pwru --help"),
         (["--filter-track-skb=false", "--follow-packets=9"], "pwru: --follow-packets requires --follow; pwru --help"),
         (
