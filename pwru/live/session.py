@@ -84,8 +84,6 @@ class Session:
         check_request(request)
         if request.comm and (printed := re.fullmatch(r"([^/]+):[0-9]+", request.comm)):  # kworker/0:1 is a name
             hooks.message(f"Looking for processes named {request.comm}; without the PID, the name is {printed[1]}.")
-        for note in loading.limits(request):
-            hooks.message(note)
         self._request, self._hooks, self._patience = request, hooks, patience
         with ExitStack() as cleanup:
             self._modules = cleanup.enter_context(closing(Modules(request, hooks.message)))
@@ -165,6 +163,8 @@ class Session:
         self._entered = True
         try:
             program = self._attach()
+            for limit in loading.limits(self._request):
+                self._hooks.message(limit)
             self._cleanup.callback(self._programs.detach)
             with self._hooks.progress() as report:
                 self._programs.attach(program, self._checked(report))
