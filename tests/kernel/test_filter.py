@@ -20,6 +20,7 @@ from pwru.sinks.text import cut
 from tests.unit.filter import harness
 from tests.unit.filter.headers import Headers
 from tests.unit.filter.parsers import Parsers
+from tests.unit.filter.shorthands import Shorthands
 from tests.unit.filter.tags import Tags
 from tests.unit.filter.verdicts import Verdicts
 from vmtest.network import Network, sh
@@ -41,6 +42,10 @@ class TestHeaders(Headers):
 
 class TestParsers(Parsers):
     pass
+
+
+class TestShorthands(Shorthands):
+    default_pairs = 1000
 
 
 class TestTags(Tags):
@@ -80,6 +85,49 @@ def test_flags_that_are_joined_to_the_filter(network: Network, pwru: Start) -> N
         for trace in traces.values():
             assert trace.stop() == 0
     assert {flags: tuples(trace) for flags, trace in traces.items()} == FLAGS
+
+
+EXTENSION_HEADERS = """
+import socket, struct
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("v0", 0))
+udp = struct.pack("!HHHH", 7, 5000, 8, 0)
+options, last = struct.pack("!BBHI", 60, 0, 0x104, 0), struct.pack("!BBHI", 17, 0, 0x104, 0)
+first, later = struct.pack("!BBHI", 17, 0, 1, 9), struct.pack("!BBHI", 17, 0, 0x101, 9)
+chains = (17, b""), (0, last), (60, last), (0, options + last), (44, first), (44, later)
+for number, (kind, data) in enumerate(chains):
+    ip = struct.pack("!IHBB", 6 << 28, len(data) + 8, kind, 64) + bytes(15) + bytes((number + 1,)) + bytes(15) + b"\\2"
+    for tag in (b"", struct.pack("!HH", 0x8100, 5), struct.pack("!HHHH", 0x88A8, 5, 0x8100, 6)):
+        s.send(bytes(12) + tag + b"\\x86\\xdd" + ip + data + udp)
+"""
+
+
+@pytest.mark.one_kernel
+def test_flags_find_what_the_tuple_shows(network: Network, pwru: Start) -> None:
+    """After extension headers and tags, where libpcap does not look; a later fragment has no ports."""
+    flags = ("--filter-func=dev_hard_start_xmit", "--filter-ifname=v0@if2", "--filter-netns=client", "--output-json")
+    with ExitStack() as stack:
+        port, protocol, address, typed, none = (
+            stack.enter_context(pwru(*flags, *more))
+            for more in (
+                ("--dport=5000",),
+                ("--proto=udp", "--dst-ip=::2"),
+                ("--src-ip=::5",),
+                ("--sport=7", "vlan 5"),
+                ("--dport=5001",),
+            )
+        )
+        network.python(network.client, EXTENSION_HEADERS)
+        for trace in (port, protocol, address, typed, none):
+            assert trace.stop() == 0
+    # With two tags the tuple, too, is there.
+    by_port = sorted(f"::{number}" for number in range(1, 6) for _ in range(3))
+    assert sorted(event["tuple"]["saddr"] for event in port.objects()) == by_port
+    assert {event["tuple"]["dport"] for event in port.objects()} == {5000}
+    assert sorted(event["tuple"]["saddr"] for event in protocol.objects()) == sorted([*by_port, *["::6"] * 3])
+    assert [event["tuple"]["saddr"] for event in address.objects()] == ["::5"] * 3
+    assert len(typed.objects()) == 10
+    assert none.objects() == []
 
 
 def test_by_process(network: Network, pwru: Start) -> None:

@@ -27,7 +27,7 @@ class Mode(IntEnum):
 X = 0x08
 RET_A = 0x10
 TXA = 0x80
-REJECT = Insn(Class.RET, 0, 0, 0)
+REJECT = Insn(int(Class.RET), 0, 0, 0)
 
 MAX_OFFSET = 0x7FFFFFFF  # no packet is that long (skb->len is less than 2 GB), and immediates are signed
 

@@ -38,6 +38,8 @@ _INSTEAD = {
 }
 # libpcap also compiles these for packets without a link-layer header, and takes the bytes of the IP header instead.
 _LINK_BYTES = re.compile(r"\b(?:ether|link|ppp|slip|fddi|tr|wlan)\s*\[")
+# What may agree with a shorthand where libpcap would look for it elsewhere: after a tag or an extension header.
+_LOOKS_FURTHER = re.compile(r"\[|\b(?:ah|mpls|pppoes|proto|vlan)\b")
 
 
 class Programs(NamedTuple):
@@ -57,18 +59,41 @@ def compile_filter(wanted: Filter) -> Programs:
 
     The typed part must be a filter by itself: an error is then about that part alone, and it cannot close the
     parentheses around it. There is no program without a link-layer header for what names one (`ether host`, `vlan`).
+    Primitives that find_shorthand() knows are joined to what libpcap made of the others.
     """
     if "\0" in "".join((wanted.expression, wanted.inner_l2, wanted.inner_l3)):
         raise PwruError("pcap filter: it has a NUL, which ends it for libpcap")
     if wanted.typed and wanted.primitives:
         compile_expression(wanted.typed, DLT_EN10MB)
-    l2, l3 = list[Insn](), list[Insn]()
-    if wanted.expression:
-        l2 = compile_expression(wanted.expression, DLT_EN10MB)
-        with suppress(PwruError):
-            l3 = compile_expression(wanted.expression, DLT_RAW)
+    l2, l3 = _compile_joined(wanted) if wanted.primitives else _compile_both(wanted.typed)
     inner_l2 = _compile_inner("tunnel_l2", wanted.inner_l2, DLT_EN10MB)
     return Programs(l2, l3, inner_l2, _compile_inner("tunnel_l3", wanted.inner_l3, DLT_RAW))
+
+
+def _compile_both(expression: str) -> tuple[list[Insn], list[Insn]]:
+    """Return the programs for packets with and without a link-layer header."""
+    l2, l3 = list[Insn](), list[Insn]()
+    if expression:
+        l2 = compile_expression(expression, DLT_EN10MB)
+        with suppress(PwruError):
+            l3 = compile_expression(expression, DLT_RAW)
+    return l2, l3
+
+
+def _compile_joined(wanted: Filter) -> tuple[list[Insn], list[Insn]]:
+    from .shorthand import find_shorthand, join
+
+    known = {primitive: find_shorthand(primitive) for primitive in wanted.primitives}
+    shorthands = [shorthand for shorthand in known.values() if shorthand]
+    if not _LOOKS_FURTHER.search(wanted.expression):
+        compile_expression(wanted.expression, DLT_EN10MB)  # they may exclude each other
+    rest = wanted._replace(primitives=tuple(primitive for primitive, shorthand in known.items() if not shorthand))
+    l2, l3 = _compile_both(rest.expression)
+    if shorthands:
+        l2 = join(shorthands, l2, bare=False)
+        if l3 or not rest.expression:
+            l3 = join(shorthands, l3, bare=True)
+    return l2, l3
 
 
 class Compiler:

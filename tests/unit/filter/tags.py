@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import NamedTuple
 
 from pwru.filter.load import RdonlyCast
@@ -14,6 +15,7 @@ from pwru.kernel.btf import vmlinux_btf
 from . import harness, packets
 from .in_kernel import InKernel
 from .parsers import ARP, COUNT, IP, IP6, QINQ, VLAN, Skb, run_filter, udp4, udp6
+from .shorthands import meaning, parse
 
 # What people give to tcpdump, and what looks at bytes around the tag.
 IDIOMS = """
@@ -88,3 +90,31 @@ class Tags(InKernel):
             frames = [bytes(12) + case.after(0)[12:] for case in cases]
             wanted = harness.libpcap_verdicts(insns, [packets.Packet(frame, len(frame)) for frame in frames])
             assert found == wanted, text
+
+    def test_with_shorthands(self, image: bytes, cast: RdonlyCast | None) -> None:
+        """These look past all tags, wherever the first one is, and whatever the filter beside them says of tags."""
+        layout, tag = harness.layout_of_this_kernel(), skb_layout(vmlinux_btf(), of=Tag)
+        most = harness.max_tags()
+        for text in ("vlan", "vlan 5 or not vlan"):
+            for primitive in ("dst port 8", "src port 7", "src host 10.0.0.1", "dst host ::2", "udp", "ip6"):
+                programs = compile_filter(Filter(text, (primitive,)))
+                for missing in (0, 1):
+                    cases = [case for case in CASES if len(case.tags) >= missing]
+                    make = partial(filter_tagged, tag=tag) if missing else filter_packet
+                    code = make(programs, layout, cast=cast, max_tags=most)
+                    skbs = [
+                        Skb(c.after(missing), mac=0, network=14, tag=c.tags[0] if missing else (0, 0)) for c in cases
+                    ]
+                    frames = [case.after(0) for case in cases]
+                    by_libpcap = harness.libpcap_verdicts(
+                        compile_expression(text, DLT_EN10MB), [packets.Packet(frame, len(frame)) for frame in frames]
+                    )
+                    wanted = [
+                        verdict and meaning(primitive, parse(frame, has_mac=True))
+                        for verdict, frame in zip(by_libpcap, frames, strict=True)
+                    ]
+                    assert [match for match, _ in run_filter(image, code, skbs)] == wanted, (text, primitive, missing)
+                    assert any(wanted)
+        packet = Skb(udp4())  # it has no link-layer header
+        code = filter_packet(compile_filter(Filter("not vlan", ("dst port 8",))), layout, cast, max_tags=most)
+        assert run_filter(image, code, [packet])[0][0]

@@ -195,7 +195,8 @@ def test_the_parameter_of_an_inner_expression_is_named(layer: str) -> None:
 
 def test_a_child_compiles_the_same() -> None:
     outer, inner = Filter("host 10.0.0.1 and tcp"), Filter(inner_l2="udp", inner_l3="udp")
-    for wanted in (outer, inner):
+    flags = Filter("vlan or udp", ("src net fd00::/8", "dst port 53", "arp"))
+    for wanted in (outer, inner, flags):
         assert Compiler(wanted).programs() == tuple(list(program) for program in compile_filter(wanted))
     assert compile_filter(outer)[2:] == ([], [])
     udp = [compile_expression("udp", dlt) for dlt in (DLT_EN10MB, DLT_RAW)]
