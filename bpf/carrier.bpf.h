@@ -162,4 +162,27 @@ static __always_inline void load_fields(struct sk_buff *skb, struct fields *fiel
 	}
 }
 
+/* skb_vlan_tag_present() */
+static __always_inline bool notes_tag(struct sk_buff *skb)
+{
+	struct sk_buff___old *old = (void *)skb;
+
+	return bpf_core_field_exists(skb->vlan_all) ?
+		       get(skb, vlan_all) != 0 :
+		       BPF_CORE_READ_BITFIELD_PROBED(old, vlan_present) != 0;
+}
+
+/*
+ * skb_vlan_untag() notes a received packet's outer tag in the skb before it takes it out of the
+ * bytes. Two tags that are the same are counted as one until then.
+ */
+static __always_inline bool is_tag_in_bytes(const struct headers *h)
+{
+	__u32 tag = load_u32(h->head + h->mac + ETH_HLEN - 2);
+
+	return has_mac(h) && find_data(h->skb, h->head) > h->mac &&
+	       (__be16)tag == get(h->skb, vlan_proto) &&
+	       bpf_ntohs(tag >> 16) == get(h->skb, vlan_tci);
+}
+
 #endif /* __CARRIER_BPF_H__ */

@@ -11,6 +11,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
 #include "pwru.h"
 #include "carrier.bpf.h"
 #include "config.bpf.h"
@@ -67,7 +68,13 @@ static __noinline void capture_payload(const struct headers *h, __u32 data, __u3
 	if (size > config.size[PART_PAYLOAD] || !read_mem(payload->bytes, size, h->head + start))
 		size = 0;
 	payload->size = size;
-	payload->padding = 0;
+	__builtin_memset(payload->padding, 0, sizeof(payload->padding));
+	payload->vlan_proto = 0;
+	payload->vlan_tci = 0;
+	if (h->skb && notes_tag(h->skb) && !is_tag_in_bytes(h)) {
+		payload->vlan_proto = bpf_ntohs(get(h->skb, vlan_proto));
+		payload->vlan_tci = get(h->skb, vlan_tci);
+	}
 	RETURN_VOID;
 }
 

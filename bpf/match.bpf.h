@@ -83,34 +83,15 @@ static __noinline bool task_matches(void)
 			      comm[2] == wanted[2] && comm[3] == wanted[3]);
 }
 
-/*
- * skb_vlan_untag() notes a received packet's outer tag in the skb before it takes it out of the
- * bytes. Two tags that are the same are counted as one until then.
- */
-static __always_inline bool is_tag_in_bytes(struct sk_buff *skb)
-{
-	struct headers h;
-	__u32 tag;
-
-	find_headers(skb, &h);
-	tag = load_u32(h.head + h.mac + ETH_HLEN - 2);
-	return has_mac(&h) && find_data(skb, h.head) > h.mac &&
-	       (__be16)tag == get(skb, vlan_proto) &&
-	       bpf_ntohs(tag >> 16) == get(skb, vlan_tci);
-}
-
-/*
- * A VLAN tag that hardware took out of the packet, or will put into it: skb_vlan_tag_present(), and
- * the bytes do not have it.
- */
+/* A VLAN tag that hardware took out of the packet, or will put into it: the bytes do not have it. */
 static __always_inline bool has_tag(struct sk_buff *skb)
 {
-	struct sk_buff___old *old = (void *)skb;
+	struct headers h;
 
-	if (bpf_core_field_exists(skb->vlan_all) ? !get(skb, vlan_all) :
-	    !BPF_CORE_READ_BITFIELD_PROBED(old, vlan_present))
+	if (!notes_tag(skb))
 		return false;
-	return !is_tag_in_bytes(skb);
+	find_headers(skb, &h);
+	return !is_tag_in_bytes(&h);
 }
 
 static __noinline bool carries_ip(struct sk_buff *skb)

@@ -154,8 +154,10 @@ struct stack {
 struct payload {
 	__u32 length; /* of the packet, from where `bytes` begin */
 	__u32 size; /* how much of it is in `bytes` */
-	__u32 has_mac; /* `bytes` begin with a link-layer header */
-	__u32 padding;
+	__u8 has_mac; /* `bytes` begin with a link-layer header */
+	__u8 padding[3];
+	__u16 vlan_proto; /* host byte order: of a VLAN tag that the bytes do not have; 0: none */
+	__u16 vlan_tci;
 	__u8 bytes[]; /* room for config.size[PART_PAYLOAD] */
 };
 

@@ -13,6 +13,9 @@ from pwru.errors import printable
 from pwru.record.layout import Layout
 
 
+_ADDRESSES = 12  # bytes of an Ethernet header before its EtherType
+
+
 class Meta(NamedTuple):
     """What the skb and its device say.
 
@@ -55,11 +58,22 @@ class Stack(NamedTuple):
 
 
 class Payload(NamedTuple):
-    """The first bytes of a packet, from the link-layer header on if it has one; `length` is that of all of them."""
+    """The first bytes of a packet, from the link-layer header on if it has one; `length` is that of all of them.
+
+    `vlan`: the 4 bytes of a VLAN tag that the kernel keeps apart from them, or b"".
+    """
 
     length: int
     has_mac: bool
     data: bytes
+    vlan: bytes = b""
+
+    def on_wire(self) -> "Payload":
+        """Return the packet with its VLAN tag, if any, where the wire has it."""
+        if not (self.vlan and self.has_mac):
+            return self
+        tagged = self.data[:_ADDRESSES] + self.vlan + self.data[_ADDRESSES:]
+        return Payload(self.length + len(self.vlan), True, tagged)
 
 
 class BpfMap(NamedTuple):
@@ -244,11 +258,12 @@ def _stack(layout: Layout) -> Callable[[bytes], Stack]:
 
 
 def _payload(layout: Layout) -> Callable[[bytes], Payload]:
-    members = layout.getter("length", "size", "has_mac")
+    members = layout.getter("length", "size", "has_mac", "vlan_proto", "vlan_tci")
 
     def decode(raw: bytes) -> Payload:
-        length, size, has_mac = members(raw)
-        return Payload(length, bool(has_mac), raw[layout.size : layout.size + size])
+        length, size, has_mac, vlan_proto, vlan_tci = members(raw)
+        vlan = struct.pack("!HH", vlan_proto, vlan_tci) if vlan_proto else b""
+        return Payload(length, bool(has_mac), raw[layout.size : layout.size + size], vlan)
 
     return decode
 

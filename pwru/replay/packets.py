@@ -18,6 +18,7 @@ def packet_test(wanted: Filter) -> Callable[[Payload], bool]:
     with_mac, without = runner(programs.l2), runner(programs.l3)
 
     def test(payload: Payload) -> bool:
-        return (with_mac if payload.has_mac else without)(payload.data, payload.length)
+        length, has_mac, data, _ = payload.on_wire()
+        return (with_mac if has_mac else without)(data, length)
 
     return test

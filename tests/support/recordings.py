@@ -19,12 +19,13 @@ PORTS = (80, 443)
 ETHERNET = bytes(12) + b"\x08\x00"
 
 
-def payload(port: int) -> bytes:
-    """Return a part `payload`: a TCP packet to this port."""
+def payload(port: int, *, vlan: int = 0) -> bytes:
+    """Return a part `payload`: a TCP packet to this port, with the number of a VLAN that the kernel keeps apart."""
     ip = bytes.fromhex("4500002800004000400600000a0900010a090002")
     data = ETHERNET + ip + (40000).to_bytes(2, "big") + port.to_bytes(2, "big") + bytes(16)
     layout = records.wire().layout("payload")
-    head = layout.pack({"length": len(data), "size": len(data), "has_mac": 1})
+    tag = {"vlan_proto": 0x8100, "vlan_tci": vlan} if vlan else {}
+    head = layout.pack(tag | {"length": len(data), "size": len(data), "has_mac": 1})
     return head + data.ljust(64, b"\0")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from pwru.errors import PwruError
 from pwru.filter.packet import Filter
+from pwru.record.parts import Payload
 from pwru.record.schema import Record
 from pwru.record.shown import Shown
 from pwru.replay.moments import Moment, Span, span
@@ -83,6 +84,29 @@ def packets(indices: str) -> list[Record]:
 def test_filters(recording: Path, wanted: Wanted, expected: list[Record]) -> None:
     records, _ = read(recording, wanted)
     assert records == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "vlans"),
+    [
+        ("vlan", [7, 8]),
+        ("vlan 7 and tcp port 80", [7]),
+        ("port 80", [0]),
+        ("len <= 54", [0]),
+        ("ether[12:2] = 0x8100", [7, 8]),
+    ],
+)
+def test_a_vlan_tag_beside_the_packet(expression: str, vlans: list[int]) -> None:
+    """Filters see it where the wire has it."""
+    test = packet_test(Filter(expression))
+    payloads = {vlan: details(recordings.payload(80, vlan=vlan)) for vlan in (0, 7, 8)}
+    assert [vlan for vlan, payload in payloads.items() if test(payload)] == vlans
+    assert {len(payload.data) for payload in payloads.values()} == {54}
+
+
+def details(raw: bytes) -> Payload:
+    payload: Payload = recordings.SCHEMA.details(raw)["payload"]
+    return payload
 
 
 def test_packets_keep_their_numbers(recording: Path) -> None:
