@@ -43,9 +43,17 @@ class Layout:
     def size_of(self, member: str) -> int:
         return self._sizes[member]
 
-    def getter(self, *names: str) -> Callable[[bytes], tuple[Any, ...]]:
-        """Return a function from bytes to these members, in this order: unpack(), but faster, and arrays as bytes."""
-        unpack, pick = self._struct.unpack_from, itemgetter(*map(self._tuple._fields.index, names))
+    def getter(self, *names: str, later: Sequence[str] = ()) -> Callable[[bytes], tuple[Any, ...]]:
+        """Return a function from bytes to these members, in this order: unpack(), but faster, and arrays as bytes.
+
+        `names` are two at least. `later`: numbers that follow, and are 0 for the struct of an earlier version, which
+        lacks them.
+        """
+        unpack, fields = self._struct.unpack_from, self._tuple._fields
+        if not all(name in fields for name in later):
+            pick_first, zeros = itemgetter(*map(fields.index, names)), (0,) * len(later)
+            return lambda raw: pick_first(unpack(raw)) + zeros
+        pick = itemgetter(*map(fields.index, (*names, *later)))
         return lambda raw: pick(unpack(raw))
 
     def unpack(self, raw: bytes, at: int = 0) -> Any:

@@ -207,7 +207,7 @@ def _tuple(layout: Layout) -> Callable[[bytes], FlowTuple | None]:
 
 def _cb(layout: Layout) -> Callable[[bytes], list[int]]:
     size = layout.size_of("words")
-    members = layout.getter("words", "padding")  # a getter of one member returns no tuple
+    members = layout.getter("words", "padding")
     return lambda raw: list(struct.unpack(f"<{size // 4}I", members(raw)[0]))
 
 
@@ -258,7 +258,7 @@ def _stack(layout: Layout) -> Callable[[bytes], Stack]:
 
 
 def _payload(layout: Layout) -> Callable[[bytes], Payload]:
-    members = layout.getter("length", "size", "has_mac", "vlan_proto", "vlan_tci")
+    members = layout.getter("length", "size", "has_mac", later=("vlan_proto", "vlan_tci"))
 
     def decode(raw: bytes) -> Payload:
         length, size, has_mac, vlan_proto, vlan_tci = members(raw)

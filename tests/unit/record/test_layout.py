@@ -100,3 +100,9 @@ def test_a_constant_that_means_two_things_is_a_mismatch() -> None:
     w.enum("other", ("SAME", 2))
     with pytest.raises(PwruError, match=MISMATCH):
         Wire(Btf(w.data())).constant("SAME")
+
+
+def test_members_that_earlier_versions_lack(layout: Layout) -> None:
+    raw = layout.pack({"small": 7, "big": 9})
+    assert layout.getter("small", "negative", later=("big",))(raw) == (7, 0, 9)
+    assert layout.getter("small", "big", later=("newer", "newest"))(raw) == (7, 9, 0, 0)
