@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from pwru.errors import printable
 from pwru.record.layout import Layout
 
-
 _ADDRESSES = 12  # bytes of an Ethernet header before its EtherType
 
 

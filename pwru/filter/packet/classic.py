@@ -27,6 +27,8 @@ class Mode(IntEnum):
 X = 0x08
 RET_A = 0x10
 TXA = 0x80
+_JA = Class.JMP  # without a condition
+_REACH = 256  # from an instruction to the farthest that a conditional jump leads to
 REJECT = Insn(int(Class.RET), 0, 0, 0)
 
 MAX_OFFSET = 0x7FFFFFFF  # no packet is that long (skb->len is less than 2 GB), and immediates are signed
@@ -99,6 +101,39 @@ def swap(value: int, loaded: Size) -> int:
     """Return the constant in the packet's byte order."""
     mask = (1 << 8 * loaded.nbytes) - 1
     return int.from_bytes((value & mask).to_bytes(loaded.nbytes, "big"), "little")
+
+
+def within_reach(insns: Sequence[Insn]) -> list[Insn]:
+    """Return the same program with conditional jumps of 255 instructions at most, as struct bpf_insn can have them.
+
+    A longer one leads to a jump without a condition, which has 32 bits.
+    """
+    long = set[int]()
+    while True:
+        starts = [number + 2 * sum(other < number for other in long) for number in range(len(insns) + 1)]
+        jumps = {
+            n: (starts[n + 1 + insn.jt], starts[n + 1 + insn.jf]) for n, insn in enumerate(insns) if _branches(insn)
+        }
+        new = {n for n, targets in jumps.items() if n not in long and max(targets) - starts[n] > _REACH}
+        if not new:
+            break
+        long |= new
+    made = list[Insn]()
+    for number, insn in enumerate(insns):
+        here = starts[number] + 1
+        if number in long:
+            true, false = jumps[number]
+            made += (insn._replace(jt=0, jf=1), Insn(_JA, 0, 0, true - here - 1), Insn(_JA, 0, 0, false - here - 2))
+        elif number in jumps:
+            true, false = jumps[number]
+            made.append(insn._replace(jt=true - here, jf=false - here))
+        else:
+            made.append(insn._replace(k=starts[number + 1 + insn.k] - here) if insn.code == _JA else insn)
+    return made
+
+
+def _branches(insn: Insn) -> bool:
+    return insn.code & 7 == Class.JMP and insn.code != _JA
 
 
 def with_tag(insns: Sequence[Insn]) -> list[Insn]:

@@ -17,7 +17,7 @@ from pwru import vendored
 from pwru.errors import PwruError
 
 from . import Filter, Insn
-from .classic import impossible_offset
+from .classic import impossible_offset, within_reach
 
 # pcap-linktype(7): the values that pcap_open_dead(3PCAP) takes; DLT_RAW is 12 on Linux (101 is for files)
 DLT_EN10MB, DLT_RAW = 1, 12
@@ -206,7 +206,7 @@ def runner(insns: Sequence[Insn]) -> Callable[[bytes, int], bool]:
     """
     if not insns:
         return lambda _data, _length: False
-    pcap = _libpcap()
+    pcap, insns = _libpcap(), within_reach(insns)
     code = (pcap.bpf_insn * len(insns))(*[pcap.bpf_insn(*insn) for insn in insns])
 
     def run(data: bytes, length: int) -> bool:

@@ -79,7 +79,6 @@ def packets(indices: str) -> list[Record]:
         (Wanted(packets=frozenset({2, 3})), packets("23")),
         (Wanted(span=Span(Moment("+0.001"), Moment("+0.002001"))), [*EVENTS[5:10], *EVENTS[10:12]]),
     ],
-    ids=str,
 )
 def test_filters(recording: Path, wanted: Wanted, expected: list[Record]) -> None:
     records, _ = read(recording, wanted)
