@@ -120,6 +120,17 @@ class Map:
         api().bpf_map_lookup_elem(self.fd, key, values)
         return [values.raw[offset : offset + self.value_size] for offset in range(0, len(values), size)]
 
+    def lookup(self, key: bytes) -> bytes | None:
+        """Return the value of a key of a hash; None if it has none."""
+        value = ctypes.create_string_buffer(self.value_size)
+        try:
+            api().bpf_map_lookup_elem(self.fd, key, value)
+        except BpfError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        return value.raw
+
     def values(self, key_size: int) -> Iterator[bytes]:
         """Yield the values of a hash; complete only while nobody writes to it."""
         key, value = ctypes.create_string_buffer(key_size), ctypes.create_string_buffer(self.value_size)

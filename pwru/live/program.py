@@ -59,5 +59,13 @@ class Program:
         values = self.map("followed").values(key_size=8)
         return {follow.unpack(layout.unpack(value).follow).instance for value in values}
 
+    def follows(self, skb: int, instance: int) -> bool:
+        """Return whether the skb at an address is followed, and is this one."""
+        value = self.map("followed").lookup(skb.to_bytes(8, "little"))
+        if value is None:
+            return False
+        follow = self.wire.layout("follow").unpack(self.wire.layout("followed").unpack(value).follow)
+        return bool(follow.instance == instance)
+
     def close(self) -> None:
         self._bpf.close()

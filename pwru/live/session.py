@@ -126,6 +126,11 @@ class Session:
 
         return Numbers(max(2 * self._request.follow_limit, LIVING_LIMIT))
 
+    def lives(self, skb: int, instance: int) -> bool | None:
+        """Return whether an skb has not ended: see Source."""
+        known = self._request.follow and self.backend.knows_ends
+        return self._opened.program.follows(skb, instance) if known else None
+
     @property
     def about(self) -> About:
         """What this run is: see Source."""
@@ -140,7 +145,6 @@ class Session:
     def account(self) -> Account:
         """The numbers so far; `missed` is known once the probes are detached."""
         program = self._opened.program
-        sees_ends = self.names.sees_ends and self._request.ends_match
         size = program.map("events").max_entries
         counters = program.counters()
         full, busy = self._at_limit or (counters.full, counters.busy)
@@ -150,7 +154,7 @@ class Session:
             busy,
             self.backend.missed + self._programs.missed,
             size,
-            sees_ends=sees_ends,
+            sees_ends=self.names.sees_ends and self._request.ends_match,
             no_room=counters.no_room,
             no_stack=counters.no_stack,
             ends_unseen=counters.ends_unseen,

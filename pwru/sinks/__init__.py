@@ -20,6 +20,9 @@ class Source(Protocol):
     @property
     def names(self) -> Names: ...
 
+    def lives(self, skb: int, instance: int) -> bool | None:
+        """Return whether an skb that is followed has not ended, by its address and number; None: nobody knows."""
+
     @property
     def about(self) -> About:
         """What the run is."""

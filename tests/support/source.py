@@ -68,3 +68,7 @@ class FakeSource:
     names: Names
     about: About = ABOUT
     numbers: Numbers = field(default_factory=Numbers)
+    living: Collection[int] | None = None
+
+    def lives(self, _skb: int, instance: int) -> bool | None:
+        return None if self.living is None else instance in self.living

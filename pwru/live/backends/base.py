@@ -73,6 +73,11 @@ class Backend(ABC):
         """Return the kinds of relations of packets that are followed (roles.RELATIONS) that it does not see here."""
         return roles.missing(self.by_address.values())
 
+    @property
+    def knows_ends(self) -> bool:
+        """Whether a packet that is followed is forgotten wherever it ends."""
+        return roles.ENDS not in self.unseen_relations()
+
     def tidy(self) -> None:
         """Remove the probes of tracers that were killed, in a child process."""
         from pwru.live.backends.kprobe_events import clean_up

@@ -62,6 +62,11 @@ class Tracepoints(Backend):
         names = {tracepoint.name for tracepoint in self.places.tracepoints}
         return [kind for kind in RELATIONS if kind != ENDS or not names.issuperset(TRACEPOINTS)]
 
+    @property
+    def knows_ends(self) -> bool:
+        """What __kfree_skb() frees passes no tracepoint."""
+        return False
+
     def attach(self, program: Program, progress: Progress) -> None:
         template, wire, placeholder = program.insns(), program.wire, program.wire.constant("TRACEPOINT_TEMPLATE")
         for constant, by_cookie in self._copies(wire).items():
