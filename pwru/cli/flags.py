@@ -164,6 +164,11 @@ FLAGS: tuple[Flag, ...] = (
         Flag("--follow-packets", "how many skbs can be followed at a time; default: 16384", "N", values.followed,
              sets="request.follow_limit"),
     ),
+    *_group("many packets",
+        switch("--summary",
+               "instead of lines, at the end and, on a terminal, every second: where packets are dropped, which ways "
+               "they take and how long that takes; turns on --follow", sets="summary"),
+    ),
     *_group("which functions",
         Flag("--filter-func", "only those whose whole name, in the source or as it is printed, matches this regex",
              "RE", exclusive="functions", sets="request.functions", completes="functions"),

@@ -14,6 +14,8 @@ from pwru.live.request import Request
 if TYPE_CHECKING:
     from pwru.record.shown import Shown
 
+# What groups events by packet: the parts of a record that it needs.
+_BY_PACKET = {"--summary": ("time", "location")}
 _PROGRAMS = ("--filter-trace-tc", "--filter-trace-xdp")
 # They ask for more than where packets are dropped.
 _NOT_OF_DROPS = (
@@ -46,7 +48,9 @@ def parse(arguments: Sequence[str], flags: Sequence[Flag] = FLAGS) -> Options:
     options = _options(given, flags)
     if options.read is not None:
         return _replaying(options, given)
-    return _recording(options, given, flags) if options.write is not None else options
+    if options.write is not None:
+        options = _recording(options, given, flags)
+    return _by_packet(options, given)
 
 
 # What a recording has besides what is asked for; a size in bytes of what has none of its own.
@@ -65,6 +69,8 @@ def _turn_on(given: dict[str, Any], parser: Parser) -> None:
     for name, other in _TURNS_ON.items():
         if given.get(name) and not given.setdefault(other, True):
             parser.error(f"{name} requires {other}")
+    if given.get("--summary"):
+        given.setdefault("--follow", "--filter-drop-reason" not in given)
     if given.get("--filter-track-bpf-helpers") and not any(given.get(name) for name in _PROGRAMS):
         for name in _PROGRAMS:
             if not given.setdefault(name, True):
@@ -77,6 +83,8 @@ def _check(given: Mapping[str, Any], parser: Parser) -> None:
             parser.error(f"{name} requires --output-file or -w")
     if given.get("--output-file-compress") and "--output-file" not in given:
         parser.error("--output-file-compress requires --output-file: a recording is compressed as it is")
+    if given.get("--summary") and given.get("-w") == "-":
+        parser.error("--summary and -w - both write to standard output")
     if "-r" in given:
         for name in _LIVE_ONLY:
             if given.get(name):
@@ -157,6 +165,15 @@ def _shown(options: Options, **more: int) -> Shown:
 
     request = options.request
     return Shown({**request.parts, **more}, request.tcp_flags, request.skb_metadata, request.xdp_metadata)
+
+
+def _by_packet(options: Options, given: Mapping[str, Any]) -> Options:
+    """Return the options with what it takes to put events together by packet; lines show no more because of it."""
+    needed = {part: 0 for name, parts in _BY_PACKET.items() if given.get(name) for part in parts}
+    if not needed:
+        return options
+    request = options.request._replace(parts={**needed, **options.request.parts})
+    return options._replace(request=request, shown=options.shown or _shown(options))
 
 
 def _replaying(options: Options, given: Mapping[str, Any]) -> Options:

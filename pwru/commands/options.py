@@ -26,6 +26,8 @@ class Options(NamedTuple):
     With `read` nothing is traced, but read from a recording: only `packets` with these numbers, within the `span` of
     time; with `follow_recorded`, packets that match once are printed from there on.
 
+    With `summary` there are no lines, but a summary; `print` brings lines, too.
+
     Nothing is traced with `check`, `man` or `completion` (the name of a shell).
     """
 
@@ -47,6 +49,7 @@ class Options(NamedTuple):
     netns_names: int = 0
     caller: bool = False
     packet_id: bool = False
+    summary: bool = False
     color: str = "auto"
     limit: int = 0
     strict: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -24,7 +25,10 @@ def make_sink(options: Options, say: Say) -> Sink:
     sinks: list[Sink] = []
     if options.write is not None:
         sinks.append(_recorder(options.write, options, say))
-    if options.print or options.output_file is not None or not sinks:
+    if options.summary:
+        sinks.append(_summary(options))
+    both = options.group and options.summary
+    if options.print or both or options.output_file is not None or not sinks:
         sinks.insert(0, _lines(options, say))
     if len(sinks) == 1:
         return sinks[0]
@@ -65,6 +69,13 @@ def _group(options: Options, stream: Stream, style: LineStyle) -> Sink:
     else:
         from pwru.sinks.blocks import Blocks as form
     return Group(form, stream, style, options.shown)
+
+
+def _summary(options: Options) -> Sink:
+    from pwru.sinks.summary import Summarize
+
+    live = not (options.print or options.group) and os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb"
+    return Summarize(Stream(), json=options.json, live=live)
 
 
 def _recorder(path: str, options: Options, say: Say) -> Sink:

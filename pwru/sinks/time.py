@@ -69,3 +69,18 @@ class Absolute(Clock):
 
 
 CLOCKS: dict[str, type[Clock]] = {"current": Clock, "relative": Relative, "absolute": Absolute}
+
+
+class EventClock:
+    """The clock that events have, which goes on when none come: of a recording, as if it came from a kernel now."""
+
+    def __init__(self) -> None:
+        self._event = self._arrival = 0
+
+    def set(self, event: int) -> None:
+        """Tell that an event of this time, in ns, has just come."""
+        self._event, self._arrival = event, time.monotonic_ns()
+
+    def now(self) -> int:
+        """Return its time, in ns; 0 before the first event."""
+        return self._event and self._event + time.monotonic_ns() - self._arrival

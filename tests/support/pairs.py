@@ -32,6 +32,7 @@ WORDS: dict[str, str] = {
     "--filter-track-skb-by-stackid": "--filter-track-skb-by-stackid",
     "--filter-non-skb-funcs": "--filter-non-skb-funcs=dst_release",
     "--follow-packets": "--follow-packets=64",
+    "--summary": "--summary",
     "--filter-func": f"--filter-func={FUNCTIONS}",
     "--all-kprobes": "--all-kprobes",
     "--kmods": "--kmods=veth",
@@ -133,6 +134,7 @@ DIFFERS_BY_KERNEL = {
     *("--filter-netns", "--filter-ifname", "--filter-skb-expr", "--filter-tunnel-pcap-l2", "--filter-pid"),
     *("--filter-drop-reason", "--follow", "--output-packet-id", "--filter-func", "--kmods", "--filter-trace-tc"),
     *("--filter-xdp-expr", "--output-xdp-metadata", "--group", "--stages", *_BY_STACK),
+    "--summary",
     *("--filter-trace-xdp", *BACKENDS, "--output-tunnel", "--output-caller", "--output-stack", "--output-skb"),
     *("--output-skb-metadata", "--output-payload", "PCAP-FILTER"),
 }

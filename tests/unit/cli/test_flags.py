@@ -67,6 +67,7 @@ NEEDS |= {name: ["-r=x"] for name in ("--filter-packet", "--filter-time")}
 NEEDS |= {"--filter-track-skb-by-stackid": ["--follow"], "--filter-non-skb-funcs": ["--filter-track-skb-by-stackid"]}
 NEEDS |= {"--group": ["--follow"], "--stages": ["--group"]}
 NEEDS |= {name: ["--filter-trace-xdp"] for name in ("--filter-xdp-expr", "--output-xdp-metadata")}
+NEEDS["--summary"] = ["--follow", "--timestamp=current", "--output-caller"]
 NEEDS["--filter-track-bpf-helpers"] = ["--filter-trace-xdp", "--filter-track-skb-by-stackid"]
 NEEDS["--output-bpfmap"] = ["--filter-trace-xdp", "--filter-track-bpf-helpers"]
 NEEDS |= {flag.name: ["--output-file=x"] for flag in FLAGS if flag.name.startswith("--output-file-")}
