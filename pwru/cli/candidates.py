@@ -67,6 +67,12 @@ def protocols(_: str, __: Given) -> dict[str, str]:
     return _plain(PROTOCOLS.split(", "))
 
 
+def only(_: str, __: Given) -> dict[str, str]:
+    from pwru.record.wrong import WORDS
+
+    return _plain(f"{word}=5ms" if word == "slower" else word for word in WORDS)
+
+
 def modules(_: str, __: Given) -> dict[str, str]:
     """Return the modules whose functions can be traced."""
     from pwru.kernel.modules import loaded, without_btf
@@ -136,6 +142,7 @@ CANDIDATES: dict[str, Callable[[str, Given], dict[str, str]]] = {
         users,
         switch,
         protocols,
+        only,
         modules,
         drop_reasons,
         functions,

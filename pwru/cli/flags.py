@@ -168,6 +168,10 @@ FLAGS: tuple[Flag, ...] = (
         switch("--summary",
                "instead of lines, at the end and, on a terminal, every second: where packets are dropped, which ways "
                "they take and how long that takes; turns on --follow", sets="summary"),
+        Flag("--only",
+             "only packets that went wrong, each with its whole way: dropped, slower=5ms, retransmitted (by TCP) or "
+             "stuck (not seen for a second); of several, any; turns on --follow",
+             "A,B", values.only, Kind.LIST, sets="only", completes="only"),
     ),
     *_group("which functions",
         Flag("--filter-func", "only those whose whole name, in the source or as it is printed, matches this regex",

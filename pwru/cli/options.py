@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from pwru.record.shown import Shown
 
 # What groups events by packet: the parts of a record that it needs.
-_BY_PACKET = {"--summary": ("time", "location")}
+_BY_PACKET = {"--summary": ("time", "location"), "--only": ("time",)}
 _PROGRAMS = ("--filter-trace-tc", "--filter-trace-xdp")
 # They ask for more than where packets are dropped.
 _NOT_OF_DROPS = (
     "--filter-track-bpf-helpers",
-    *("--stages", "--group", "--filter-non-skb-funcs", "--filter-track-skb-by-stackid", "--follow"),
+    *("--only", "--stages", "--group", "--filter-non-skb-funcs", "--filter-track-skb-by-stackid", "--follow"),
     *("--filter-func", "--kmods", "--all-kmods"),
     *_PROGRAMS,
 )
@@ -69,6 +69,8 @@ def _turn_on(given: dict[str, Any], parser: Parser) -> None:
     for name, other in _TURNS_ON.items():
         if given.get(name) and not given.setdefault(other, True):
             parser.error(f"{name} requires {other}")
+    if given.get("--only") and not given.setdefault("--follow", True):
+        parser.error("--only requires --follow")
     if given.get("--summary"):
         given.setdefault("--follow", "--filter-drop-reason" not in given)
     if given.get("--filter-track-bpf-helpers") and not any(given.get(name) for name in _PROGRAMS):
@@ -83,6 +85,8 @@ def _check(given: Mapping[str, Any], parser: Parser) -> None:
             parser.error(f"{name} requires --output-file or -w")
     if given.get("--output-file-compress") and "--output-file" not in given:
         parser.error("--output-file-compress requires --output-file: a recording is compressed as it is")
+    if given.get("--only") and given.get("--output-limit-lines"):
+        parser.error("--only works only without --output-limit-lines: nobody knows which events will be printed")
     if given.get("--summary") and given.get("-w") == "-":
         parser.error("--summary and -w - both write to standard output")
     if "-r" in given:

@@ -117,6 +117,14 @@ def fields(text: str) -> tuple[str, ...]:
     return _listed(text, r"(?s).+", "fields: skb->mark,skb->dev->mtu")
 
 
+def only(text: str) -> tuple[str, ...]:
+    from pwru.record.wrong import parse
+
+    words = tuple(word.strip() for word in text.split(","))
+    parse(words)
+    return words
+
+
 def _listed(text: str, each: str, what: str) -> tuple[str, ...]:
     """Return the words between commas, all of which match as a whole; `what` names them, with an example."""
     listed = tuple(word.strip() for word in text.split(","))

@@ -26,7 +26,8 @@ class Options(NamedTuple):
     With `read` nothing is traced, but read from a recording: only `packets` with these numbers, within the `span` of
     time; with `follow_recorded`, packets that match once are printed from there on.
 
-    With `summary` there are no lines, but a summary; `print` brings lines, too.
+    With `summary` there are no lines, but a summary; `print` brings lines, too. `only`: words of
+    record.wrong; no other packets reach any output.
 
     Nothing is traced with `check`, `man` or `completion` (the name of a shell).
     """
@@ -50,6 +51,7 @@ class Options(NamedTuple):
     caller: bool = False
     packet_id: bool = False
     summary: bool = False
+    only: tuple[str, ...] = ()
     color: str = "auto"
     limit: int = 0
     strict: bool = False

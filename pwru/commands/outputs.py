@@ -30,11 +30,17 @@ def make_sink(options: Options, say: Say) -> Sink:
     both = options.group and options.summary
     if options.print or both or options.output_file is not None or not sinks:
         sinks.insert(0, _lines(options, say))
-    if len(sinks) == 1:
-        return sinks[0]
-    from pwru.sinks.tee import Tee
+    sink = sinks[0]
+    if len(sinks) > 1:
+        from pwru.sinks.tee import Tee
 
-    return Tee(sinks)
+        sink = Tee(sinks)
+    if options.only:
+        from pwru.record.wrong import parse
+        from pwru.sinks.only import Only
+
+        sink = Only(sink, parse(options.only))
+    return sink
 
 
 def _lines(options: Options, say: Say) -> Sink:

@@ -32,6 +32,9 @@ class Account(NamedTuple):
     with another packet while they were followed. `no_stack`: functions of followed packets whose frames on the kernel
     stack could not be noted. `living`: the instances that are followed still, as the kernel numbers them. `waiting`:
     who of them was not seen for long; it counts only if nothing was lost, since its last event may have been.
+
+    If `only` packets that go wrong were wanted: so many of `packets` were `kept`, with `kept_events` of `events`, and
+    `given_up` others could not be held until it was known.
     """
 
     hits: int
@@ -52,6 +55,10 @@ class Account(NamedTuple):
     no_stack: int = 0
     living: frozenset[int] = frozenset()
     waiting: tuple[Waiting, ...] = ()
+    only: bool = False
+    kept: int = 0
+    kept_events: int = 0
+    given_up: int = 0
 
     @property
     def not_printed(self) -> int:
@@ -61,7 +68,7 @@ class Account(NamedTuple):
     def complete(self) -> bool:
         """Whether nothing is missing that somebody wanted."""
         unread = self.reader_gone or self.not_printed
-        followed = not (self.not_followed or self.no_room or self.no_stack)
+        followed = not (self.not_followed or self.no_room or self.no_stack or self.given_up)
         return self._lossless and followed and (self.at_limit or not unread)
 
     @property
@@ -80,6 +87,8 @@ class Account(NamedTuple):
         lost = {"ring_buffer_full": self.full, "ring_buffer_busy": self.busy, "probe_missed": self.missed}
         packets = {"packets": self.packets, "packets_exact": self.packets_exact}
         account = {"events": self.events, **packets, "lost": lost, "not_printed": self.not_printed}
+        if self.only:
+            account["kept"] = {"packets": self.kept, "events": self.kept_events, "given_up": self.given_up}
         if self.follow_limit:
             account |= {"not_followed": self.not_followed, "skbs_not_followed": self.no_room}
             account |= {"ends_unseen": self.ends_unseen, "frames_not_followed": self.no_stack}
@@ -113,7 +122,15 @@ class Account(NamedTuple):
             if self.at_limit:
                 why = "after the limit"
             text += f", {self.not_printed} not printed {why}"
-        return "\n".join([f"{text}{self._not_followed()}", *self._waits()])
+        return "\n".join([f"{text}{self._not_followed()}{self._kept()}", *self._waits()])
+
+    def _kept(self) -> str:
+        if not self.only:
+            return ""
+        text = f"; {_counted(self.kept, 'packet')} went wrong, with {_counted(self.kept_events, 'event')}"
+        if self.given_up:
+            text += f", {_counted(self.given_up, 'packet')} could not be held until it was known"
+        return text
 
     def _not_followed(self) -> str:
         lost = []

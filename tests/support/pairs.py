@@ -33,6 +33,7 @@ WORDS: dict[str, str] = {
     "--filter-non-skb-funcs": "--filter-non-skb-funcs=dst_release",
     "--follow-packets": "--follow-packets=64",
     "--summary": "--summary",
+    "--only": "--only=slower=1ns",
     "--filter-func": f"--filter-func={FUNCTIONS}",
     "--all-kprobes": "--all-kprobes",
     "--kmods": "--kmods=veth",
@@ -105,6 +106,7 @@ _BY_STACK = (
 )
 _NOT_WITH_DROPS = {
     *_BY_STACK,
+    "--only",
     *("--filter-xdp-expr", "--output-xdp-metadata"),
     *("--follow", "--follow-packets", "--output-packet-id", "--filter-func", "--kmods", "--all-kmods"),
     *("--group", "--stages"),
@@ -117,6 +119,7 @@ REFUSED = {
     for pair in (
         ("--all-kprobes", "--filter-func"),
         ("--output-meta", "--output-netns-names"),
+        ("--only", "--output-limit-lines"),
         *(("--filter-drop-reason", name) for name in _NOT_WITH_DROPS),
         *((name, f"--backend {other}") for name in _BY_STACK for other in ("fentry-multi", "fentry", "tracepoint")),
     )
@@ -134,7 +137,7 @@ DIFFERS_BY_KERNEL = {
     *("--filter-netns", "--filter-ifname", "--filter-skb-expr", "--filter-tunnel-pcap-l2", "--filter-pid"),
     *("--filter-drop-reason", "--follow", "--output-packet-id", "--filter-func", "--kmods", "--filter-trace-tc"),
     *("--filter-xdp-expr", "--output-xdp-metadata", "--group", "--stages", *_BY_STACK),
-    "--summary",
+    *("--summary", "--only"),
     *("--filter-trace-xdp", *BACKENDS, "--output-tunnel", "--output-caller", "--output-stack", "--output-skb"),
     *("--output-skb-metadata", "--output-payload", "PCAP-FILTER"),
 }

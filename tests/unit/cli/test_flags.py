@@ -34,6 +34,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "--filter-drop-reason": ("any", ("any",)),
     "--follow-packets": ("1024", 1024),
     "--filter-non-skb-funcs": ("kfree, dst_release.isra.0", ("kfree", "dst_release.isra.0")),
+    "--only": ("dropped, slower=5ms", ("dropped", "slower=5ms")),
     "--filter-func": ("ip_.*", "ip_.*"),
     "--kmods": ("veth,bridge", ("veth", "bridge")),
     "--backend": ("kprobe", "kprobe"),
@@ -67,7 +68,7 @@ NEEDS |= {name: ["-r=x"] for name in ("--filter-packet", "--filter-time")}
 NEEDS |= {"--filter-track-skb-by-stackid": ["--follow"], "--filter-non-skb-funcs": ["--filter-track-skb-by-stackid"]}
 NEEDS |= {"--group": ["--follow"], "--stages": ["--group"]}
 NEEDS |= {name: ["--filter-trace-xdp"] for name in ("--filter-xdp-expr", "--output-xdp-metadata")}
-NEEDS["--summary"] = ["--follow", "--timestamp=current", "--output-caller"]
+NEEDS |= {name: ["--follow", "--timestamp=current", "--output-caller"] for name in ("--only", "--summary")}
 NEEDS["--filter-track-bpf-helpers"] = ["--filter-trace-xdp", "--filter-track-skb-by-stackid"]
 NEEDS["--output-bpfmap"] = ["--filter-trace-xdp", "--filter-track-bpf-helpers"]
 NEEDS |= {flag.name: ["--output-file=x"] for flag in FLAGS if flag.name.startswith("--output-file-")}

@@ -20,6 +20,17 @@ SIZE = 4 << 20
         (Account(5, 0, 0, 0, SIZE, 5, 2), "5 events of at least 2 packets, 0 lost", True),
         (Account(5, 0, 0, 0, SIZE, 5, 2, sees_ends=True), "5 events of 2 packets, 0 lost", True),
         (
+            Account(9, 0, 0, 0, SIZE, 9, 3, sees_ends=True, only=True, kept=1, kept_events=4),
+            "9 events of 3 packets, 0 lost; 1 packet went wrong, with 4 events",
+            True,
+        ),
+        (
+            Account(9, 0, 0, 0, SIZE, 9, 3, sees_ends=True, only=True, given_up=2),
+            "9 events of 3 packets, 0 lost; 0 packets went wrong, with 0 events,"
+            " 2 packets could not be held until it was known",
+            False,
+        ),
+        (
             Account(10, 3, 0, 0, SIZE, 7, 2, sees_ends=True),
             "7 events of at least 2 packets, 3 lost (the ring buffer of 4096K was full: a narrower filter or a larger"
             " `ring_buffer_size` loses less)",
