@@ -107,12 +107,20 @@ def read(data: bytes) -> Heading:
             if name in ("location", "time") and room != PARTS[name].size:
                 raise Damaged("its header is damaged: a number has another size")
             slots.append(slot)
-        fields = [Field(printable(name), bool(signed), str(of)) for name, signed, of in said["fields"]]
+        fields = [
+            Field(printable(name), bool(signed), str(of), _bits(bits)) for name, signed, of, bits in said["fields"]
+        ]
         schema = Schema(structs, slots, tcp_flags=bool(said["tcp_flags"]), fields=fields, lengths=lengths)
         schema.always = frozenset(map(str, said["always"]))
         if schema.sizes != tuple(sizes.get(name, 0) for name in COLUMNS):
             raise Damaged("its header is damaged: the sizes do not fit")
         return Heading(_about(said["about"]), schema, columns)
+
+
+def _bits(value: Any) -> int:
+    if not 1 <= _integer(value) <= 64:
+        raise ValueError
+    return int(value)
 
 
 @contextmanager

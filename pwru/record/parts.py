@@ -114,11 +114,12 @@ class Follow(NamedTuple):
 
 
 class Field(NamedTuple):
-    """A value that a run asked for, of 64 bits: its C expression, whether it is signed, and whose it is (skb, xdp)."""
+    """A value that a run asked for, extended to 64 bits: its C expression, its type, and whose it is (skb, xdp)."""
 
     name: str
     signed: bool
     of: str = "skb"
+    bits: int = 64
 
 
 class Section(Enum):

@@ -64,15 +64,18 @@ class Answers(dict[Any, bool]):
         return answer
 
 
+Asked = tuple[tuple[str, ...], Answers]
+
+
 class Tests:
-    """The tests of one recording by the columns that they look at."""
+    """The tests of one recording: each with the columns that it looks at, and its answers for their values."""
 
     def __init__(self, wanted: Wanted, schema: Schema, names: Names, programs: Sequence[Test]) -> None:
         """`programs`: what the packet filter says of a part `payload`. Raises PwruError for what was not recorded."""
         self._schema, self._names = schema, names
         self._generation = names.generation
-        self.matches: dict[str, Answers] = {}
-        self.shows: dict[str, Answers] = {}
+        self.matches: list[Asked] = []
+        self.shows: list[Asked] = []
         if programs:
             check_recorded(schema, "payload")
             self._add("details", lambda raw: all(program(schema.details(raw)["payload"]) for program in programs))
@@ -81,17 +84,22 @@ class Tests:
             self._add("packet", partial(self._meta, wanted))
         if wanted.pid or wanted.comm is not None:
             self._add("task", partial(self._task, wanted))
+        if wanted.skb_expr is not None:
+            from pwru.replay.expression import ExpressionTest
+
+            test = ExpressionTest(wanted.skb_expr, schema)
+            self.matches.append((test.columns, Answers(test)))
         if wanted.functions is not None or wanted.drop_reasons:
-            self.shows["hit"] = Answers(self._function_test(wanted))
+            self.shows.append((("hit",), Answers(self._function_test(wanted))))
 
     def _add(self, column: str, test: Test) -> None:
-        self.matches[column] = Answers(test)
+        self.matches.append(((column,), Answers(test)))
 
     def refresh(self) -> None:
         """Forget what may have become wrong: names have changed."""
         if self._generation != self._names.generation:
             self._generation = self._names.generation
-            for answers in (*self.matches.values(), *self.shows.values()):
+            for _, answers in (*self.matches, *self.shows):
                 answers.clear()
 
     def _meta(self, wanted: Wanted, raw: bytes) -> bool:
@@ -145,13 +153,17 @@ def is_reason(reason: str, words: set[str]) -> bool:
     return bool(words & {"ANY", short, reason.upper(), subsystem})
 
 
-def masks(columns: Columns, tests: dict[str, Answers]) -> list[bool] | None:
+def masks(columns: Columns, tests: Sequence[Asked]) -> list[bool] | None:
     """Return whether each event of a chunk passes all tests; None if there are none."""
     if not tests:
         return None
     each = []
-    for name, answers in tests.items():
-        column = columns.columns[name]
+    for names, answers in tests:
+        if len(names) > 1:
+            values = zip(*(columns.columns[name].each(columns.events) for name in names), strict=True)
+            each.append(list(map(answers.__getitem__, values)))
+            continue
+        column = columns.columns[names[0]]
         said = list(map(answers.__getitem__, column.values))
         each.append(list(map(said.__getitem__, column.indices)) if column.indices else said)
     return each[0] if len(each) == 1 else list(map(all, zip(*each, strict=True)))

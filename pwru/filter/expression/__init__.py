@@ -13,6 +13,7 @@ from pwru.kernel.btf import Btf
 from pwru.record.parts import Field
 
 from .code import Code
+from .fields import KernelFields
 from .parse import parse_condition, parse_field
 from .tree import SKB, XDP, Mistake, Root
 
@@ -25,7 +26,7 @@ def compile_condition(text: str, btf: Btf, cast: RdonlyCast | None, root: Root =
     `btf` and `cast` are the kernel's. Raises PwruError that names the column of a mistake.
     """
     try:
-        return Code(cast).condition(parse_condition(text, btf, root))
+        return Code(cast).condition(parse_condition(text, KernelFields(btf, root)))
     except Mistake as mistake:
         raise PwruError(f"`{root.name}_expr`: {mistake}") from None
 
@@ -33,7 +34,7 @@ def compile_condition(text: str, btf: Btf, cast: RdonlyCast | None, root: Root =
 def compile_value(text: str, btf: Btf, cast: RdonlyCast | None, root: Root = SKB) -> tuple[bytes, Field]:
     """Return the instructions of a function that returns the value of one field of the root, and what the field is."""
     try:
-        load = parse_field(text, btf, root)
+        load = parse_field(text, KernelFields(btf, root))
     except Mistake as mistake:
         raise PwruError(f"`{root.name}_metadata`: {mistake}") from None
-    return Code(cast).value(load), Field(load.path, load.type.signed, root.name)
+    return Code(cast).value(load), Field(load.path, load.type.signed, root.name, load.type.bits)

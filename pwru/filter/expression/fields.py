@@ -1,18 +1,43 @@
-"""The way from the root to a field, step by step through the kernel's BTF."""
+"""The fields of this kernel: the way from the root to one, step by step through BTF, and the constants of enums."""
+
+from __future__ import annotations
 
 from pwru.ebpf import Size
 from pwru.errors import near
 from pwru.kernel.btf import ARRAY, ENUM, ENUM64, FWD, INT, PTR, STRUCT, UNION, Btf, Type
 
-from .tree import CType, FieldLoad, Mistake, Root
+from .tree import CType, FieldLoad, Mistake, Root, quote
 
 _MAX_OFFSET = 0x7FFFFFFF  # of an immediate
-_QUOTED = 40  # characters of a word in a message
 _SIZES = {size.nbytes: size for size in sorted(Size, key=lambda size: size.nbytes)}
 
 
-class Path:
-    """A field as far as it has been read. A column is where a message points."""
+class KernelFields:
+    """See tree.Fields."""
+
+    def __init__(self, btf: Btf, root: Root) -> None:
+        self._btf = btf
+        self.root = root
+
+    def path(self, column: int) -> KernelPath:
+        return KernelPath(self._btf, self.root, column)
+
+    def constant(self, name: str, column: int) -> int:
+        values = self._btf.enumerator(name)
+        if len(values) > 1:
+            several = ", ".join(map(str, sorted(values)))
+            raise Mistake(f"{quote(name)} is several constants of this kernel ({several}): write the number", column)
+        for value in values:
+            return value
+        root = self.root.name
+        if self._btf.layout(root_id(self._btf, self.root, column)).member(name):
+            raise Mistake(f"{quote(name)} is a member of the {root}: write {root}->{name}", column)
+        message = f"{quote(name)} is neither `{root}` nor a constant of an enum of this kernel"
+        raise Mistake(message + question(name, {root, *self._btf.enumerators()}), column)
+
+
+class KernelPath:
+    """See tree.Path."""
 
     def __init__(self, btf: Btf, root: Root, column: int) -> None:
         self._btf = btf
@@ -106,10 +131,6 @@ def root_id(btf: Btf, root: Root, column: int) -> int:
     if type_id is None:
         raise Mistake(f"this kernel's BTF has no struct {root.struct}", column)
     return type_id
-
-
-def quote(word: str) -> str:
-    return repr(word if len(word) <= _QUOTED else f"{word[:_QUOTED]}…")
 
 
 def question(word: str, words: set[str]) -> str:

@@ -7,10 +7,21 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from pwru.kernel.btf import Btf
-
-from .fields import Path, question, quote, root_id
-from .tree import INT, Comparison, FieldLoad, Logical, Mask, Mistake, Node, Not, Number, Operand, Root, literal_type
+from .tree import (
+    INT,
+    Comparison,
+    FieldLoad,
+    Fields,
+    Logical,
+    Mask,
+    Mistake,
+    Node,
+    Not,
+    Number,
+    Operand,
+    literal_type,
+    quote,
+)  # fmt: skip
 
 _T = TypeVar("_T")
 
@@ -30,24 +41,24 @@ class _Token(NamedTuple):
     column: int
 
 
-def parse_condition(text: str, btf: Btf, root: Root) -> Node:
-    """Return the tree of a condition. Raises Mistake."""
-    parser = _Parser(text, btf, root)
+def parse_condition(text: str, fields: Fields) -> Node:
+    """Return the tree of a condition on these fields. Raises Mistake."""
+    parser = _Parser(text, fields)
     return parser.whole(parser.condition)
 
 
-def parse_field(text: str, btf: Btf, root: Root) -> FieldLoad:
+def parse_field(text: str, fields: Fields) -> FieldLoad:
     """Return the load of a single field. Raises Mistake."""
-    parser = _Parser(text, btf, root)
+    parser = _Parser(text, fields)
     return parser.whole(parser.field)
 
 
 class _Parser:
-    def __init__(self, text: str, btf: Btf, root: Root) -> None:
-        self._btf = btf
-        self._root = root
+    def __init__(self, text: str, fields: Fields) -> None:
+        self._fields = fields
+        self._root = fields.root
         if not text.strip():
-            raise Mistake(f"it is empty; an example: {root.example}")
+            raise Mistake(f"it is empty; an example: {self._root.example}")
         if len(text) > _MAX_LENGTH:
             raise Mistake(f"it has {len(text)} characters, {_MAX_LENGTH} are possible")
         self._tokens = [
@@ -166,24 +177,15 @@ class _Parser:
         _, name, column = self._next()
         if name == "NULL":
             return Number(0, INT)
-        values = self._btf.enumerator(name)
-        if len(values) > 1:
-            several = ", ".join(map(str, sorted(values)))
-            raise Mistake(f"{quote(name)} is several constants of this kernel ({several}): write the number", column)
-        for value in values:
-            return Number(value, literal_type(value, decimal=False))
-        root = self._root.name
-        if self._btf.layout(root_id(self._btf, self._root, column)).member(name):
-            raise Mistake(f"{quote(name)} is a member of the {root}: write {root}->{name}", column)
-        message = f"{quote(name)} is neither `{root}` nor a constant of an enum of this kernel"
-        raise Mistake(message + question(name, {root, *self._btf.enumerators()}), column)
+        value = self._fields.constant(name, column)
+        return Number(value, literal_type(value, decimal=False))
 
     def field(self) -> FieldLoad:
         start = self._token
         if start.text != self._root.name:
             raise self._unexpected(f"`{self._root.name}->`")
         self._next()
-        path = Path(self._btf, self._root, start.column)
+        path = self._fields.path(start.column)
         while operator := self._take("->", ".", "["):
             path.apply(operator.text, operator.column)
             word = self._token

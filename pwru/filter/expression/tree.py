@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pwru.ebpf import Size
 
@@ -55,6 +55,11 @@ class CType(NamedTuple):
 
 
 INT = CType(32, signed=True)
+_QUOTED = 40  # characters of a word in a message
+
+
+def quote(word: str) -> str:
+    return repr(word if len(word) <= _QUOTED else f"{word[:_QUOTED]}…")
 
 
 def literal_type(value: int, *, decimal: bool) -> CType:
@@ -109,3 +114,34 @@ class Logical(NamedTuple):
 
 Operand = Number | FieldLoad | Mask
 Node = Operand | Comparison | Not | Logical
+
+
+class Path(Protocol):
+    """A field as far as it has been read. A column is where a message points. All but describe_type() raise Mistake."""
+
+    def apply(self, operator: str, column: int) -> None:
+        """Check that the type allows the operator, and follow the pointer if it is one."""
+
+    def index(self, number: int, column: int) -> None: ...
+
+    def member(self, operator: str, name: str, column: int) -> None: ...
+
+    def check_offset(self, column: int) -> None: ...
+
+    def describe_type(self) -> str: ...
+
+    def load(self, column: int) -> FieldLoad:
+        """Return the load of the field, which must be a number or a pointer."""
+
+
+class Fields(Protocol):
+    """The fields and constants that an expression may name."""
+
+    @property
+    def root(self) -> Root: ...
+
+    def path(self, column: int) -> Path:
+        """Return the path to the root."""
+
+    def constant(self, name: str, column: int) -> int:
+        """Return the value of a constant. Raises Mistake."""

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwru.filter.expression import SKB, compile_condition, compile_value
+from pwru.filter.expression.fields import KernelFields
 from pwru.filter.expression.parse import parse_field
 from pwru.filter.load import RdonlyCast
 from pwru.kernel.btf import VMLINUX, Btf, vmlinux_btf
@@ -101,7 +102,7 @@ def test_values(text: str, cast: RdonlyCast | None) -> None:
     with bounded():
         code, value = compile_value(text, btf(), cast)
         result = interpreter.run(code, 0xFFFF888000001000, read)
-        size = parse_field(text, btf(), SKB).size.nbytes
+        size = parse_field(text, KernelFields(btf(), SKB)).size.nbytes
         assert size in (1, 2, 4, 8)
         if not value.signed:
             assert result < 1 << 8 * size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 import pytest
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 
 from pwru.errors import PwruError
 from pwru.filter.expression import SKB, compile_condition, compile_value
+from pwru.filter.expression.fields import KernelFields
 from pwru.filter.expression.parse import parse_field
+from pwru.filter.expression.recorded import Condition
+from pwru.filter.expression.tree import CType
 from pwru.filter.load import RdonlyCast
 from pwru.record.parts import Field
 from tests.unit.filter import interpreter, skbs
@@ -131,6 +135,45 @@ def test_random_conditions(rng: Random) -> None:
             assert got == truth(memory, skb), text
 
 
+def recorded(text: str) -> Condition:
+    """Return the condition on the fields of a recording that has all of them."""
+    return Condition(text, {field.text: CType(field.bits, field.signed) for field in skbs.FIELDS})
+
+
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.filter_too_much])
+@given(st.randoms(use_true_random=False))
+def test_random_conditions_on_a_recording(rng: Random) -> None:
+    text, truth = skbs.condition(rng)
+    for name, value in skbs.CONSTANTS.items():
+        text = re.sub(rf"\b{name}\b", hex(value) if value >= 0 else str(value), text)
+    memory = skbs.Memory(Random(rng.getrandbits(32)))
+    memory.at(0xFFFF888000001000)
+    try:
+        condition = recorded(text)
+    except PwruError as error:
+        assume("cannot be" not in str(error))
+        raise
+    for skb in skbs.SKBS:
+        # As they are recorded: 64 bits.
+        values = {field.text: memory.field(field, skb) & interpreter.U64 for field in skbs.FIELDS}
+        assert condition.holds(values) == truth(memory, skb), text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("skb->len > 1 && skb->hash", "column 17: 'skb->hash' was not recorded: `skb_metadata` must name it when"),
+        ("skb->dev == 0 && skb", "column 18: `skb` alone is no field"),
+        ("skb->state == LISTEN", "column 15: 'LISTEN' is no field, and a recording has no constants"),
+        ("skb->u8 == 256", "column 12: `skb->u8` (8 bits, unsigned) cannot be 256"),
+        ("skb->", "column 6: expected a member of `skb`, found end of input"),
+    ],
+)
+def test_mistakes_about_a_recording(text: str, message: str) -> None:
+    with pytest.raises(PwruError, match=re.escape(f"`skb_expr`: {message}")):
+        recorded(text)
+
+
 # --- values ---
 
 
@@ -146,8 +189,8 @@ def test_values(memory: skbs.Memory, cast: RdonlyCast | None) -> None:
 
 def test_what_is_said_of_a_value() -> None:
     for text, size, signed in (("skb->len", 4, False), ("skb->s8", 1, True), ("skb->destructor", 8, False)):
-        assert compile_value(text, skbs.btf(), None)[1] == Field(text, signed)
-        assert parse_field(text, skbs.btf(), SKB).size.nbytes == size
+        assert compile_value(text, skbs.btf(), None)[1] == Field(text, signed, "skb", 8 * size)
+        assert parse_field(text, KernelFields(skbs.btf(), SKB)).size.nbytes == size
     assert compile_value("skb -> cb [ 0x2 ]", skbs.btf(), None)[1].name == "skb->cb[2]"
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pwru.errors import PwruError
 from pwru.filter.expression import XDP, compile_condition, compile_value
 from pwru.kernel.btf import Btf
+from pwru.record.parts import Field
 from tests.unit.filter import skbs
 from tests.unit.kernel.btf_writer import Writer
 
@@ -195,7 +196,8 @@ def test_frames_of_xdp(text: str, message: str) -> None:
     assert str(caught.value).startswith(f"`xdp_expr`: {message}")
     with pytest.raises(PwruError, match="`xdp_metadata`: column 1: expected `xdp->`, found 'skb'"):
         compile_value("skb->len", frames(), None, XDP)
-    assert compile_value("xdp->rxq->queue_index", frames(), None, XDP)[1] == ("xdp->rxq->queue_index", False, "xdp")
+    field = compile_value("xdp->rxq->queue_index", frames(), None, XDP)[1]
+    assert field == Field("xdp->rxq->queue_index", False, "xdp", 32)
 
 
 def test_a_kernel_without_xdp() -> None:
