@@ -246,25 +246,16 @@ for vid in (10, 11):
 """
 
 
-def test_vlan(network: Network, pwru: Start) -> None:
-    """A tag in the packet's bytes, and one in the skb that the hardware inserts later."""
+def test_vlan(network: Network, pwru: Start, tmp_path: Path) -> None:
+    """A tag in the packet's bytes, and one in the skb that the hardware inserts later; also in a recording."""
     for vid in (10, 11):
         link = ("link", "v0", "name", f"v0.{vid}", "type", "vlan", "id", f"{vid}")
-        sh("ip", "-n", network.client, "link", "add", *link)
-        sh("ip", "-n", network.client, "address", "add", f"10.8.{vid}.1/24", "dev", f"v0.{vid}")
-        sh("ip", "-n", network.client, "link", "set", f"v0.{vid}", "up")
-        sh(
-            "ip",
-            "-n",
-            network.client,
-            "neigh",
-            "add",
-            f"10.8.{vid}.2",
-            "lladdr",
-            "02:00:00:00:00:99",
-            "dev",
-            f"v0.{vid}",
-        )
+        network.ip(network.client, "link", "add", *link)
+        network.ip(network.client, "address", "add", f"10.8.{vid}.1/24", "dev", f"v0.{vid}")
+        network.ip(network.client, "link", "set", f"v0.{vid}", "up")
+        neighbour = (f"10.8.{vid}.2", "lladdr", "02:00:00:00:00:99", "dev", f"v0.{vid}")
+        network.ip(network.client, "neigh", "add", *neighbour)
+    recording = str(tmp_path / "vlan.pwru")
     try:
         wanted = {
             "vlan 10 and udp": {("own", 10), ("bytes", 10)},
@@ -279,28 +270,30 @@ def test_vlan(network: Network, pwru: Start) -> None:
         with ExitStack() as stack:
             flags = ("--filter-func=dev_hard_start_xmit", "--filter-ifname=v0@if2", "--filter-netns=client")
             traces = {text: stack.enter_context(pwru(*flags, text)) for text in wanted}
+            all_of_them = stack.enter_context(pwru(*flags, "-w", recording))
             for vid in (10, 11):
                 code = (
                     f"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ('10.8.{vid}.2', 8))"
                 )
                 network.python(network.client, code)
             network.python(network.client, TAGGED)
-            for trace in traces.values():
+            for trace in (*traces.values(), all_of_them):
                 assert trace.stop() == 0
     finally:
         for vid in (10, 11):
-            sh("ip", "-n", network.client, "link", "delete", f"v0.{vid}")
+            network.ip(network.client, "link", "delete", f"v0.{vid}")
     sources = {
         "10.8.10.1": ("own", 10),
         "10.8.11.1": ("own", 11),
         "10.8.0.10": ("bytes", 10),
         "10.8.0.11": ("bytes", 11),
     }
-    seen = {
-        text: {sources[re.split("[:-]", row["tuple"] or "")[0]] for row in trace.rows()}
-        for text, trace in traces.items()
-    }
-    assert seen == wanted
+
+    def seen(out: str) -> set[tuple[str, int]]:
+        return {sources[source] for source in re.findall(r" (10\.8\.[0-9.]+):\d+->", out)}
+
+    assert {text: seen(trace.out) for text, trace in traces.items()} == wanted
+    assert {text: seen(sh("pwru", "-r", recording, text).stdout) for text in wanted} == wanted
 
 
 PRIORITIES = """
