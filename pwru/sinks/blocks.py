@@ -69,10 +69,14 @@ class Blocks:
     def way(self, way: Way, steps: Sequence[Step]) -> Iterator[str]:
         """Yield the lines of one skb: each step, with how long after the step before it came."""
         seen, before = Seen(), None
+        last = b"", b""
         for step in steps:
             record, skb, function = step
-            yield from self.place(seen, self.packets[record.packet])
-            changes, seen = self.changes(seen, self.tasks[record.task], self.packets[record.packet])
+            changes: list[str] = []
+            if last != (record.task, record.packet):  # most steps say the same of the packet as the step before
+                last = record.task, record.packet
+                yield from self.place(seen, self.packets[record.packet])
+                changes, seen = self.changes(seen, self.tasks[record.task], self.packets[record.packet])
             if (end := way.ends.get(skb)) and end.how == MERGED and way.steps[end.step] is step:
                 changes.append(end_text(end))
             name = f"{function.name} {function.verdict}" if function.verdict else function.name
@@ -93,8 +97,11 @@ class Blocks:
             passed = max(passed, 0)
             emphasis = self.bold if passed * _LONG >= way.duration > 0 else self.dim
             time = f"{emphasis}{duration(passed):>{_TIME}}{self.reset}"
+        line = f"{time or ' ' * _TIME}    {text}"
+        if not changes:
+            return line
         told = [f"{self.dim}{change}{self.reset}" for change in changes]
-        return folded([f"{time or ' ' * _TIME}    {text}", *told], "  ", self.width, f"{INDENT}      ")
+        return folded([line, *told], "  ", self.width, f"{INDENT}      ")
 
     def red(self, text: str) -> str:
         return f"{self._red}{text}{self._default}"
@@ -154,7 +161,7 @@ class Blocks:
 
     def _flow(self, way: Way) -> str:
         """Return the addresses that a packet has first, with the protocol."""
-        packets = [self.packets[record[3]] for record in way.records]
+        packets = [self.packets[raw] for raw in dict.fromkeys(record[3] for record in way.records)]
         flows: list[FlowTuple] = [flow for parts in packets if (flow := parts.get("tuple"))]
         if not flows:
             metas: list[Meta] = [parts["meta"] for parts in packets if "meta" in parts]
@@ -180,6 +187,8 @@ class Blocks:
             yield f"last in {way.functions[-1].name}{f' ({why})' if self._sees_ends else ''}"
 
     def _readers(self, way: Way) -> Iterator[str]:
+        if not any(stage_of(name) == DELIVERED for name in {function.name for function in way.functions}):
+            return
         for steps in way.by_skb().values():
             names = {step.function.name for step in steps}
             if not names & _SNIFFERS and any(stage_of(name) == DELIVERED for name in names):

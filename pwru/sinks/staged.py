@@ -13,11 +13,14 @@ _STAGE = 24  # characters of the column of stages
 
 class StagedBlocks(Blocks):
     def way(self, way: Way, steps: Sequence[Step]) -> Iterator[str]:
-        seen = Seen()
+        seen, last = Seen(), (b"", b"")
         for passage in passages(steps):
             told: list[str] = []
             yield from self.place(seen, self.packets[passage.steps[0].record.packet])
             for step in passage.steps:
+                if last == (step.record.task, step.record.packet):
+                    continue
+                last = step.record.task, step.record.packet
                 changes, seen = self.changes(seen, self.tasks[step.record.task], self.packets[step.record.packet])
                 told += [change for change in changes if not change.startswith(("len ", "cpu "))]
             is_last = passage.steps[-1] is steps[-1]
