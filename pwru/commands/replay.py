@@ -34,6 +34,7 @@ def replay(options: Options, say: Say) -> End:
             from pwru.replay.packets import packet_test
 
             test = packet_test(wanted.filter)
+        batches = source.read(wanted, test)
         sink = make_sink(options, say)
         cleanup.callback(sink.close)
         stop = cleanup.enter_context(Stop())
@@ -41,7 +42,7 @@ def replay(options: Options, say: Say) -> End:
         sink.open()
         sink.give_up_after(stop.fd)
         sink.begin(source)
-        delivered, reader_gone = _pump(source.read(wanted, test), sink, stop, options.limit)
+        delivered, reader_gone = _pump(batches, sink, stop, options.limit)
         sink.ending()
         sink.flush()
         seen = source.events

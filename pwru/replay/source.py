@@ -83,15 +83,18 @@ class Replay:
             self._file.close()
 
     def read(self, wanted: Wanted, test: Callable[..., bool] | None) -> Iterator[list[Record]]:
-        """Yield the events that are wanted, in batches that may be empty.
+        """Return the events that are wanted, in batches that may be empty.
 
-        `test`: the packet filter, see packets.packet_test(). Raises PwruError for what was not recorded.
+        `test`: the packet filter, see packets.packet_test(). Raises PwruError, at once, for what was not recorded.
         """
         tests = Tests(wanted, self.schema, self.names, [test] if test else [])
         if wanted.packets:
             check_recorded(self.schema, "follow")
         if wanted.span != Span():
             check_recorded(self.schema, "time")
+        return self._read(wanted, tests)
+
+    def _read(self, wanted: Wanted, tests: Tests) -> Iterator[list[Record]]:
         while True:
             try:
                 for columns in self._recording.chunks():

@@ -16,7 +16,7 @@ from pwru.replay.moments import Moment, Span, span
 from pwru.replay.packets import packet_test
 from pwru.replay.source import Replay
 from pwru.replay.wanted import Wanted
-from tests.support import recordings
+from tests.support import recordings, records
 
 EVENTS = recordings.events()
 
@@ -128,6 +128,21 @@ def test_packets_keep_their_numbers(recording: Path) -> None:
 def test_what_was_not_recorded(shown: Shown, message: str) -> None:
     with pytest.raises(PwruError, match=message):
         shown.of(recordings.SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [Wanted(skb_expr="skb->hash"), Wanted(netns="1"), Wanted(packets=frozenset({1})), Wanted(span=span("..+1"))],
+)
+def test_what_was_not_recorded_is_said_at_once(tmp_path: Path, wanted: Wanted) -> None:
+    """Before anything is written."""
+    schema = records.schema(parts=("tuple",))
+    raw = records.record(packet=records.addresses())
+    recordings.write(tmp_path / "x.pwru", [records.cut(schema, raw)], schema=schema)
+    replay = Replay([str(tmp_path / "x.pwru")])
+    with pytest.raises(PwruError, match="not recorded"):
+        replay.read(wanted, None)
+    replay.close()
 
 
 def test_less_is_shown() -> None:
