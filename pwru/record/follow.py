@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterator
 from string import ascii_lowercase
+from typing import NamedTuple
 
 from pwru.record.parts import Follow
 
@@ -57,6 +58,23 @@ class Skb:
         return f"#{self.packet.number}{letters}{f'/{self.segment}' if self.segment else ''}"
 
 
+class Numbered(NamedTuple):
+    """The numbers of an event, and of the parent if it tells a relation.
+
+    `packet` is 0 if it is not followed, and `parent_packet` if there is none. `instance`: OTHER for an skb that is not
+    of the packet, and if there is no packet. `name`: see Skb.
+    """
+
+    packet: int = 0
+    instance: int = OTHER
+    name: str = ""
+    parent_packet: int = 0
+    parent_instance: int = OTHER
+
+
+NOT_FOLLOWED = Numbered()
+
+
 class Numbers:
     """Gives packets numbers in the order in which they appear, and their skbs, each within its packet.
 
@@ -94,6 +112,15 @@ class Numbers:
             return None
         return self._find(follow.parent_packet, follow.parent)
 
+    def numbered(self, follow: Follow) -> Numbered:
+        """See an event, and return its numbers as they are now."""
+        if not follow.packet:
+            return NOT_FOLLOWED
+        skb, parent = self.see(follow), self.parent(follow)
+        if parent is None:
+            return Numbered(skb.packet.number, skb.instance, skb.name)
+        return Numbered(skb.packet.number, skb.instance, skb.name, parent.packet.number, parent.instance)
+
     def unseen(self, since: float, living: Container[int]) -> Iterator[Skb]:
         """Return the skbs that live and had their last event before a moment, as `Skb.seen` has it; oldest first.
 
@@ -108,12 +135,17 @@ class Numbers:
 
     def _find(self, packet: int, instance: int) -> Skb:
         skb = self._ended.get(instance)
-        if skb and skb.packet.id == packet:
-            return skb
-        for skbs in (self._ended, self._living):
-            if (other := skbs.get(instance)) and other.packet.id != packet:  # no program of ours says that
-                self._forget(skbs, instance)
-        skb = self._living.pop(instance, None)
+        if skb:
+            if skb.packet.id == packet:
+                return skb
+            self._forget(self._ended, instance)  # no program of ours says that
+        skb = self._living.get(instance)
+        if skb:
+            if skb.packet.id != packet:
+                self._forget(self._living, instance)
+                skb = None
+            else:
+                del self._living[instance]
         if skb is None:
             skb = self._new(packet, instance)
         self._living[instance] = skb  # the last one: the first was not looked up for longest

@@ -86,6 +86,7 @@ class Schema:
             self._decoders[slot.section].append((slot.part, slice(slot.at, end), decoder))
             ends[slot.section] = max(ends[slot.section], end + -end % WORD)
         self.has_details = bool(self._decoders[Section.DETAILS])
+        _, self._follow_at, self._follow = (self._decoders[Section.FOLLOW] or [("", slice(0), _no_follow)])[0]
         # Of the fields of Record, in bytes.
         hit, packet, follow, time, details = (ends[section] for section in Section)
         self.sizes = (WORD, self._task.size, hit, packet, follow, time, details)
@@ -138,7 +139,7 @@ class Schema:
 
     def follow(self, raw: bytes) -> Follow:
         """Return which packet an event belongs to, of a run that follows packets."""
-        value: Follow = self._values(Section.FOLLOW, raw)["follow"]
+        value: Follow = self._follow(raw[self._follow_at])
         return value
 
     def details(self, raw: bytes) -> Values:
@@ -168,6 +169,10 @@ class Schema:
 
     def _values(self, section: Section, raw: bytes) -> Values:
         return {name: decode(raw[place]) for name, place, decode in self._decoders[section]}
+
+
+def _no_follow(_raw: bytes) -> Follow:
+    raise LookupError("the run does not follow packets")
 
 
 def _without_flags(decode: Callable[[bytes], FlowTuple | None]) -> Callable[[bytes], FlowTuple | None]:
