@@ -3,6 +3,8 @@
 with pwru.trace("icmp", functions="ip_rcv") as events:
     for event in events:
         print(event.function.name, event.tuple)
+
+pwru.open("trace.pwru") gives the same of a recording; to_arrow() and to_parquet() make tables of either.
 """
 
 from typing import TYPE_CHECKING
@@ -11,14 +13,17 @@ if TYPE_CHECKING:
     from pwru.errors import PwruError
     from pwru.live.events import Events, trace
     from pwru.record.event import Event
+    from pwru.replay.events import Recorded, open
 
 __version__ = "0.2.0"
-__all__ = ["Event", "Events", "PwruError", "__version__", "trace"]
+__all__ = ["Event", "Events", "PwruError", "Recorded", "__version__", "open", "trace"]
 
 _HOMES = {
     "Event": "pwru.record.event",
     "Events": "pwru.live.events",
     "PwruError": "pwru.errors",
+    "Recorded": "pwru.replay.events",
+    "open": "pwru.replay.events",
     "trace": "pwru.live.events",
 }
 

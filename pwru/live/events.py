@@ -1,22 +1,31 @@
 """A live trace for scripts: an iteration over typed events."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from pwru.events.source import EventSource
 from pwru.filter.packet import Filter
 from pwru.live.request import Request
 from pwru.live.session import Session
 from pwru.record.account import Account
 from pwru.record.event import Event
-from pwru.record.schema import Record
+
+if TYPE_CHECKING:
+    from pwru.events.selected import Selected
+    from pwru.record.about import About
+    from pwru.record.follow import Numbers
+    from pwru.record.names import Names
+    from pwru.record.schema import Record, Schema
 
 # The handler of a signal may run this much later, in seconds. One that arrives just before epoll_wait(2), or is
 # delivered to another thread, does not end that call: signal(7), and "Execution of Python signal handlers".
 _PATIENCE = 0.5
 
 
-class Events:
+class Events(EventSource):
     """`with Events(request) as events:` attaches; `for event in events:` waits for each event.
 
     The loop ends after stop(), once all events from before have come. Leaving the `with` block detaches; no descriptor,
@@ -29,6 +38,7 @@ class Events:
         self._session = Session(request, patience=_PATIENCE)
         self._batch: deque[Record] = deque()
         self._account: Account | None = None
+        self._about: About | None = None
 
     def __enter__(self) -> Self:
         self._session.__enter__()
@@ -38,6 +48,7 @@ class Events:
         try:
             self._session.detach()
             self._account = self.account
+            self._about = self._session.about
         finally:
             self._session.close()
 
@@ -50,6 +61,40 @@ class Events:
             if records is None:
                 return
             self._batch.extend(records)
+
+    def batches(self) -> Iterator[list[Record]]:
+        while True:
+            if self._batch:
+                records = list(self._batch)
+                self._batch.clear()
+                yield records
+            more = self._session.read()
+            if more is None:
+                return
+            self._batch.extend(more)
+
+    def columns(self) -> Iterator[Selected]:
+        from pwru.events.selected import Numbering
+
+        numbering = Numbering(self.schema, self.numbers)
+        for records in self.batches():
+            yield numbering.all_of(records, self.names.clock_offset())
+
+    @property
+    def schema(self) -> Schema:
+        return self._session.schema
+
+    @property
+    def names(self) -> Names:
+        return self._session.names
+
+    @property
+    def numbers(self) -> Numbers:
+        return self._session.numbers
+
+    @property
+    def about(self) -> About:
+        return self._about or self._session.about
 
     def stop(self) -> None:
         """End the trace: what has come before is still delivered."""
@@ -76,17 +121,23 @@ def trace(
     backend: str | None = None,
     parts: Sequence[str] | Mapping[str, int] = ("meta", "tuple"),
     skb_metadata: Sequence[str] = (),
+    follow: bool = False,
+    tcp_flags: bool = False,
 ) -> Events:
     """Trace packets through this kernel: `with trace("icmp", functions="ip_rcv") as events: …`.
 
-    `filter` is a pcap-filter(7). `parts` are what events have, by name (record.parts.PARTS); those without a size of
-    their own, such as `payload`, need one: {"meta": 0, "payload": 64}. All else is as in Request. It takes the
-    privileges of the command. Raises PwruError.
+    `filter` is a pcap-filter(7). With `follow`, events have the part `follow`: which packet they are of, whatever
+    becomes of it. `parts` are what events have, by name (record.parts.PARTS); those without a size of their own, such
+    as `payload`, need one: {"meta": 0, "payload": 64}. All else is as in Request. It takes the privileges of the
+    command. Raises PwruError.
     """
 
     def listed(names: Sequence[str]) -> tuple[str, ...]:
         return (names,) if isinstance(names, str) else tuple(names)
 
+    wanted = dict(parts) if isinstance(parts, Mapping) else dict.fromkeys(listed(parts), 0)
+    if follow:
+        wanted["follow"] = 0
     request = Request(
         filter=Filter(filter),
         functions=functions,
@@ -98,7 +149,9 @@ def trace(
         drop_reasons=listed(drop_reasons),
         modules=listed(modules),
         backend=backend,
-        parts=parts if isinstance(parts, Mapping) else dict.fromkeys(listed(parts), 0),
+        parts=wanted,
         skb_metadata=listed(skb_metadata),
+        follow=follow,
+        tcp_flags=tcp_flags,
     )
     return Events(request)

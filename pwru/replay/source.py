@@ -11,8 +11,11 @@ from itertools import compress
 from typing import IO, TYPE_CHECKING
 
 from pwru.errors import PwruError, printable
+from pwru.events.selected import Numbering, Selected
 from pwru.record.chunks import Damaged
+from pwru.record.columns import NONE
 from pwru.record.follow import LIVING_LIMIT, Numbers
+from pwru.record.heading import damaged
 from pwru.record.recording import Recording
 from pwru.record.shown import check_recorded
 from pwru.record.tables import RecordedNames
@@ -87,22 +90,49 @@ class Replay:
 
         `test`: the packet filter, see packets.packet_test(). Raises PwruError, at once, for what was not recorded.
         """
-        tests = Tests(wanted, self.schema, self.names, [test] if test else [])
+        return self._read(wanted, self._tests(wanted, test))
+
+    def columns(self, wanted: Wanted, test: Callable[..., bool] | None) -> Iterator[Selected]:
+        """Return the same events as columns, chunk by chunk. Raises PwruError as read() does."""
+        return self._columns(wanted, self._tests(wanted, test))
+
+    def _tests(self, wanted: Wanted, test: Callable[..., bool] | None) -> Tests:
         if wanted.packets:
             check_recorded(self.schema, "follow")
         if wanted.span != Span():
             check_recorded(self.schema, "time")
-        return self._read(wanted, tests)
+        return Tests(wanted, self.schema, self.names, [test] if test else [])
 
     def _read(self, wanted: Wanted, tests: Tests) -> Iterator[list[Record]]:
+        for columns in self._chunks():
+            tests.refresh()
+            try:
+                yield from self._batches(columns, wanted, tests)
+            except Damaged as error:
+                self._damaged(error)
+                return
+
+    def _columns(self, wanted: Wanted, tests: Tests) -> Iterator[Selected]:
+        numbering = Numbering(self.schema, self.numbers)
+        for columns in self._chunks():
+            tests.refresh()
+            try:
+                with damaged("a chunk of events"):
+                    selected = self._select(columns, wanted, tests, numbering)
+            except Damaged as error:
+                self._damaged(error)
+                return
+            yield selected
+
+    def _chunks(self) -> Iterator[Columns]:
+        """Yield the chunks of all files, until one is damaged; then `damage` says so."""
         while True:
             try:
                 for columns in self._recording.chunks():
-                    tests.refresh()
                     self.events += columns.events
-                    yield from self._batches(columns, wanted, tests)
+                    yield columns
             except Damaged as error:
-                self.damage = PwruError(f"{self.name}: {error}; what precedes that was read")
+                self._damaged(error)
                 return
             except OSError as error:
                 self.damage = PwruError(f"cannot read {self.name}: {error.strerror}")
@@ -114,6 +144,9 @@ class Replay:
                 return
         if not (self._recording.account or self._recording.continued):
             self.damage = PwruError(f"{self.name} ends without an account: the trace was killed, or still runs")
+
+    def _damaged(self, error: Damaged) -> None:
+        self.damage = PwruError(f"{self.name}: {error}; what precedes that was read")
 
     def _go_on(self) -> bool:
         """Open the next file; return whether it belongs to the same run."""
@@ -127,6 +160,29 @@ class Replay:
         if not same or heading.schema.sizes != self.schema.sizes:
             self.damage = PwruError(f"{self.name} is of another run than {printable(self._paths[0])}")
         return self.damage is None
+
+    def _select(self, columns: Columns, wanted: Wanted, tests: Tests, numbering: Numbering) -> Selected:
+        """Return which events of a chunk are wanted: the same ones as _batches() does."""
+        numbered, count, keep = numbering.of(columns), columns.events, masks(columns, tests.matches)
+        times = columns.columns.get("time", NONE).each(count)
+        if self._times is _UNKNOWN:
+            self._times = _times(wanted.span, next(iter(times)), columns.offset)
+        follow = columns.columns.get("follow", NONE)
+        if keep and wanted.follow and follow.values:
+            ids = list(map([self.schema.follow(raw).packet for raw in follow.values].__getitem__, follow.indices))
+            keep = self._follow(keep, ids)
+        chosen = None
+        if wanted.packets:
+            said = [each.packet in wanted.packets for each in numbered]
+            chosen = list(map(said.__getitem__, follow.indices))
+        in_time = None
+        if self._times is not None:
+            begin, end = self._times
+            in_time = [begin <= time <= end for time in times]
+        for more in (masks(columns, tests.shows), chosen, in_time):
+            if more is not None:
+                keep = more if keep is None else [a and b for a, b in zip(keep, more, strict=True)]
+        return Selected(columns, numbered, keep)
 
     def _batches(self, columns: Columns, wanted: Wanted, tests: Tests) -> Iterator[list[Record]]:
         records = columns.records()

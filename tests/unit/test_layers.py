@@ -23,7 +23,7 @@ FLOORS = (
     ("commands",),
     ("",),  # the Python API: pwru/__init__.py
     ("live", "replay", "sinks"),
-    ("filter",),
+    ("events", "filter"),
     ("record",),
     ("kernel", "libbpf"),
     ("ebpf", "limits"),

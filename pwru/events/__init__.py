@@ -1,0 +1,1 @@
+"""What scripts get of a source: typed events, packets, and tables for Arrow and Parquet."""
