@@ -38,7 +38,7 @@ Ctrl-C ends a trace.
 SHELLS = ("bash", "zsh", "fish")
 _TIMESTAMPS = ("none", "current", "relative", "absolute")
 _COLORS = ("auto", "always", "never")
-_PAYLOAD = 128  # bytes: enough for all headers of most packets
+PAYLOAD = 128  # bytes: enough for all headers of most packets
 
 
 class Kind(Enum):
@@ -248,8 +248,8 @@ FLAGS: tuple[Flag, ...] = (
                "with --filter-track-bpf-helpers: name and id of the map, the key (up to 64 bytes) and the value (up to "
                "128) below the event", part="bpfmap", called="bpfmap"),
         Flag("--output-payload",
-             f"the first N bytes of the packet with its headers, up to {MAX_PAYLOAD}; without N: {_PAYLOAD}",
-             "N", values.payload, bare=str(_PAYLOAD), part="payload", called="payload"),
+             f"the first N bytes of the packet with its headers, up to {MAX_PAYLOAD}; without N: {PAYLOAD}",
+             "N", values.payload, bare=str(PAYLOAD), part="payload", called="payload"),
         # The size of a buffer of the Go tool, which is not needed here; scripts may set it.
         Flag("--set-percpu-buf", "ignored: no such buffer is needed", "N", values.positive, hidden=True),
         Flag("--timestamp",

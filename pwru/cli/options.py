@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pwru.cli.flags import FLAGS, Flag, Kind
+from pwru.cli.flags import FLAGS, PAYLOAD, Flag, Kind
 from pwru.cli.parser import Parser
 from pwru.commands.options import Options
 from pwru.filter.packet import Filter
@@ -14,8 +14,14 @@ from pwru.live.request import Request
 if TYPE_CHECKING:
     from pwru.record.shown import Shown
 
-# What groups events by packet: the parts of a record that it needs.
-_BY_PACKET = {"--summary": ("time", "location"), "--only": ("time",)}
+# What these take of each event besides what is asked for; a size in bytes of what has none of its own. All turn on
+# --follow.
+_TAKES = {
+    "-w": {"location": 0, "meta": 0, "cb": 0, "tuple": 0, "tunnel": 0, "time": 0, "payload": PAYLOAD},
+    "--summary": {"time": 0, "location": 0},
+    "--only": {"time": 0},
+}
+_TAKE_TCP_FLAGS = ("-w",)
 _PROGRAMS = ("--filter-trace-tc", "--filter-trace-xdp")
 # They ask for more than where packets are dropped.
 _NOT_OF_DROPS = (
@@ -48,13 +54,9 @@ def parse(arguments: Sequence[str], flags: Sequence[Flag] = FLAGS) -> Options:
     options = _options(given, flags)
     if options.read is not None:
         return _replaying(options, given)
-    if options.write is not None:
-        options = _recording(options, given, flags)
-    return _by_packet(options, given)
+    return _taking(options, given, flags)
 
 
-# What a recording has besides what is asked for; a size in bytes of what has none of its own.
-_RECORDED = {"location": 0, "meta": 0, "cb": 0, "tuple": 0, "tunnel": 0, "follow": 0, "time": 0, "payload": 128}
 # What these need of the kernel.
 _LIVE_ONLY = (
     *("--kmods", "--all-kmods", "--filter-trace-tc", "--filter-trace-xdp", "--backend", "--filter-kprobe-batch"),
@@ -71,7 +73,7 @@ def _turn_on(given: dict[str, Any], parser: Parser) -> None:
             parser.error(f"{name} requires {other}")
     if given.get("--only") and not given.setdefault("--follow", True):
         parser.error("--only requires --follow")
-    if given.get("--summary"):
+    if any(given.get(name) for name in _TAKES):
         given.setdefault("--follow", "--filter-drop-reason" not in given)
     if given.get("--filter-track-bpf-helpers") and not any(given.get(name) for name in _PROGRAMS):
         for name in _PROGRAMS:
@@ -171,28 +173,26 @@ def _shown(options: Options, **more: int) -> Shown:
     return Shown({**request.parts, **more}, request.tcp_flags, request.skb_metadata, request.xdp_metadata)
 
 
-def _by_packet(options: Options, given: Mapping[str, Any]) -> Options:
-    """Return the options with what it takes to put events together by packet; lines show no more because of it."""
-    needed = {part: 0 for name, parts in _BY_PACKET.items() if given.get(name) for part in parts}
-    if not needed:
-        return options
-    request = options.request._replace(parts={**needed, **options.request.parts})
-    return options._replace(request=request, shown=options.shown or _shown(options))
-
-
 def _replaying(options: Options, given: Mapping[str, Any]) -> Options:
     follow = {"follow": 0} if options.packet_id else {}
     return options._replace(shown=_shown(options, **follow), follow_recorded=given.get("--follow", True))
 
 
-def _recording(options: Options, given: Mapping[str, Any], flags: Sequence[Flag]) -> Options:
-    """Return the options with all that a recording has if nobody refused it."""
+def _taking(options: Options, given: Mapping[str, Any], flags: Sequence[Flag]) -> Options:
+    """Return the options with what the outputs take, if nobody refused it; lines show what they would without."""
+    outputs = [name for name in _TAKES if given.get(name)]
+    if not outputs:
+        return options
+    request = options.request
     refused = {flag.part for flag in flags if given.get(flag.name, flag.default) == flag.off and flag.name in given}
-    parts = {part: size for part, size in {**_RECORDED, **options.request.parts}.items() if part not in refused}
-    follow = options.request.follow or ("follow" not in refused and not options.request.drop_reasons)
-    if not follow:
-        parts.pop("follow", None)
-    tcp_flags = given.get("--output-tcp-flags", "tuple" in parts)
-    request = options.request._replace(parts=parts, follow=follow, tcp_flags=tcp_flags)
+    parts = {part: size for name in outputs for part, size in _TAKES[name].items() if part not in refused}
+    parts |= request.parts
+    tcp_flags = request.tcp_flags
+    if any(name in _TAKE_TCP_FLAGS for name in outputs):
+        tcp_flags = given.get("--output-tcp-flags", "tuple" in parts)
     rotates = any(name.startswith("--output-file-max") for name in given)
-    return options._replace(request=request, shown=_shown(options), write_rotates=rotates)
+    return options._replace(
+        request=request._replace(parts=parts, tcp_flags=tcp_flags),
+        shown=_shown(options),
+        write_rotates=rotates,
+    )

@@ -216,7 +216,7 @@ def test_a_recording_has_all_that_is_cheap(words: list[str], lacks: set[str]) ->
     assert options.request.follow is ("follow" not in lacks)
     assert options.request.tcp_flags
     assert options.shown
-    assert options.shown.parts.keys() == {"meta", "tuple"} - lacks
+    assert options.shown.parts.keys() == {"meta", "tuple", "follow"} - lacks
     assert options.request.parts["payload"] == 128
     assert parse(["-w", "x", "--output-payload=1000", *words]).request.parts["payload"] == 1000
 
