@@ -50,6 +50,11 @@ def _run(options: Options, tell: Callable[[str], None]) -> int:
         from pwru.commands.check import check
 
         return Status.OK if check(options, flags_named) else Status.ERROR
+    if options.diff:
+        from pwru.commands.diff import diff
+
+        diff(options, tell)
+        return Status.OK
     if options.read is not None:
         from pwru.commands.replay import replay
 

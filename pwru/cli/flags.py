@@ -280,6 +280,9 @@ FLAGS: tuple[Flag, ...] = (
         Flag("-r",
              "read from this recording, not from the kernel; a pattern in quotes reads all files of a run, - a pipe",
              "FILE", sets="read", completes="files"),
+        Flag("--diff",
+             "where packets of two recordings take different ways, and what they differ in before: --diff GOOD BAD; or "
+             "packets of one: --diff FILE 'host A' 'host B'", "FILE", sets="diff", completes="files"),
         switch("--print", "print events, too, though they are recorded", sets="print"),
         Flag("--filter-packet", "with -r: only packets with these numbers, as --output-packet-id prints them", "N,N",
              values.packets, Kind.LIST, sets="packets"),

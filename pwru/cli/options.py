@@ -49,6 +49,8 @@ def parse(arguments: Sequence[str], flags: Sequence[Flag] = FLAGS) -> Options:
     """Leaves the process with status 2 and a line on stderr if the command line is wrong."""
     parser = Parser(flags)
     given = parser.given(arguments)
+    if "--diff" in given:
+        _compare(given, parser)
     _turn_on(given, parser)
     _check(given, parser)
     options = _options(given, flags)
@@ -65,6 +67,16 @@ _LIVE_ONLY = (
     *("--filter-tunnel-pcap-l2", "--filter-tunnel-pcap-l3"),
 )
 _RECORDED_ONLY = ("--filter-packet", "--filter-time")
+
+
+def _compare(given: dict[str, Any], parser: Parser) -> None:
+    """Take free words for what is to be compared, of which there are no filters."""
+    for name in sorted(given.keys() - {"--diff", "--output-json", "PCAP-FILTER"}):
+        parser.error(f"--diff works only without {name}: all it can be told is in the words after it")
+    words = given.pop("PCAP-FILTER")
+    if len(words) not in (1, 2):
+        parser.error("--diff compares two recordings, or packets of one by two filters, each in quotes")
+    given["--diff"] = (given["--diff"], *words)
 
 
 def _turn_on(given: dict[str, Any], parser: Parser) -> None:

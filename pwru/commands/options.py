@@ -29,6 +29,8 @@ class Options(NamedTuple):
     With `summary` there are no lines, but a summary; `print` brings lines, too. `only`: words of
     record.wrong; no other packets reach any output.
 
+    `diff`: two recordings to compare, or one and two filters.
+
     Nothing is traced with `check`, `man` or `completion` (the name of a shell).
     """
 
@@ -52,6 +54,7 @@ class Options(NamedTuple):
     packet_id: bool = False
     summary: bool = False
     only: tuple[str, ...] = ()
+    diff: tuple[str, ...] = ()
     color: str = "auto"
     limit: int = 0
     strict: bool = False

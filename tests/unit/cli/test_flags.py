@@ -85,7 +85,8 @@ def fields(options: Options) -> dict[str, Any]:
     return {path: field(options, path) for path in paths} | parts
 
 
-TAKES_VALUE = [flag for flag in FLAGS if flag.kind in (Kind.VALUE, Kind.LIST, Kind.WORDS)]
+# --diff takes the words after it, too: tests/unit/commands/test_diff.py.
+TAKES_VALUE = [flag for flag in FLAGS if flag.kind in (Kind.VALUE, Kind.LIST, Kind.WORDS) and flag.name != "--diff"]
 # --all-kprobes sets nothing, and is refused if it is false: test_usage.py.
 SWITCHES = [flag for flag in FLAGS if flag.kind is Kind.BOOLEAN and flag.name != "--all-kprobes"]
 
