@@ -22,7 +22,10 @@ class Details:
 
     def text(self, raw: bytes) -> str:
         """Return what follows the columns of the row."""
-        parts = self._schema.details(raw)
+        return self.text_of(self._schema.details(raw))
+
+    def text_of(self, parts: dict[str, Any]) -> str:
+        """Return the same of parts that are decoded."""
         text = []
         for of in self._carriers:
             text += [f" {_last(field.name)}={value}" for field, value in self._schema.values(parts, of) or ()]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pwru import __version__
+from pwru.sinks.report.page import PROGRAM
 from tests.packages import elf, pypi
 from vmtest import chroot
 from vmtest.product import CHECKOUT, SOURCES
@@ -71,7 +72,8 @@ def test_contents(wheel: Path) -> None:
     assert {LIBRARY, f"{LIBRARY}.LICENSES", "pwru/pwru.bpf.o", f"{info}/licenses/LICENSE"} <= names
     others = {name for name in names if not name.endswith(".py")} - {LIBRARY, f"{LIBRARY}.LICENSES"}
     beside = (f"{info}/", f"pwru-{__version__}.data/data/share/")
-    assert {name for name in others if not name.startswith(beside)} == {"pwru/pwru.bpf.o", "pwru/pwru.8"}
+    report = {f"pwru/sinks/report/{name}" for name in (*PROGRAM, "page.css", "page.html")}
+    assert {name for name in others if not name.startswith(beside)} == {"pwru/pwru.bpf.o", "pwru/pwru.8", *report}
     assert all(name.startswith(("pwru/", *beside)) for name in names)
 
 
