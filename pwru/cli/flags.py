@@ -272,6 +272,9 @@ FLAGS: tuple[Flag, ...] = (
         Flag("--output-file-max-backups", "keep only N renamed files; default: 0, all", "N", values.count,
              sets="output_file_max_backups"),
         switch("--output-file-compress", "compress renamed files (gzip)", sets="output_file_compress"),
+        Flag("--report",
+             "instead of events, a page for a browser, written at the end: drops, ways, times, and each packet step by "
+             "step; turns on --follow", "FILE", sets="report", completes="files"),
     ),
     *_group("recordings",
         Flag("-w",

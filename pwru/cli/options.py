@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 # --follow.
 _TAKES = {
     "-w": {"location": 0, "meta": 0, "cb": 0, "tuple": 0, "tunnel": 0, "time": 0, "payload": PAYLOAD},
+    "--report": {"location": 0, "meta": 0, "tuple": 0, "time": 0, "payload": 64},
     "--summary": {"time": 0, "location": 0},
     "--only": {"time": 0},
 }
-_TAKE_TCP_FLAGS = ("-w",)
+_TAKE_TCP_FLAGS = ("-w", "--report")
 _PROGRAMS = ("--filter-trace-tc", "--filter-trace-xdp")
 # They ask for more than where packets are dropped.
 _NOT_OF_DROPS = (
@@ -197,8 +198,8 @@ def _taking(options: Options, given: Mapping[str, Any], flags: Sequence[Flag]) -
         return options
     request = options.request
     refused = {flag.part for flag in flags if given.get(flag.name, flag.default) == flag.off and flag.name in given}
-    parts = {part: size for name in outputs for part, size in _TAKES[name].items() if part not in refused}
-    parts |= request.parts
+    taken = {part for name in outputs for part in _TAKES[name]} - refused
+    parts = {part: max(_TAKES[name].get(part, 0) for name in outputs) for part in taken} | dict(request.parts)
     tcp_flags = request.tcp_flags
     if any(name in _TAKE_TCP_FLAGS for name in outputs):
         tcp_flags = given.get("--output-tcp-flags", "tuple" in parts)

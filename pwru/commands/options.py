@@ -24,7 +24,8 @@ class Options(NamedTuple):
     events have more.
 
     With `read` nothing is traced, but read from a recording: only `packets` with these numbers, within the `span` of
-    time; with `follow_recorded`, packets that match once are printed from there on.
+    time; with `follow_recorded`, packets that match once are printed from there on. `report`: a file for a page about
+    the packets.
 
     With `summary` there are no lines, but a summary; `print` brings lines, too. `only`: words of
     record.wrong; no other packets reach any output.
@@ -63,6 +64,7 @@ class Options(NamedTuple):
     output_file_max_age: int = 0
     output_file_max_backups: int = 0
     output_file_compress: bool = False
+    report: str | None = None
     ready_file: str | None = None
     user: str | None = None
     debug: bool = False
@@ -70,6 +72,11 @@ class Options(NamedTuple):
     completion: str | None = None
 
     @property
-    def creates_files(self) -> bool:
+    def reopens(self) -> bool:
         """Whether events go to files that may have to be opened anew."""
-        return self.output_file is not None or self.write not in (None, "-")
+        return any(path not in (None, "-") for path in (self.output_file, self.write))
+
+    @property
+    def creates_files(self) -> bool:
+        """Whether files are created after the start."""
+        return self.reopens or self.report is not None

@@ -25,6 +25,10 @@ def make_sink(options: Options, say: Say) -> Sink:
     sinks: list[Sink] = []
     if options.write is not None:
         sinks.append(_recorder(options.write, options, say))
+    if options.report is not None:
+        from pwru.sinks.report import Report
+
+        sinks.append(Report(options.report, json=options.json, command=options.command))
     if options.summary:
         sinks.append(_summary(options))
     both = options.group and options.summary

@@ -70,7 +70,7 @@ def trace(options: Options, say: Say, compiler: Compiler | None = None) -> End:
         sink.give_up_after(stop.fd)
         _announce(options, session, say)
         sink.begin(session)
-        stop.reopens = options.creates_files
+        stop.reopens = options.reopens
         reader_gone = _pump(session, sink, stop, options.limit)
         sink.ending()
         session.detach()

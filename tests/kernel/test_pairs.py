@@ -65,6 +65,8 @@ def test_all_of_them(names: list[str], network: Network, pwru: Start, udp: Udp, 
         written = tmp_path / "events" if "--output-file" in names else trace.folder / "out"
         lines = written.read_text().splitlines()
         assert len(lines) >= (1 if "--output-json" in names else 2), said
+        if "--report" in names:
+            assert '"packets":{"number":[1' in (tmp_path / "report.html").read_text(), said
     if "--ready-file" in names:
         assert (tmp_path / "ready").exists(), said
 

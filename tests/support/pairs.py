@@ -81,6 +81,7 @@ WORDS: dict[str, str] = {
     "--output-file-max-backups": "--output-file-max-backups=1",
     "--output-file-compress": "--output-file-compress",
     "-w": f"-w{FOLDER}/recording",
+    "--report": f"--report={FOLDER}/report.html",
     "--print": "--print",
     "--debug": "--debug",
 }
@@ -90,6 +91,7 @@ ALONE = {"-r", "--filter-packet", "--filter-time", "--diff", "--check", "--compl
 NEEDS = {
     "--filter-ifname": "--filter-netns",  # where v0 is
     "-w": "--print",
+    "--report": "--print",
     "--backend kprobe": "--filter-func",
     "--backend fentry": "--filter-func",
     "--follow-packets": "--follow",

@@ -53,6 +53,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "--output-file-max-size": ("5", 5),
     "--output-file-max-age": ("6", 6),
     "--output-file-max-backups": ("7", 7),
+    "--report": ("r.html", "r.html"),
     "--netns-names-max-length": ("20", 20),
     "--set-percpu-buf": ("4096", None),
     "-w": ("x.pwru", "x.pwru"),
@@ -98,7 +99,7 @@ def test_what_a_value_sets(flag: Flag) -> None:
     needs = NEEDS.get(flag.name, [])
     options = parse([*needs, text] if flag.kind is Kind.WORDS else [*needs, f"{flag.name}={text}"])
     paths = flag.sets.split()
-    if flag.name == "-w":  # it asks for more: test_options.py
+    if flag.name in ("-w", "--report"):  # it asks for more: test_options.py
         options = options._replace(request=parse(needs).request)
     changed = dict(zip(paths, value if len(paths) > 1 else [value], strict=False))
     if flag.part:

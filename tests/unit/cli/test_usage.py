@@ -166,7 +166,7 @@ def test_numbers_of_python_that_are_none_here(flag: str, word: str, capsys: pyte
         ("--output-jsson", "--output-json"),
         ("--output-limit", "--output-limit-lines"),
         ("--all-kmod", "--all-kmods"),
-        ("--port", "--sport or --dport"),
+        ("--port", "--sport, --dport or --report"),
         ("--debgu", "--debug"),
     ],
 )
