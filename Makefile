@@ -18,6 +18,7 @@ help:
 	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …' (default: all)"
 	@echo "make test-arm64    every backend in an arm64 guest (make test only checks the BPF object)"
 	@echo "make test-packages the packages, man page and completion, as users meet them; in Debian roots and guests"
+	@echo "make test-report   the page that --report writes, in a browser"
 	@echo "make test-install  whether the wheel and the Debian package are built, installed and run"
 	@echo "make fuzz          the tests of damaged input, 100 000 cases each; 20 minutes"
 	@echo "make lint          style and types: ruff, mypy"
@@ -63,6 +64,12 @@ test-packages: build guest-packages
 	@$(VENV)/python -c 'import kubernetes_validate' 2>/dev/null || \
 	  $(VENV)/pip install --quiet --quiet --disable-pip-version-check kubernetes-validate  # 108 MB of schemas
 	$(VENV)/python -m pytest tests/packages $(ARGS)
+
+test-report: build
+	@scripts/packages "to look at reports" chromium fonts-dejavu-core
+	@$(VENV)/python -c 'import playwright' 2>/dev/null || \
+	  $(VENV)/pip install --quiet --quiet --disable-pip-version-check playwright  # 48 MB, without a browser
+	$(VENV)/python -m pytest tests/report $(ARGS)
 
 test-install: build
 	$(VENV)/python -m pytest -q tests/packages/test_wheel.py tests/packages/test_deb.py -k "contents or runs or filter"
@@ -143,6 +150,6 @@ guest-packages:
 	@echo "Python environment: $$(du -sh .venv | cut -f1) ready"
 	@touch $@
 
-.PHONY: help root demo test test-unit test-native test-kernel test-packages test-install fuzz \
+.PHONY: help root demo test test-unit test-native test-kernel test-packages test-report test-install fuzz \
 	test-arm64 test-arm64-object lint build man test-objects support wheel deb rpm onefile image bench conformance clean \
 	build-packages guest-packages
