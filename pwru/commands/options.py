@@ -74,7 +74,7 @@ class Options(NamedTuple):
     @property
     def reopens(self) -> bool:
         """Whether events go to files that may have to be opened anew."""
-        return any(path not in (None, "-") for path in (self.output_file, self.write))
+        return self.output_file is not None or self.write not in (None, "-")
 
     @property
     def creates_files(self) -> bool:

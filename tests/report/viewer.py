@@ -55,4 +55,5 @@ def search(page: Page, words: str) -> str:
     """Search, and return how many packets the page says are shown."""
     page.fill("#search", words)
     page.wait_for_timeout(150)  # it waits for more to be typed
-    return page.inner_text("#count")
+    count: str = page.inner_text("#count")
+    return count
