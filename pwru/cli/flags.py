@@ -286,6 +286,8 @@ FLAGS: tuple[Flag, ...] = (
         Flag("--diff",
              "where packets of two recordings take different ways, and what they differ in before: --diff GOOD BAD; or "
              "packets of one: --diff FILE 'host A' 'host B'", "FILE", sets="diff", completes="files"),
+        Flag("--output-parquet", "with -r: write a table for Parquet, and print none; needs the Python package pyarrow",
+             "FILE", sets="output_parquet", completes="files"),
         switch("--print", "print events, too, though they are recorded", sets="print"),
         Flag("--filter-packet", "with -r: only packets with these numbers, as --output-packet-id prints them", "N,N",
              values.packets, Kind.LIST, sets="packets"),

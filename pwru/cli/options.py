@@ -67,7 +67,7 @@ _LIVE_ONLY = (
     *("--filter-track-skb-by-stackid", "--filter-non-skb-funcs", "--filter-track-bpf-helpers", "--check"),
     *("--filter-tunnel-pcap-l2", "--filter-tunnel-pcap-l3"),
 )
-_RECORDED_ONLY = ("--filter-packet", "--filter-time")
+_RECORDED_ONLY = ("--filter-packet", "--filter-time", "--output-parquet")
 
 
 def _compare(given: dict[str, Any], parser: Parser) -> None:

@@ -25,7 +25,7 @@ class Options(NamedTuple):
 
     With `read` nothing is traced, but read from a recording: only `packets` with these numbers, within the `span` of
     time; with `follow_recorded`, packets that match once are printed from there on. `report`: a file for a page about
-    the packets.
+    the packets; `output_parquet`: one for a table of events.
 
     With `summary` there are no lines, but a summary; `print` brings lines, too. `only`: words of
     record.wrong; no other packets reach any output.
@@ -40,6 +40,7 @@ class Options(NamedTuple):
     write: str | None = None
     write_rotates: bool = False
     read: str | None = None
+    output_parquet: str | None = None
     print: bool = False
     packets: tuple[int, ...] = ()
     span: Span | None = None

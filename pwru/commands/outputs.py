@@ -29,6 +29,10 @@ def make_sink(options: Options, say: Say) -> Sink:
         from pwru.sinks.report import Report
 
         sinks.append(Report(options.report, json=options.json, command=options.command))
+    if options.output_parquet is not None:
+        from pwru.sinks.parquet import ParquetFile
+
+        sinks.append(ParquetFile(options.output_parquet, json=options.json))
     if options.summary:
         sinks.append(_summary(options))
     both = options.group and options.summary

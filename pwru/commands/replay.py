@@ -17,6 +17,7 @@ from pwru.replay.wanted import Wanted
 
 if TYPE_CHECKING:
     from pwru.commands.options import Options
+    from pwru.events.selected import Selected
     from pwru.record.schema import Record
     from pwru.sinks import Sink
 
@@ -34,7 +35,7 @@ def replay(options: Options, say: Say) -> End:
             from pwru.replay.packets import packet_test
 
             test = packet_test(wanted.filter)
-        batches = source.read(wanted, test)
+        batches = source.read(wanted, test)  # first: it says what was not recorded
         sink = make_sink(options, say)
         cleanup.callback(sink.close)
         stop = cleanup.enter_context(Stop())
@@ -42,7 +43,10 @@ def replay(options: Options, say: Say) -> End:
         sink.open()
         sink.give_up_after(stop.fd)
         sink.begin(source)
-        delivered, reader_gone = _pump(batches, sink, stop, options.limit)
+        if sink.takes_columns and not options.limit:
+            delivered, reader_gone = _pump_columns(source.columns(wanted, test), sink, stop), False
+        else:
+            delivered, reader_gone = _pump(batches, sink, stop, options.limit)
         sink.ending()
         sink.flush()
         seen = source.events
@@ -82,6 +86,16 @@ def _pump(batches: Iterator[list[Record]], sink: Sink, stop: Stop, limit: int) -
         if stop.asked or (limit and sink.events >= limit):
             break
     return delivered, False
+
+
+def _pump_columns(chunks: Iterator[Selected], sink: Sink, stop: Stop) -> int:
+    """Pass events on as columns until the end; return how many."""
+    delivered = 0
+    for selected in chunks:
+        delivered += selected.events
+        if sink.write_columns(selected) or stop.asked:
+            break
+    return delivered
 
 
 def _wanted(options: Options) -> Wanted:

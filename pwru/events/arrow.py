@@ -153,7 +153,7 @@ class Batches:
             self._generation = names.generation
             self._functions.clear()
         keep = None if selected.keep is None else pa.array(selected.keep, pa.bool_())
-        count = selected.columns.events if keep is None else pc.sum(keep).as_py() or 0
+        count = selected.events
         made: Arrays = {}
         for of in self._wanted if count else ():
             column = selected.columns.columns.get(of, NONE)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Self
+import stat
+from typing import IO, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pwru.errors import PwruError, printable
+from pwru.record.chunks import MAGIC
 
 _ROWS = 1 << 18  # in a group: what is held of them takes 50 MB
 # They rise: differences are small, and hardly any value comes twice.
@@ -25,10 +27,9 @@ class Writer:
         self._held: list[Any] = []
         self._rows = 0
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            self._file = self._open()
         except OSError as error:
             raise self._failed(error) from None
-        self._file = os.fdopen(fd, "wb")
         self._writer = pq.ParquetWriter(
             self._file,
             schema,
@@ -36,6 +37,18 @@ class Writer:
             use_dictionary=[name for name in schema.names if name not in _RISING],
             column_encoding={name: "DELTA_BINARY_PACKED" for name in _RISING if name in schema.names} or None,
         )
+
+    def _open(self) -> IO[bytes]:
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                if os.pread(fd, len(MAGIC), 0) == MAGIC:
+                    raise PwruError(f"{printable(self._path)} is a recording, which would be lost: name another file")
+                os.ftruncate(fd, 0)
+            return os.fdopen(fd, "wb")
+        except BaseException:
+            os.close(fd)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -65,13 +78,12 @@ class Writer:
         if self._file.closed:
             return
         try:
-            if self._rows:
-                self._flush()
-            self._writer.close()
+            with self._file:
+                if self._rows:
+                    self._flush()
+                self._writer.close()
         except OSError as error:
             raise self._failed(error) from None
-        finally:
-            self._file.close()
 
     def _failed(self, error: OSError) -> PwruError:
         return PwruError(f"cannot write {printable(self._path)}: {error.strerror or error}")

@@ -19,6 +19,11 @@ class Selected(NamedTuple):
     numbered: Sequence[Numbered] = ()
     keep: Sequence[bool] | None = None
 
+    @property
+    def events(self) -> int:
+        """How many are wanted."""
+        return self.columns.events if self.keep is None else sum(self.keep)
+
 
 class Numbering:
     """Gives the packets of one source their numbers; values of the column `follow` are in the order in which they came.

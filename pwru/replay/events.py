@@ -68,8 +68,7 @@ class Recorded(EventSource):
 
     def columns(self) -> Iterator[Selected]:
         for selected in self._begin().columns(self._wanted, self._test):
-            keep = selected.keep
-            self._delivered += selected.columns.events if keep is None else sum(keep)
+            self._delivered += selected.events
             yield selected
         self._end()
 

@@ -1,7 +1,9 @@
 """Where the events of a source go: lines of text or JSON, to standard output or to files that give way to new ones."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pwru.errors import PwruError
 from pwru.record.about import About
@@ -9,6 +11,9 @@ from pwru.record.account import Account
 from pwru.record.follow import Numbers
 from pwru.record.names import Names
 from pwru.record.schema import Record, Schema
+
+if TYPE_CHECKING:
+    from pwru.events.selected import Selected
 
 
 class Source(Protocol):
@@ -36,6 +41,7 @@ class Sink(ABC):
     """Takes the records of one source: open(), begin(), write() for each batch; close() whatever happened."""
 
     events, packets, not_followed = 0, 0, 0  # how many it took so far; the last are packets, too
+    takes_columns = False  # write_columns() works, and is faster than write()
     tick: float | None = None  # idle() is to be called so often, in seconds, also when no events come
 
     @abstractmethod
@@ -49,6 +55,10 @@ class Sink(ABC):
     @abstractmethod
     def write(self, records: list[Record]) -> int:
         """Take a batch; return how many records it gave up, the last ones: nobody takes them."""
+
+    def write_columns(self, selected: Selected) -> int:
+        """Take the events of a chunk; return how many it gave up."""
+        raise NotImplementedError
 
     def idle(self) -> None:  # noqa: B027  (most sinks have nothing to do)
         """Do what is due by now."""

@@ -86,7 +86,18 @@ WORDS: dict[str, str] = {
     "--debug": "--debug",
 }
 # Nothing is traced with them.
-ALONE = {"-r", "--filter-packet", "--filter-time", "--diff", "--check", "--completion", "--man", "--version", "-h"}
+ALONE = {
+    "-r",
+    "--filter-packet",
+    "--filter-time",
+    "--diff",
+    "--output-parquet",
+    "--check",
+    "--completion",
+    "--man",
+    "--version",
+    "-h",
+}
 # Flags that mean nothing without another one, and backends that attach to all functions one by one, which takes long.
 NEEDS = {
     "--filter-ifname": "--filter-netns",  # where v0 is

@@ -58,6 +58,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "--set-percpu-buf": ("4096", None),
     "-w": ("x.pwru", "x.pwru"),
     "-r": ("x.pwru", "x.pwru"),
+    "--output-parquet": ("x.parquet", "x.parquet"),
     "--filter-packet": ("#17,3", (17, 3)),
     "--filter-time": ("+1..+2", Span(Moment("+1"), Moment("+2"))),
     "--completion": ("zsh", "zsh"),
@@ -65,7 +66,7 @@ VALUES: dict[str, tuple[str, Any]] = {
 # What a flag is refused without, or has no effect without.
 NEEDS = {"--netns-names-max-length": ["--output-netns-names"]}
 NEEDS |= {name: ["--follow"] for name in ("--follow-packets", "--output-packet-id")}
-NEEDS |= {name: ["-r=x"] for name in ("--filter-packet", "--filter-time")}
+NEEDS |= {name: ["-r=x"] for name in ("--filter-packet", "--filter-time", "--output-parquet")}
 NEEDS |= {"--filter-track-skb-by-stackid": ["--follow"], "--filter-non-skb-funcs": ["--filter-track-skb-by-stackid"]}
 NEEDS |= {"--group": ["--follow"], "--stages": ["--group"]}
 NEEDS |= {name: ["--filter-trace-xdp"] for name in ("--filter-xdp-expr", "--output-xdp-metadata")}
