@@ -5,10 +5,13 @@ The latter is tests/unit/filter/conditions.py; kernels differ in verifier and JI
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
+
 import pytest
 
 from tests.unit.filter.conditions import Conditions
-from vmtest.network import Network
+from vmtest.network import Network, sh
 
 from .backends import each_backend, few_functions
 from .packets import connect, netns_inode
@@ -71,6 +74,33 @@ def test_constants_and_a_pcap_filter(network: Network, firewall: int, pwru: Star
     client = str(netns_inode(network.client))
     assert all(row["tuple"].endswith(syn) or row["netns"] == client for row in trace.rows())
     assert not any(f"{firewall}(tcp)" in row["tuple"] for row in trace.rows())
+
+
+AGAIN = [
+    "skb->mark == 0x1234 && skb->len > 100",
+    "skb->protocol == 8 && skb->dev->ifindex == 2 && skb->dev->mtu < 1501",
+    "skb->pkt_type == 0 && skb->skb_iif < 1",
+    "skb->skb_iif > 0 && !(skb->mark & 0xff)",
+]
+
+
+def test_in_a_recording(network: Network, pwru: Start, tmp_path: Path) -> None:
+    """The same events as in a live trace."""
+    recording = str(tmp_path / "x.pwru")
+    few = "--filter-func=dev_hard_start_xmit|ip_rcv|icmp_rcv", "--follow=false"  # where every skb has a device
+    recorded = "-w", recording, "--output-skb-metadata=skb->pkt_type,skb->skb_iif"
+    with ExitStack() as stack:
+        traces = {text: stack.enter_context(pwru(*few, "--filter-skb-expr", text, "icmp")) for text in AGAIN}
+        everything = stack.enter_context(pwru(*few, *recorded, "icmp"))
+        for options in (("-m", str(0x1234)), ("-s", "600", "-m", str(0x1234)), ()):
+            network.ping(*options)
+        for trace in (*traces.values(), everything):
+            assert trace.stop() == 0
+    events = {text: trace.out.splitlines() for text, trace in traces.items()}
+    assert all(len(lines) > 1 for lines in events.values())
+    assert {
+        text: sh("pwru", "-r", recording, "--filter-skb-expr", text).stdout.splitlines() for text in AGAIN
+    } == events
 
 
 def test_a_wrong_expression_is_told_first() -> None:
