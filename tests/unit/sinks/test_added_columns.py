@@ -1,4 +1,4 @@
-"""Columns that flags add: golden lines of text and JSON, of the same record."""
+"""Columns that flags add: text and JSON of the same record."""
 
 from __future__ import annotations
 

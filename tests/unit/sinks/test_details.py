@@ -1,33 +1,28 @@
-"""What is printed beyond the columns, against files in golden/: text and JSON of each flag, byte for byte.
-
-`python -m tests.unit.sinks.test_details` writes the files anew: look at the difference before it is committed.
-"""
+"""What is printed beyond the columns, of records that are made up: members of every kind, and bytes of any kind."""
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
 
 import pytest
 
 from pwru.kernel.btf import Btf, BtfError
 from pwru.kernel.shapes import shape_of
 from pwru.record.dump import Dump
-from pwru.record.names import Function, Hit
 from pwru.record.parts import Field, Payload
 from pwru.record.plan import Plan
-from pwru.record.schema import Schema
 from pwru.sinks.details import Details, hex_dump
-from pwru.sinks.json import Json
-from pwru.sinks.lines import Format, LineStyle
+from pwru.sinks.lines import Lines, LineStyle
+from pwru.sinks.stream import Stream
 from pwru.sinks.text import Text
-from tests.support.records import cut, hit, record, schema, u64, wire
-from tests.support.source import FakeNames
+from tests.support.records import cut, record, schema, wire
+from tests.support.source import FakeNames, FakeSource
 from tests.unit.kernel.btf_writer import Writer
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -96,57 +91,75 @@ def frames_from(caller: int, frames: Sequence[int]) -> list[str]:
     return [f"f+0x{frame & 0xFFF:x}" for frame in frames[start:]]
 
 
-class Case(NamedTuple):
-    schema: Schema
-    rest: bytes = b""
-    site: bytes = hit(0xA)
-
-
 VALUES = struct.pack("=QQqq", 0xFFFFFFFF, 1500, -1, -128)
 EVERYTHING = schema("stack", fields=FIELDS, skb=SKB_SIZE, shared_info=SHARED_INFO_SIZE, payload=50)
-CASES = {
-    "caller": Case(schema("location"), site=hit(0xA, location=CALLER)),
-    "stack": Case(schema("stack"), stack()),
-    "skb-metadata": Case(schema(fields=FIELDS), VALUES),
-    "skb": Case(schema(skb=SKB_SIZE), padded(SKB)),
-    "skb-shared-info": Case(schema(shared_info=SHARED_INFO_SIZE), padded(SHARED_INFO)),
-    "payload": Case(schema(payload=50), payload(PACKET, 50, length=84)),
-    "all": Case(
-        schema("location", "time", "stack", fields=FIELDS, skb=SKB_SIZE, shared_info=SHARED_INFO_SIZE, payload=50),
-        u64(1234567890123)
-        + VALUES
-        + stack()
-        + padded(SKB)
-        + padded(SHARED_INFO)
-        + payload(b"\x45\0\0\x15", 50, length=21, has_mac=False),
-        hit(0xA, location=CALLER),
-    ),
-}
-
-
-def function(hit: Hit) -> Function:
-    return Function("a_function", "its_caller" if hit.location else "")
 
 
 def dump(part: str, raw: bytes) -> str:
     return Dump(*shape_of(btf(), {"skb": "sk_buff", "shared_info": "skb_shared_info"}[part]))(raw)
 
 
-NAMES = FakeNames(function, stack=frames_from, dump=dump)
+NAMES = FakeNames(stack=frames_from, dump=dump)
 
 
-def printed(case: Case, make: type[Format]) -> str:
-    schema = case.schema
-    form = make(schema, NAMES, LineStyle(caller=make is Text and "location" in schema.parts))
-    data = record(hit=case.site, rest=case.rest)
-    assert schema.size == len(data)
-    return form.header() + form.events(cut(schema, data, data))
+SKB_TEXT = """\
+(struct sk_buff){
+ .dev = (struct net_device *)0xffff888012345678,
+ (union){
+  .tstamp = (ktime_t)-5,
+  .skb_mstamp_ns = (ktime_t)-5,
+ },
+ .protocol = (__be16)8,
+ .kind = (enum pkt_type)PACKET_OTHERHOST,
+ (struct){
+  .cloned = (__u8)1,
+  .nohdr = (__u8)1,
+  .zone = (short unsigned int)321,
+ },
+ .name = (char[])[118,27,48,],
+ .cb = (__u8[])[0,1,255,],
+ .ports = (short unsigned int[])[1,0,443,],
+ .frags = (struct frag[])[
+  (struct frag){},
+  (struct frag){
+   .page = (u32)7,
+   .len = (u32)1500,
+  },
+ ],
+ .users = (atomic_t){
+  .counter = (int)1,
+ },
+ .negative = (int)-2,
+}"""
+SHARED_INFO_TEXT = """\
+(struct skb_shared_info){
+ .nr_frags = (__u8)1,
+ .dataref = (atomic_t){
+  .counter = (int)1,
+ },
+}"""
+PACKET_TEXT = """\
+37 of 84 bytes, from the MAC header on:
+	0x0000:  e2e9 d560 f079 be0c 1314 3908 0800 4500  ...`.y....9...E.
+	0x0010:  0054 0000 4000 4011 0000 6865 6c6c 6f0a  .T..@.@...hello.
+	0x0020:  ff1b 5b32 4a                             ..[2J"""
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize(("make", "ending"), [(Text, "txt"), (Json, "json")])
-def test_as_in_the_file(name: str, make: type[Format], ending: str) -> None:
-    assert printed(CASES[name], make) == (GOLDEN / f"{name}.{ending}").read_text()
+def test_all_at_once() -> None:
+    """Values follow the columns; all else has lines of its own, from the function's caller outwards."""
+    details = Details(EVERYTHING, NAMES)
+    raw = VALUES + stack() + padded(SKB) + padded(SHARED_INFO) + payload(PACKET, 50, length=84)
+    text = " mark=4294967295 mtu=1500 skb_iif=-1 cb[3]=-128"
+    assert details.text(raw) == "\n".join((text, "f+0x42", "f+0x100", SKB_TEXT, SHARED_INFO_TEXT, PACKET_TEXT))
+    assert details.members(raw) == {
+        "stack": ["f+0x42", "f+0x100"],
+        "sk_buff": SKB_TEXT,
+        "skb_metadata": {"skb->mark": 4294967295, "skb->dev->mtu": 1500, "skb->skb_iif": -1, "skb->cb[3]": -128},
+        "skb_shared_info": SHARED_INFO_TEXT,
+        "payload": base64.b64encode(PACKET).decode(),
+        "payload_len": 84,
+        "payload_has_mac": True,
+    }
 
 
 def test_values_of_skbs_and_of_frames() -> None:
@@ -205,7 +218,33 @@ def test_whatever_the_bytes_are(seed: int) -> None:
     assert json.loads(json.dumps(details.members(raw)))
 
 
-if __name__ == "__main__":
-    for name, case in CASES.items():
-        for make, ending in ((Text, "txt"), (Json, "json")):
-            (GOLDEN / f"{name}.{ending}").write_text(printed(case, make))
+class GivesUp(Stream):
+    """Takes so many bytes."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.taken = b""
+
+    def put(self, data: bytes) -> int:
+        taken = data[: self.room - len(self.taken)]
+        self.taken += taken
+        return len(data) - len(taken)
+
+
+def test_events_with_lines_of_their_own_that_are_given_up() -> None:
+    """They are counted, not their lines; one that was printed in part is not printed."""
+    of = schema("stack")
+
+    def printed(room: int) -> tuple[int, str]:
+        stream = GivesUp(room)
+        lines = Lines(Text, stream, LineStyle())
+        lines.begin(FakeSource(of, NAMES))
+        lines.write(cut(of, *[record(rest=stack())] * 8))
+        return lines.events, stream.taken.decode()
+
+    count, text = printed(1 << 20)
+    end, last = len(text), text.rindex("\n0x") + 1
+    assert (count, text.count("\n")) == (8, 1 + 8 * 3)
+    for room, events in ((end, 8), (end - 1, 7), (last + 5, 7), (last, 7), (last - 1, 6)):
+        assert printed(room)[0] == events
