@@ -35,13 +35,16 @@ class File(Stream):
     What is written at once, events with lines of their own, stays together if a file has room for it.
     """
 
-    def __init__(self, path: str, max_bytes: int, backups: Backups, *, whole: bool = False) -> None:
+    def __init__(
+        self, path: str, max_bytes: int, backups: Backups, *, whole: bool = False, parameter: str = "output_file"
+    ) -> None:
         """Open what exists; open() creates the file. Raises PwruError if it cannot be written.
 
-        `whole`: see Stream; the file begins anew then.
+        `whole`: see Stream; the file begins anew then. `parameter`: as messages call it.
         """
         self.name = path
         self.whole = whole
+        self._parameter = parameter
         self._path = _real(path)  # a symbolic link stays what it is
         self._header = b""
         self._max_bytes = max_bytes
@@ -108,7 +111,7 @@ class File(Stream):
         return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
     def _error(self, reason: str | None) -> PwruError:
-        return PwruError(f"`output_file`: cannot write {self.name or repr('')}: {reason}")
+        return PwruError(f"`{self._parameter}`: cannot write {self.name or repr('')}: {reason}")
 
     def _check_folder(self) -> None:
         """Raise PwruError if the folder takes no files: one without a name shows, which leaves nothing behind.
@@ -135,7 +138,7 @@ class File(Stream):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(fd)
-            raise PwruError(f"`output_file`: another process writes to {self.name}; name another file") from None
+            raise PwruError(f"`{self._parameter}`: another process writes to {self.name}; name another file") from None
         except OSError:
             pass  # there are file systems without locks
         return fd

@@ -84,9 +84,9 @@ class Skbs(Cache[int]):
         put_last(self._ended, skb, CACHE_LIMIT)
 
 
-def put_last(skbs: dict[int, None], skb: int, limit: int) -> None:
-    """Put something last: the first one was not put here for longest, and goes if there are too many."""
-    skbs.pop(skb, None)
-    if len(skbs) >= limit:
-        del skbs[next(iter(skbs))]
-    skbs[skb] = None
+def put_last(keys: dict[K, None], key: K, limit: int) -> None:
+    """The first of `keys` is the one that was not put here for longest; it goes if there are too many."""
+    keys.pop(key, None)
+    if len(keys) >= limit:
+        del keys[next(iter(keys))]
+    keys[key] = None
