@@ -275,6 +275,11 @@ FLAGS: tuple[Flag, ...] = (
         Flag("--report",
              "instead of events, a page for a browser, written at the end: drops, ways, times, and each packet step by "
              "step; turns on --follow", "FILE", sets="report", completes="files"),
+        Flag("--output-pcap",
+             "write packets to FILE (- for standard output) for Wireshark and tshark: each where it is first seen and "
+             "where it ends, with the function as its comment; turns on --follow; prints no events",
+             "FILE", sets="output_pcap", completes="files"),
+        switch("--output-pcap-all", "with --output-pcap: packets at every event", sets="output_pcap_all"),
     ),
     *_group("recordings",
         Flag("-w",

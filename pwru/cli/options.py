@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 # --follow.
 _TAKES = {
     "-w": {"location": 0, "meta": 0, "cb": 0, "tuple": 0, "tunnel": 0, "time": 0, "payload": PAYLOAD},
+    "--output-pcap": {"location": 0, "meta": 0, "time": 0, "payload": PAYLOAD},
     "--report": {"location": 0, "meta": 0, "tuple": 0, "time": 0, "payload": 64},
     "--summary": {"time": 0, "location": 0},
     "--only": {"time": 0},
 }
 _TAKE_TCP_FLAGS = ("-w", "--report")
+_PRINTS = ("--summary", "--print")
 _PROGRAMS = ("--filter-trace-tc", "--filter-trace-xdp")
 # They ask for more than where packets are dropped.
 _NOT_OF_DROPS = (
@@ -102,8 +104,14 @@ def _check(given: Mapping[str, Any], parser: Parser) -> None:
         parser.error("--output-file-compress requires --output-file: a recording is compressed as it is")
     if given.get("--only") and given.get("--output-limit-lines"):
         parser.error("--only works only without --output-limit-lines: nobody knows which events will be printed")
-    if given.get("--summary") and given.get("-w") == "-":
-        parser.error("--summary and -w - both write to standard output")
+    to_stdout = [f"{name} -" for name in ("-w", "--output-pcap") if given.get(name) == "-"]
+    to_stdout += [name for name in _PRINTS if given.get(name) and (name == "--summary" or "--output-file" not in given)]
+    if len(to_stdout) > 1 and to_stdout[0] not in _PRINTS:
+        parser.error(f"{to_stdout[-1]} and {to_stdout[0]} both write to standard output")
+    if given.get("--output-pcap-all") and "--output-pcap" not in given:
+        parser.error("--output-pcap-all requires --output-pcap")
+    if "--output-pcap" in given and not given.get("--output-meta", True):
+        parser.error("--output-pcap requires --output-meta")
     if "-r" in given:
         for name in _LIVE_ONLY:
             if given.get(name):
@@ -199,6 +207,7 @@ def _taking(options: Options, given: Mapping[str, Any], flags: Sequence[Flag]) -
     request = options.request
     refused = {flag.part for flag in flags if given.get(flag.name, flag.default) == flag.off and flag.name in given}
     taken = {part for name in outputs for part in _TAKES[name]} - refused
+    taken |= {"time"} if "--output-pcap" in outputs else set()
     parts = {part: max(_TAKES[name].get(part, 0) for name in outputs) for part in taken} | dict(request.parts)
     tcp_flags = request.tcp_flags
     if any(name in _TAKE_TCP_FLAGS for name in outputs):

@@ -17,6 +17,7 @@ class Options(NamedTuple):
     `group`: one block per packet, not one line per event; with `stages`, in stages. `timestamp`, `netns_names` (a
     width, 0 for none), `caller` and `color` ("auto", "always" or "never") are about
     lines; so is `packet_id`, for text: which packet each event is of. `limit`: end after so many events; 0: never.
+    `output_pcap`: the file for a capture, "-" for standard output; with `output_pcap_all` of every event.
     Sizes of `output_file` are in MB, ages in days; 0: no limit. `user`: whom to become once everything is attached.
 
     `write`: a file for a recording, which gives way to others as `output_file` does if `write_rotates`; `command` is
@@ -66,6 +67,8 @@ class Options(NamedTuple):
     output_file_max_backups: int = 0
     output_file_compress: bool = False
     report: str | None = None
+    output_pcap: str | None = None
+    output_pcap_all: bool = False
     ready_file: str | None = None
     user: str | None = None
     debug: bool = False
@@ -75,7 +78,8 @@ class Options(NamedTuple):
     @property
     def reopens(self) -> bool:
         """Whether events go to files that may have to be opened anew."""
-        return self.output_file is not None or self.write not in (None, "-")
+        others = self.write, self.output_pcap
+        return self.output_file is not None or any(path not in (None, "-") for path in others)
 
     @property
     def creates_files(self) -> bool:

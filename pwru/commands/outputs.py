@@ -25,6 +25,8 @@ def make_sink(options: Options, say: Say) -> Sink:
     sinks: list[Sink] = []
     if options.write is not None:
         sinks.append(_recorder(options.write, options, say))
+    if options.output_pcap is not None:
+        sinks.append(_pcapng(options.output_pcap, options, say))
     if options.report is not None:
         from pwru.sinks.report import Report
 
@@ -99,7 +101,14 @@ def _recorder(path: str, options: Options, say: Say) -> Sink:
     return Recorder(stream, json=options.json, command=options.command)
 
 
-def _file(path: str, options: Options, say: Say, *, whole: bool = False) -> File:
+def _pcapng(path: str, options: Options, say: Say) -> Sink:
+    from pwru.sinks.pcapng import Pcapng
+
+    stream = Stream(whole=True) if path == STDOUT else _file(path, options, say, whole=True, parameter="output_pcap")
+    return Pcapng(stream, json=options.json, command=options.command, every=options.output_pcap_all)
+
+
+def _file(path: str, options: Options, say: Say, *, whole: bool = False, parameter: str = "output_file") -> File:
     """Return a file that gives way to new ones as the options say, if they do."""
     from pwru.sinks.rotate import Backups, File
 
@@ -110,5 +119,5 @@ def _file(path: str, options: Options, say: Say, *, whole: bool = False) -> File
         compress=options.output_file_compress and not whole,
         on_message=say,
     )
-    rotates = not whole or options.write_rotates
-    return File(path, options.output_file_max_size << 20 if rotates else sys.maxsize, backups, whole=whole)
+    most = options.output_file_max_size << 20 if options.write_rotates or not whole else sys.maxsize
+    return File(path, most, backups, whole=whole, parameter=parameter)

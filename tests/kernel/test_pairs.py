@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.pairs import DIFFERS_BY_KERNEL, WORDS, covering, go_together
+from tests.support.pcapng import read
 from vmtest.network import Network
 from vmtest.udp import Udp
 
@@ -62,9 +63,11 @@ def test_all_of_them(names: list[str], network: Network, pwru: Start, udp: Udp, 
     assert status == 0 or (status == 3 and "--strict" in names and lost(trace)), said
     # A packet is dropped where it is received.
     if "--filter-drop-reason" not in names or not {"--filter-netns", "--filter-ifname", "--filter-pid"} & set(names):
+        if "--output-pcap" in names:
+            assert read((tmp_path / "events.pcapng").read_bytes()).packets, said
         written = tmp_path / "events" if "--output-file" in names else trace.folder / "out"
         lines = written.read_text().splitlines()
-        assert len(lines) >= (1 if "--output-json" in names else 2), said
+        assert "--output-pcap" in names or len(lines) >= (1 if "--output-json" in names else 2), said
         if "--report" in names:
             assert '"packets":{"number":[1' in (tmp_path / "report.html").read_text(), said
     if "--ready-file" in names:

@@ -80,6 +80,8 @@ WORDS: dict[str, str] = {
     "--output-file-max-age": "--output-file-max-age=1",
     "--output-file-max-backups": "--output-file-max-backups=1",
     "--output-file-compress": "--output-file-compress",
+    "--output-pcap": f"--output-pcap={FOLDER}/events.pcapng",
+    "--output-pcap-all": "--output-pcap-all",
     "-w": f"-w{FOLDER}/recording",
     "--report": f"--report={FOLDER}/report.html",
     "--print": "--print",
@@ -110,6 +112,7 @@ NEEDS = {
     "--filter-xdp-expr": "--filter-trace-xdp",
     "--output-xdp-metadata": "--filter-trace-xdp",
     "--output-bpfmap": "--filter-track-bpf-helpers",
+    "--output-pcap-all": "--output-pcap",
     **{name: "--output-file" for name in WORDS if name.startswith("--output-file-")},
 }
 BACKENDS = [name for name in WORDS if name.startswith("--backend ")]
@@ -131,8 +134,8 @@ REFUSED = {
     frozenset(pair)
     for pair in (
         ("--all-kprobes", "--filter-func"),
-        ("--output-meta", "--output-netns-names"),
         ("--only", "--output-limit-lines"),
+        *(("--output-meta", name) for name in ("--output-netns-names", "--output-pcap", "--output-pcap-all")),
         *(("--filter-drop-reason", name) for name in _NOT_WITH_DROPS),
         *((name, f"--backend {other}") for name in _BY_STACK for other in ("fentry-multi", "fentry", "tracepoint")),
     )

@@ -54,6 +54,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "--output-file-max-age": ("6", 6),
     "--output-file-max-backups": ("7", 7),
     "--report": ("r.html", "r.html"),
+    "--output-pcap": ("f", "f"),
     "--netns-names-max-length": ("20", 20),
     "--set-percpu-buf": ("4096", None),
     "-w": ("x.pwru", "x.pwru"),
@@ -73,6 +74,8 @@ NEEDS |= {name: ["--filter-trace-xdp"] for name in ("--filter-xdp-expr", "--outp
 NEEDS |= {name: ["--follow", "--timestamp=current", "--output-caller"] for name in ("--only", "--summary")}
 NEEDS["--filter-track-bpf-helpers"] = ["--filter-trace-xdp", "--filter-track-skb-by-stackid"]
 NEEDS["--output-bpfmap"] = ["--filter-trace-xdp", "--filter-track-bpf-helpers"]
+NEEDS["--output-pcap"] = ["--follow", "--output-payload", "--output-caller", "--timestamp=current"]  # what it turns on
+NEEDS["--output-pcap-all"] = ["--output-pcap=x"]
 NEEDS |= {flag.name: ["--output-file=x"] for flag in FLAGS if flag.name.startswith("--output-file-")}
 
 
@@ -195,6 +198,7 @@ def test_a_row_is_enough_for_a_part(row: Flag, argument: str, size: int) -> None
         "caller": "--output-caller",
         "output_file": "--output-file",
         "output_file_max_size": "--output-file-max-size",
+        "output_pcap": "--output-pcap",
         "ready_file": "--ready-file",
         "limit": "--output-limit-lines",
         "follow": "--follow",

@@ -14,6 +14,7 @@ from pwru.errors import PwruError
 from pwru.filter.packet import Filter
 from pwru.filter.packet.pcap import Compiler, compile_filter
 from pwru.live.request import Request
+from pwru.record.shown import Shown
 
 
 def test_no_arguments_is_everything() -> None:
@@ -226,3 +227,19 @@ def test_a_recording_has_all_that_is_cheap(words: list[str], lacks: set[str]) ->
 )
 def test_a_recording_is_one_file_unless_told_otherwise(words: list[str], rotates: bool) -> None:
     assert parse(["-w", "x.pwru", *words]).write_rotates is rotates
+
+
+def test_what_a_capture_is_made_from() -> None:
+    """--output-pcap asks for it; other sizes stay what they are, and lines show what they would without it."""
+    options = parse(["--output-pcap=f", "--print", "icmp"])
+    assert options.request.parts == {
+        **{"location": 0, "meta": 0, "tuple": 0, "follow": 0, "time": 0},
+        "payload": 128,
+    }
+    assert options.request.follow
+    assert options.shown == Shown({"meta": 0, "tuple": 0, "follow": 0})
+    chosen = parse(["--output-pcap", "f", "--follow=false", "--output-payload=64", "--output-tuple=false"]).request
+    assert (chosen.follow, chosen.parts) == (False, {"location": 0, "meta": 0, "time": 0, "payload": 64})
+    assert not parse(["--output-pcap=f", "--filter-drop-reason=any"]).request.follow
+    assert parse(["--output-pcap=f", "-w", "g"]).shown == parse(["-w", "g"]).shown
+    assert "time" in parse(["--output-pcap=f", "--timestamp=none"]).request.parts

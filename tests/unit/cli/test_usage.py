@@ -82,6 +82,11 @@ def test_rotation_without_a_file(flag: str, capsys: pytest.CaptureFixture[str]) 
             for flag in ("--filter-xdp-expr=xdp->frame_sz", "--output-xdp-metadata=xdp->data")
             for more in ([], ["--filter-trace-tc"], ["--filter-trace-xdp=false"])
         ),
+        (["--output-pcap=-", "-w-"], "pwru: --output-pcap - and -w - both write to standard output; pwru --help"),
+        (["--output-pcap=-", "--print"], "pwru: --print and --output-pcap - both write to standard output; pwru"),
+        (["--output-pcap=-", "--summary"], "pwru: --summary and --output-pcap - both write to standard output; pwru"),
+        (["--output-pcap-all"], "pwru: --output-pcap-all requires --output-pcap; pwru --help"),
+        (["--output-pcap=f", "--output-meta=false"], "pwru: --output-pcap requires --output-meta; pwru --help"),
         (["--output-packet-id"], "pwru: --output-packet-id requires --follow; pwru --help"),
         (["--follow=false", "--group"], "pwru: --group requires --follow; pwru --help"),
         (["--group=false", "--stages"], "pwru: --stages requires --group; pwru --help"),
