@@ -60,7 +60,7 @@ test-arm64: build guest-packages
 	@$(VENV)/python -m vmtest --tests 6.12-arm64 -- tests/kernel/test_backends.py $(ARGS)
 
 test-packages: build guest-packages
-	@scripts/packages "for the tests of packages" bash-completion fish man-db mandoc shellcheck zsh
+	@scripts/packages "for the tests of packages" bash-completion fish man-db mandoc shellcheck tshark zsh
 	@$(VENV)/python -c 'import kubernetes_validate' 2>/dev/null || \
 	  $(VENV)/pip install --quiet --quiet --disable-pip-version-check kubernetes-validate  # 108 MB of schemas
 	$(VENV)/python -m pytest tests/packages $(ARGS)
