@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from pwru.record.follow import OTHER
 from pwru.record.histogram import Histogram
 from pwru.record.living import Lives, Living, Place
 from pwru.record.names import Names
-from pwru.record.packets import EVICTED, IDLE, OPEN, UNSEEN, Step, Way
+from pwru.record.packets import EVICTED, IDLE, OPEN, UNSEEN, End, Way
 from pwru.record.parts import Meta
 from pwru.record.schema import Schema
+from pwru.record.stage_times import Functions, StageTimes
 
 WAYS, DROPS, SPANS, WAITING = 1000, 1000, 4096, 1000  # that are told apart, at most
 LANDMARKS = 3  # functions that tell a way from others, at most
@@ -23,8 +25,6 @@ PATIENCE = 60 * IDLE
 _RELEASES = re.compile(
     r"(tracepoint:)?_*(napi_|dev_)?(kfree_skb|consume_(stateless_)?skb|sk_skb_reason_drop|skb_(release|free))"
 )
-
-Functions = tuple[tuple[str, ...], ...]  # that a packet passes: those of its first skb, then those of each other one
 
 
 class Drop(NamedTuple):
@@ -69,7 +69,8 @@ class Waiting(NamedTuple):
 class Summary:
     """Counts packets by their ways, in ns.
 
-    `spans`: the times between two functions that a packet passes one after the other. A packet `continues` that had
+    `stages`: the times that skbs stay in a stage. `spans`: those between two functions that an skb passes one after the
+    other. A packet `continues` that had
     been taken for one without an end: its way was counted before.
     """
 
@@ -86,6 +87,7 @@ class Summary:
         self.other_drops = 0
         self.ways: dict[tuple[Functions, str], Taken] = {}
         self.other_ways = Histogram()
+        self.stages = StageTimes()
         self.spans: dict[tuple[str, str], Histogram] = {}
         self.other_spans = Histogram()
         self._waiting: dict[int, Waiting] = {}
@@ -96,7 +98,7 @@ class Summary:
             self.first = min(self.first or way.first, way.first)
             self.last = max(self.last, way.last)
             functions = self._pass(way)
-            drops = [self._drop(way.steps[end.step], end.reason, end.place) for _, end in way.drops]
+            drops = [self._drop(way, end) for _, end in way.drops]
             for drop in drops:
                 self._count(drop)
             self._waiting.pop(_key(way), None)
@@ -125,22 +127,28 @@ class Summary:
 
     def _pass(self, way: Way) -> Functions:
         """Take the times of the steps of a way; return the functions that each skb passes."""
-        lanes: dict[int, list[str]] = {}
-        before: dict[int, tuple[str, int]] = {}
+        lanes: dict[int, tuple[list[str], list[int]]] = {}
         last: tuple[str, int] | None = None
-        spans = self.spans
+        spans, own = self.spans, way.of[0].instance
         for record, skb, function in zip(way.records, way.of, way.functions, strict=True):
-            name, time, instance = function.name, record[5], skb.instance
-            lane = lanes.get(instance)
+            name: str = function.name
+            time: int = record[5]  # type: ignore[assignment]  # Packets demands that records have times
+            own = skb.instance if skb.instance != OTHER else own  # as in Way.by_skb()
+            lane = lanes.get(own)
             if lane is None:
-                lane = lanes[instance] = []
-            lane.append(name)
-            came = before.get(instance, last)  # another skb begins where the packet is
+                lane = lanes[own] = [], []
+                came = last  # another skb begins where the packet is
+            else:
+                came = lane[0][-1], lane[1][-1]
+            lane[0].append(name)
+            lane[1].append(time)
             if came is not None:
                 times = spans.get((came[0], name)) or self._span(came[0], name)
-                times.add(max(time - came[1], 0))  # type: ignore[operator]  # the clocks of CPUs may differ a little
-            before[instance] = last = (name, time)  # type: ignore[assignment]
-        return tuple(map(tuple, lanes.values()))
+                times.add(max(time - came[1], 0))  # the clocks of CPUs may differ a little
+            last = name, time
+        functions = tuple(tuple(names) for names, _ in lanes.values())
+        self.stages.count(way, functions, [times for _, times in lanes.values()])
+        return functions
 
     def _span(self, one: str, other: str) -> Histogram:
         if len(self.spans) >= SPANS:
@@ -148,13 +156,13 @@ class Summary:
         times = self.spans[one, other] = Histogram()
         return times
 
-    def _drop(self, step: Step, reason: str, place: str) -> Drop:
-        record, _, function = step
-        task = self._schema.task(record.task)
-        meta: Meta | None = self._schema.packet(record.packet).get("meta")
-        name, _, _ = function.name.partition("(")
+    def _drop(self, way: Way, end: End) -> Drop:
+        _, task, _, packet, *_ = way.records[end.step]
+        meta: Meta | None = self._schema.packet(packet).get("meta")
+        name, _, _ = way.functions[end.step].name.partition("(")
         iface = f"{meta.ifname}:{meta.ifindex}" if meta and meta.ifname else ""
-        return Drop(reason, name.strip(), place, meta.netns if meta else 0, iface, task.comm)
+        netns = meta.netns if meta else 0
+        return Drop(end.reason, name.strip(), end.place, netns, iface, self._schema.task(task).comm)
 
     def _count(self, drop: Drop) -> None:
         if drop in self.drops or len(self.drops) < DROPS:

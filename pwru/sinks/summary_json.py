@@ -22,6 +22,10 @@ def members(summary: Summary) -> dict[str, object]:
         "other_drops": summary.other_drops,
         "ways": [_way(way) for way in sorted(summary.ways.values(), key=lambda way: -way.times.count)],
         "other_ways": _times(summary.other_ways),
+        "stages": [
+            {"stage": stage, "detail": detail or None, "times": _times(times)}
+            for (stage, detail), times in sorted(summary.stages.items(), key=lambda item: -item[1].total)
+        ],
         "spans": [
             {"from": one, "to": other, "times": _times(times)}
             for (one, other), times in sorted(summary.spans.items(), key=lambda item: -item[1].total)

@@ -1,5 +1,6 @@
-"""A summary as text: four tables that fit a terminal, the most telling rows of each first."""
+"""A summary as text: five tables that fit a terminal, the most telling rows of each first."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -27,19 +28,30 @@ class Section(NamedTuple):
         return ["", self.title, *self.lines, *([f"and {self.more} more"] if self.more else [])]
 
 
-def lines(summary: Summary, width: int, rows: int = ROWS) -> list[str]:
-    """Return the lines of all tables that have something to say, for a terminal of this width; 0: any."""
-    sections: list[Callable[[Summary, int, int], Section | None]] = [_drops, _ways, _spans, _waiting]
+def lines(summary: Summary, width: int, rows: int = ROWS, *, spans: bool = True) -> list[str]:
+    """Return the lines of all tables that have something to say, for a terminal of this width; 0: any.
+
+    Without `spans` the table of times between functions is left out.
+    """
+    sections: list[Callable[[Summary, int, int], Section | None]]
+    sections = [_drops, _ways, _stages, *[_spans] * spans, _waiting]
     made = [section for make in sections if (section := make(summary, width, rows))]
     text = [cut(line, width) for line in _headline(summary)]
     return text + [cut(line, width) for section in made for line in section.text()]
 
 
 def fitting(summary: Summary, width: int, height: int) -> list[str]:
-    """Return as much of it as a terminal has room for."""
-    rows = ROWS
-    while len(text := lines(summary, width, rows)) > height and rows > _FEWEST:
-        rows -= 1
+    """Return as much of it as a terminal has room for: fewer rows, and then without what stages tell as well."""
+    text: list[str] = []
+    for spans in (True, False):
+
+        def height_with(rows: int, *, spans: bool = spans) -> int:
+            return len(lines(summary, width, rows, spans=spans))
+
+        too_many = bisect_right(range(ROWS + 1), height, lo=_FEWEST, key=height_with)
+        text = lines(summary, width, max(too_many - 1, _FEWEST), spans=spans)
+        if len(text) <= height:
+            break
     return text[:height]
 
 
@@ -143,6 +155,23 @@ def _way(way: Taken, names: Sequence[str], room: int) -> str:
     while room and len(" … ".join(shown) + end) > room and len(shown) > 1:
         del shown[-2 if len(shown) > 2 else 0]
     return " … ".join(shown) + end
+
+
+def _stages(summary: Summary, width: int, rows: int) -> Section | None:
+    if not summary.stages:
+        return None
+    stages = sorted(summary.stages.items(), key=lambda item: -item[1].total)
+    total = sum(times.total for _, times in stages)
+    columns = (
+        *(Column("COUNT", right=True), Column("SHARE", right=True), *_TIMES, Column("SPREAD")),
+        Column("STAGE", may_be_cut=True),
+    )
+    cells = [
+        (str(times.count), f"{100 * times.total / (total or 1):.1f}%", *_times(times), f"{stage} {detail}".rstrip())
+        for (stage, detail), times in stages[:rows]
+    ]
+    title = f"STAGES{_exactness(times for _, times in stages)}"
+    return Section(title, table(columns, cells, width), len(stages) - len(cells))
 
 
 def _spans(summary: Summary, width: int, rows: int) -> Section | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pwru.record import stage_times
 from pwru.record import summary as module
 from pwru.record.packets import Packets
 from pwru.record.summary import Drop, Summary, landmarks
@@ -65,6 +66,29 @@ def test_times_between_functions() -> None:
     assert of.spans["ip_rcv", "tcp_v4_rcv"].least == 2 * MS
 
 
+def test_times_in_stages() -> None:
+    of = summed(good(1, length=3), good(2, length=7), dropped(3))
+    found = {" ".join(stage).rstrip(): (times.count, times.most) for stage, times in of.stages.items()}
+    assert found == {
+        "IP out": (3, MS),
+        "IP in": (3, 6 * MS),
+        "TCP receive": (2, 0),
+        "released": (2, 0),
+        "dropped NO_SOCKET": (1, 0),
+    }
+
+
+def test_stages_of_a_way_are_those_of_its_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept or found out again, they are the same."""
+    packets = [good(1, 1), dropped(2, 2), good(3, 3), resting(4, 4)]
+    kept = summed(*packets).stages
+    monkeypatch.setattr(stage_times, "KNOWN", 0)
+    again = summed(*packets).stages
+    assert {stage: (times.count, times.total) for stage, times in kept.items()} == {
+        stage: (times.count, times.total) for stage, times in again.items()
+    }
+
+
 def test_each_skb_has_its_own_functions() -> None:
     """Whatever the order in which two CPUs say so; a clone begins where its packet is."""
     packet, clone = 1 << 50, 2 << 50
@@ -81,6 +105,7 @@ def test_each_skb_has_its_own_functions() -> None:
     )
     assert taken.times.count == 2
     assert of.spans["ip_output", "ip_rcv"].count == 4
+    assert {stage: times.count for (stage, _), times in of.stages.items()} == {"IP out": 2, "IP in": 4, "released": 4}
 
 
 def test_what_waits() -> None:

@@ -69,6 +69,14 @@ def test_text() -> None:
         "    1  25.0%  2.00 ms  2.00 ms  2.00 ms          #3      ip_output … ip_rcv, dropped: NO_SOCKET (4 steps)",
         "    1  25.0%  1.00 ms  1.00 ms  1.00 ms          #4      ip_output … ip_rcv, not ended (2 steps)",
         "",
+        "STAGES",
+        "COUNT  SHARE      P50      P99      MAX  SPREAD  STAGE",
+        "    4  55.6%  1.00 ms  2.00 ms  2.00 ms          IP in",
+        "    4  44.4%  1.00 ms  1.00 ms  1.00 ms          IP out",
+        "    2   0.0%     0 ns     0 ns     0 ns          TCP receive",
+        "    2   0.0%     0 ns     0 ns     0 ns          released",
+        "    1   0.0%     0 ns     0 ns     0 ns          dropped NO_SOCKET",
+        "",
         "WHERE THE TIME GOES",
         "COUNT  SHARE      P50      P99      MAX  SPREAD  FROM                         TO",
         "    4  44.4%  1.00 ms  1.00 ms  1.00 ms          ip_output                    ip_rcv",
@@ -116,9 +124,9 @@ def test_text_fits(width: int) -> None:
 def test_a_low_terminal_has_less_of_all(height: int) -> None:
     made = fitting(summary(), 80, height)
     assert len(made) <= height
-    if height >= 24:
-        assert "STILL ON THEIR WAY" in made
-    assert any(line.endswith(" more") for line in made) == (15 <= height <= 24)
+    assert ("STILL ON THEIR WAY" in made) == (height >= 24)
+    assert any(line.startswith("WHERE THE TIME GOES") for line in made) == (height >= 30)
+    assert any(line.endswith(" more") for line in made) == (15 <= height <= 30)
 
 
 def test_what_was_lost_is_said() -> None:
