@@ -29,6 +29,7 @@ help:
 	@echo "make rpm           dist/: an RPM"
 	@echo "make onefile       dist/pwru-ARCH: one file that runs anywhere, for this machine or PWRU_MACHINE"
 	@echo "make image         dist/pwru-image-ARCH.tar: a container image with the one file"
+	@echo "make update-traces record tests/traces anew, in guests, and write what is printed of them; ARGS=NAME"
 	@echo "make support       write the README's table of kernels and backends"
 	@echo "make bench         measure beside the Go tool in guests, and lines/s on this machine; 40 minutes"
 	@echo "make conformance   compare the output with the Go tool's, in guests; ARGS=--write keeps the report"
@@ -108,6 +109,9 @@ image: onefile
 	@scripts/packages "to build the image" buildah
 	@$(VENV)/python packaging/image.py $(PWRU_MACHINE)
 
+update-traces: test-objects guest-packages
+	@$(VENV)/python -m tests.traces record $(ARGS)
+
 support: .venv/ready
 	@$(VENV)/python -m vmtest --support
 
@@ -151,5 +155,5 @@ guest-packages:
 	@touch $@
 
 .PHONY: help root demo test test-unit test-native test-kernel test-packages test-report test-install fuzz \
-	test-arm64 test-arm64-object lint build man test-objects support wheel deb rpm onefile image bench conformance clean \
+	test-arm64 test-arm64-object lint build man test-objects update-traces support wheel deb rpm onefile image bench conformance clean \
 	build-packages guest-packages
