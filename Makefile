@@ -18,6 +18,7 @@ help:
 	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …' (default: all)"
 	@echo "make test-arm64    every backend in an arm64 guest (make test only checks the BPF object)"
 	@echo "make test-packages the packages, man page and completion, as users meet them; in Debian roots and guests"
+	@echo "make test-frames   the examples with Polars and pandas, which it installs"
 	@echo "make test-report   the page that --report writes, in a browser"
 	@echo "make test-install  whether the wheel and the Debian package are built, installed and run"
 	@echo "make fuzz          the tests of damaged input, 100 000 cases each; 20 minutes"
@@ -65,6 +66,10 @@ test-packages: build guest-packages
 	@$(VENV)/python -c 'import kubernetes_validate' 2>/dev/null || \
 	  $(VENV)/pip install --quiet --quiet --disable-pip-version-check kubernetes-validate  # 108 MB of schemas
 	$(VENV)/python -m pytest tests/packages $(ARGS)
+
+test-frames: build
+	@$(VENV)/pip install --quiet --quiet --disable-pip-version-check pandas polars
+	$(VENV)/pytest -q tests/unit/test_docs.py -k frames
 
 test-report: build
 	@scripts/packages "to look at reports" chromium fonts-dejavu-core
@@ -154,6 +159,6 @@ guest-packages:
 	@echo "Python environment: $$(du -sh .venv | cut -f1) ready"
 	@touch $@
 
-.PHONY: help root demo test test-unit test-native test-kernel test-packages test-report test-install fuzz \
+.PHONY: help root demo test test-unit test-native test-kernel test-packages test-frames test-report test-install fuzz \
 	test-arm64 test-arm64-object lint build man test-objects update-traces support wheel deb rpm onefile image bench conformance clean \
 	build-packages guest-packages

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pwru.record.event import Event
     from pwru.replay.events import Recorded, open
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ["Event", "Events", "PwruError", "Recorded", "__version__", "open", "trace"]
 
 _HOMES = {

@@ -37,20 +37,32 @@ def test_commands(command: str) -> None:
         assert compile_filter(request.filter)
 
 
-def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """One after the other, as somebody would type them; each says something."""
-    for package in ("pandas", "polars", "pyarrow"):
-        pytest.importorskip(package)
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The blocks of docs/python.md, to be run where there is a recording."""
     recordings.write(tmp_path / "trace.pwru", [recordings.events(20)])
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/python.md").read_text(), re.MULTILINE | re.DOTALL)
+    text = (ROOT / "docs/python.md").read_text()
+    return [block.replace("kfree_skb.*", "f1004") for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)]
+
+
+def test_python(examples: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """One after the other, as somebody would type them; each says something."""
     names: dict[str, Any] = {}
-    printed = []
-    for block in blocks:
-        exec(block.replace("kfree_skb.*", "f1004"), names)
-        printed.append(capsys.readouterr().out)
-    assert len(blocks) == 4
-    assert "f1004(SKB_DROP_REASON_NO_SOCKET)" in printed[0]
-    assert "#20 4000 dropped ['f1000', 'f1001'" in printed[1]
-    assert "SKB_DROP_REASON_NO_SOCKET" in printed[2]
-    assert "84.0" in printed[3]
+    exec(examples[0], names)
+    assert "f1004(SKB_DROP_REASON_NO_SOCKET)" in capsys.readouterr().out
+    exec(examples[1], names)
+    assert "#20 4000 dropped ['f1000', 'f1001'" in capsys.readouterr().out
+    assert len(examples) == 4
+
+
+@pytest.mark.parametrize(
+    ("number", "package", "printed"), [(2, "polars", "SKB_DROP_REASON_NO_SOCKET"), (3, "pandas", "84.0")]
+)
+def test_data_frames(
+    number: int, package: str, printed: str, examples: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """These packages are large: `make test-frames` installs them."""
+    pytest.importorskip(package)
+    exec("import pwru\n" + examples[number])
+    assert printed in capsys.readouterr().out
