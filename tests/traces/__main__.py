@@ -45,7 +45,8 @@ def record(names: list[str]) -> None:
     for path in HERE.glob(f"*{SUFFIX}"):
         if path.name.removesuffix(SUFFIX) not in SCENES:
             path.unlink()
-    update([case.name for case in cases().values() if case.recording in wanted])
+    if readers := [case.name for case in cases().values() if case.recording in wanted]:
+        update(readers)
 
 
 def in_guest(names: list[str]) -> None:

@@ -116,7 +116,11 @@ class Scene(NamedTuple):
 SOME = "--filter-func=__ip_local_out|ip_output|dev_hard_start_xmit|ip_rcv|ip_local_deliver|.*_rcv|kfree_skb.*|sk_skb_.*"
 SCENES = {
     "tcp": Scene("6.12", ("tcp",), _veth(lambda: tcp(IP4), lambda: syn(IP4, DROPPED))),
-    "udp-closed": Scene("5.10", ("udp or icmp",), _veth(lambda: udp(IP4, port=CLOSED))),
+    "udp-closed": Scene(
+        "5.10",
+        ("--filter-func=(__)?(ip|udp|udp4|icmp)_.*|.*kfree_skb.*", "udp or icmp"),
+        _veth(lambda: udp(IP4, port=CLOSED)),
+    ),
     "vxlan": Scene("6.12", (SOME, "icmp or udp port 4789"), _vxlan),
     "ipv6": Scene("7.2", ("udp or ip6 proto 0 or ip6 proto 60",), _veth(_options)),
     "nat": Scene("5.10", (SOME, "udp"), _nat),
