@@ -24,8 +24,9 @@ class Account(NamedTuple):
     `hits` matched the filters. `full` and `busy` of them are lost: the ring buffer had no room, or was locked by other
     CPUs. `missed` are hits at which the kernel did not run the program, whatever the packet was. `events` were taken by
     the sink, of `packets` skbs, or more unless the trace `sees_ends` of packets: an skb whose end was not seen may have
-    become that of the next packet. `at_limit`: the trace ended because it had as many events as it was to have;
-    `reader_gone`: because nobody reads them any more; `unwritable`: because the output takes no more.
+    become that of the next packet; 0 packets with some events: nobody counted. `at_limit`: the trace ended because it
+    had as many events as it was to have; `reader_gone`: because nobody reads them any more; `unwritable`: because the
+    output takes no more.
 
     If the run follows packets, up to `follow_limit` skbs at a time: of `packets` so many were `not_followed` from their
     beginning, and `no_room` skbs that were made from followed ones never. `ends_unseen`: skbs whose address came up
@@ -103,7 +104,8 @@ class Account(NamedTuple):
         """Return one line, and one more for each of those that wait."""
         least = "" if self.packets_exact or self.packets == self.events else "at least "
         packets = f"{least}{_counted(self.packets, 'packet')}"
-        text = f"{_counted(self.events, 'event')} of {packets}, {self.full + self.busy} lost"
+        of_packets = f" of {packets}" if self.packets or not self.events else ""
+        text = f"{_counted(self.events, 'event')}{of_packets}, {self.full + self.busy} lost"
         if self.full:
             size = self.ring_buffer_size >> 10
             text += (

@@ -112,8 +112,11 @@ class Recorded(EventSource):
         """The account of the trace, known at the end of the recording; `events` are those that were wanted."""
         seen = self._replay.events
         account = self._replay.account or Account(seen, 0, 0, 0, self.about.ring_buffer_size, events=seen)
-        # Without those that were recorded, and are not wanted.
-        return account._replace(hits=account.hits - account.events + self._delivered, events=self._delivered)
+        if self._delivered == seen:
+            return account
+        # Without those that were recorded, and are not wanted; their packets were not counted.
+        hits = account.hits - account.events + self._delivered
+        return account._replace(hits=hits, events=self._delivered, packets=0, waiting=())
 
 
 def open(

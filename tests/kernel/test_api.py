@@ -279,6 +279,32 @@ print(json.dumps([again, *outside, threading.active_count(), first == state()]))
 
 
 @pytest.mark.one_kernel
+def test_packets_that_are_followed(network: Network) -> None:
+    """Each is given with its way; what is read of them is read by no other loop."""
+    code = (
+        STATE
+        + f"""
+parts = ["meta", "tuple", "time"]
+with pwru.trace("icmp", functions="ip_rcv|icmp_rcv|skb_release_head_state", parts=parts, follow=True) as events:
+    {READY.strip()}
+    sys.stdin.readline()
+    events.stop()
+    ways = [[way.number, way.end, [step.function.name for step in way.steps]] for way in events.packets()]
+    rest = sum(1 for event in events)
+print(json.dumps([ways, rest, events.about.follow_limit]))
+"""
+    )
+    with script(code) as process:
+        until_ready(process)
+        network.ping()
+        ways, rest, limit = result(process, "\n")
+    assert [number for number, _, _ in ways] == list(range(1, len(ways) + 1))
+    assert [names[:2] == ["ip_rcv", "icmp_rcv"] for _, _, names in ways].count(True) >= 2
+    assert {end for _, end, _ in ways} == {"ended"}
+    assert (rest, limit) == (0, 16384)
+
+
+@pytest.mark.one_kernel
 def test_a_second_loop_goes_on_where_the_first_was_left(network: Network) -> None:
     code = (
         STATE

@@ -50,7 +50,9 @@ def test_python(examples: list[str], capsys: pytest.CaptureFixture[str]) -> None
     """One after the other, as somebody would type them; each says something."""
     names: dict[str, Any] = {}
     exec(examples[0], names)
-    assert "f1004(SKB_DROP_REASON_NO_SOCKET)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "f1004(SKB_DROP_REASON_NO_SOCKET)" in printed
+    assert printed.endswith("10 events, 0 lost\n")
     exec(examples[1], names)
     assert "#20 4000 dropped ['f1000', 'f1001'" in capsys.readouterr().out
     assert len(examples) == 4

@@ -110,6 +110,7 @@ def test_a_table_has_what_events_have(recording: Path, wanted: Row) -> None:
         found = rows(source)
     assert found == expected
     assert source.account.events == len(expected)
+    assert source.account.packets == (0 if wanted else 8)
     assert bool(expected) is (wanted.get("filter") != "dst port 22")
 
 
