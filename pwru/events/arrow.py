@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -47,16 +48,30 @@ class Memo(dict[bytes, Any]):
 
 
 def number_array(values: Iterable[int]) -> Any:
-    """Return an array of int64. pa.array() looks for pandas each time, which takes a ms."""
+    """Return an array of int64. pa.array() and pa.scalar() import pandas, or look for it each time."""
     numbers = array("q", values)
     return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
 
 
 def text_array(texts: Sequence[str]) -> Any:
-    data = [text.encode() for text in texts]
+    return _variable([text.encode() for text in texts], pa.string())
+
+
+def _variable(data: Sequence[bytes], kind: Any) -> Any:
     ends = array("i", accumulate(map(len, data), initial=0))
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(data))]
-    return pa.Array.from_buffers(pa.string(), len(data), buffers)
+    return pa.Array.from_buffers(kind, len(data), buffers)
+
+
+@lru_cache(maxsize=256)
+def scalar(value: int | str | None, kind: Any) -> Any:
+    if value is None:
+        return pa.nulls(1, kind)[0]
+    return (text_array([value]) if isinstance(value, str) else number_array([value]).cast(kind))[0]
+
+
+def _flags(flags: Sequence[bool]) -> Any:
+    return pa.Array.from_buffers(pa.uint8(), len(flags), [None, pa.py_buffer(bytes(flags))]).cast(pa.bool_())
 
 
 class Raw:
@@ -152,7 +167,7 @@ class Batches:
         if names.generation != self._generation:
             self._generation = names.generation
             self._functions.clear()
-        keep = None if selected.keep is None else pa.array(selected.keep, pa.bool_())
+        keep = None if selected.keep is None else _flags(selected.keep)
         count = selected.events
         made: Arrays = {}
         for of in self._wanted if count else ():
@@ -252,13 +267,13 @@ class Batches:
         arrays["ip_version"] = _only(there, version.cast(pa.uint8()))
         arrays["l4_protocol"] = _only(there, flow.numbers("l4_protocol"))
         arrays["tcp_flags"] = _only(there, flow.numbers("tcp_flags"))
-        arrays["from_sock"] = _only(there, pc.less(told, pa.scalar(0, told.type)))
+        arrays["from_sock"] = _only(there, pc.less(told, scalar(0, told.type)))
         return arrays
 
     def _addresses(self, flow: Struct, member: str, version: Any) -> Any:
         made = pa.nulls(len(version), pa.string())
         for number, texts in self._address.items():
-            mine = pc.equal(version, pa.scalar(number, version.type))
+            mine = pc.equal(version, scalar(number, version.type))
             if pc.any(mine).as_py():
                 made = pc.if_else(mine, flow.texts(member, texts), made)
         return made
@@ -300,9 +315,11 @@ class Batches:
         sizes = payload.numbers("size")
         begin = slot.at + layout.size
         data = raw.bytes(begin, slot.size)
-        if pc.any(pc.less(sizes, pa.scalar(slot.size, sizes.type))).as_py():
-            pairs = zip(data.to_pylist(), sizes.to_pylist(), strict=True)
-            data = pa.array([each[:size] for each, size in pairs], pa.binary())
+        if pc.any(pc.less(sizes, scalar(slot.size, sizes.type))).as_py():
+            raws, room = data.buffers()[1].to_pybytes()[data.offset * slot.size :], slot.size
+            begins = enumerate(sizes.to_pylist())
+            each = [raws[index * room : index * room + min(size, room)] for index, size in begins]
+            data = _variable(each, pa.binary())
         return {
             "payload": data.cast(pa.binary()),
             "payload_len": payload.numbers("length"),
@@ -352,17 +369,17 @@ def _times(column: Column, offset: int, keep: Any) -> Arrays:
     times = times if keep is None else times.filter(keep)
     return {
         "time_ns": times,
-        "time": pc.add_checked(times, pa.scalar(offset, pa.int64())).cast(pa.timestamp("ns", "UTC")),
+        "time": pc.add_checked(times, scalar(offset, pa.int64())).cast(pa.timestamp("ns", "UTC")),
     }
 
 
 def _not(values: Any, value: int | str) -> Any:
-    """Return where the values differ from this one. A scalar, since a plain value is looked up in pandas each time."""
-    return pc.not_equal(values, pa.scalar(value, values.type))
+    """Return where the values differ from this one."""
+    return pc.not_equal(values, scalar(value, values.type))
 
 
 def _only(where: Any, values: Any) -> Any:
-    return pc.if_else(where, values, pa.scalar(None, values.type))
+    return pc.if_else(where, values, scalar(None, values.type))
 
 
 def _null_if(values: Any, nothing: int | str) -> Any:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pwru.errors import PwruError, printable
 from pwru.record.chunks import MAGIC
 
-_ROWS = 1 << 18  # in a group: what is held of them takes 50 MB
+_ROWS = 1 << 17  # in a group: what is held of them takes 30 MB
 # They rise: differences are small, and hardly any value comes twice.
 _RISING = ("time", "time_ns")
 

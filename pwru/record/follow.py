@@ -116,7 +116,7 @@ class Numbers:
         """See an event, and return its numbers as they are now."""
         if not follow.packet:
             return NOT_FOLLOWED
-        skb, parent = self.see(follow), self.parent(follow)
+        skb, parent = self.see(follow), self.parent(follow) if follow.relation else None
         if parent is None:
             return Numbered(skb.packet.number, skb.instance, skb.name)
         return Numbered(skb.packet.number, skb.instance, skb.name, parent.packet.number, parent.instance)

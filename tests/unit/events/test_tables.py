@@ -210,6 +210,16 @@ def test_values_stacks_and_copies() -> None:
     assert found["sk_buff"] == b"12345678".hex()
 
 
+def test_packets_shorter_than_what_is_recorded() -> None:
+    schema = records.schema(parts=(), payload=8)
+    layout = records.wire().layout("payload")
+    packets = [(8, b"abcdefgh"), (2, b"ab" + bytes(6)), (0, bytes(8))]
+    raws = [layout.pack({"length": size, "size": size}) + data for size, data in packets]
+    found = table_of(schema, *(records.record(packet=b"", rest=raw) for raw in raws))
+    assert [each["payload"] for each in found] == [b"abcdefgh", b"ab", b""]
+    assert [each["payload_len"] for each in found] == [8, 2, 0]
+
+
 def test_names_that_change() -> None:
     """As when a module is loaded at the address of another one."""
     names = FakeNames()
