@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from pwru.errors import PwruError, near
 from pwru.events.fields import Fields, fields_of
 from pwru.events.selected import Selected
+from pwru.record.bounds import damaged
 from pwru.record.columns import NONE, Column
 from pwru.record.follow import OTHER, Numbered
-from pwru.record.heading import damaged
 from pwru.record.names import Function, Names
 from pwru.record.parts import PARTS, text_of
 from pwru.record.schema import Schema

@@ -9,8 +9,9 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, repeat
+from itertools import accumulate, count, repeat
 from operator import sub
 from typing import Any, NamedTuple
 
@@ -38,11 +39,11 @@ class Column(NamedTuple):
     values: Sequence[Any]
     indices: Sequence[int]
 
-    def each(self, count: int) -> Iterator[Any] | Sequence[Any]:
-        """Return the values of all `count` events."""
+    def each(self, events: int) -> Iterator[Any] | Sequence[Any]:
+        """Return the values of all events: so many."""
         if self.indices:
             return map(self.values.__getitem__, self.indices)
-        return self.values if self.values else repeat(b"", count)
+        return self.values if self.values else repeat(b"", events)
 
 
 class Columns(NamedTuple):
@@ -65,38 +66,38 @@ NONE = Column((), ())
 
 
 def columns_of(records: Sequence[Record], offset: int) -> Columns:
-    """Return records, at least one, as columns."""
-    found = {}
-    for name, column in zip(COLUMNS, zip(*records, strict=True), strict=True):
-        found[name] = Column(column, ()) if name == "time" and column[0] != b"" else _distinct(column)
-    return Columns(len(records), offset, found)
+    """Return records, at least one, as columns; a chunk has at most MAX_EVENTS."""
+    each = zip(COLUMNS, zip(*records, strict=True), strict=True)
+    return Columns(len(records), offset, {name: _column(name, values) for name, values in each})
 
 
-def _distinct(column: tuple[Any, ...]) -> Column:
+def _column(name: str, column: tuple[Any, ...]) -> Column:
     if column[0] == b"":
         return NONE
-    values = {value: index for index, value in enumerate(dict.fromkeys(column))}
-    return Column(list(values), array(_index(len(values)), map(values.__getitem__, column)))
+    if name == "time":
+        return Column(column, ())
+    # A look-up of a new value gives it the next index.
+    indices: defaultdict[Any, int] = defaultdict(count().__next__)
+    found = list(map(indices.__getitem__, column))
+    return Column(list(indices), array(_index(len(indices)), found))
 
 
-def encode(records: Sequence[Record], offset: int) -> bytes:
-    """Return the events of a chunk: at least one, at most MAX_EVENTS."""
-    pieces = [_HEAD.pack(len(records), offset)]
-    for name, column in columns_of(records, offset).columns.items():
-        coding, data = _times(column.values) if name == "time" else _coded(column)
+def encode(events: Columns) -> bytes:
+    """Return the data of the chunk."""
+    pieces = [_HEAD.pack(events.events, events.offset)]
+    for column in events.columns.values():
+        coding, data = _distinct(column) if column.indices else _times(column.values)
         pieces += (_COLUMN.pack(coding, len(data)), data)
     return b"".join(pieces)
 
 
-def _coded(column: Column) -> tuple[int, bytes]:
+def _distinct(column: Column) -> tuple[int, bytes]:
     values = column.values
-    if not values:
-        return EMPTY, b""
     coded = b"".join(values) if isinstance(values[0], bytes) else _pack("Q", values)
-    return DISTINCT, b"".join((_COUNT.pack(len(values)), coded, _bytes(column.indices)))
+    return DISTINCT, b"".join((_COUNT.pack(len(values)), coded, _pack(_index(len(values)), column.indices)))
 
 
-def _times(column: Sequence[Any]) -> tuple[int, bytes]:
+def _times(column: Sequence[int]) -> tuple[int, bytes]:
     if not column:
         return EMPTY, b""
     try:
@@ -105,8 +106,8 @@ def _times(column: Sequence[Any]) -> tuple[int, bytes]:
         return NUMBERS, _pack("Q", column)
 
 
-def _index(count: int) -> str:
-    return next(code for code in INDICES if count <= 1 << 8 * array(code).itemsize)
+def _index(values: int) -> str:
+    return next(code for code in INDICES if values <= 1 << 8 * array(code).itemsize)
 
 
 def _pack(code: str, numbers: Any) -> bytes:
@@ -135,8 +136,8 @@ def decode(data: bytes, columns: Sequence[tuple[str, int]]) -> Columns:
     to look at each of them takes a third of the time.
     """
     try:
-        count, offset = _HEAD.unpack_from(data)
-        if not 0 < count <= MAX_EVENTS or abs(offset) > _MAX_TIME:
+        events, offset = _HEAD.unpack_from(data)
+        if not 0 < events <= MAX_EVENTS or abs(offset) > _MAX_TIME:
             raise Damaged("its events are damaged")
         at, found = _HEAD.size, dict[str, Column]()
         for name, size in columns:
@@ -145,29 +146,28 @@ def decode(data: bytes, columns: Sequence[tuple[str, int]]) -> Columns:
             if length > len(data) - at:
                 raise Damaged("its events are damaged")
             if name in COLUMNS:
-                found[name] = _DECODERS[coding](data[at : at + length], count, 0 if name in _NUMBERED else size)
-                if not found[name].values and size and name not in _OPTIONAL:
+                if (coding in (NUMBERS, DELTAS)) != (name == "time" and size > 0):
+                    raise Damaged("its events are damaged")
+                found[name] = _DECODERS[coding](data[at : at + length], events, 0 if name in _NUMBERED else size)
+                if bool(found[name].values) != bool(size):
                     raise Damaged("its events are damaged")
             at += length
     except (struct.error, ValueError, IndexError, KeyError):
         raise Damaged("its events are damaged") from None
-    return Columns(count, offset, found)
+    return Columns(events, offset, found)
 
 
-_OPTIONAL = ("packet", "follow", "time", "details")
-
-
-def _no_column(data: bytes, _count: int, _size: int) -> Column:
+def _no_column(data: bytes, _events: int, _size: int) -> Column:
     if data:
         raise ValueError
     return NONE
 
 
-def _distinct_column(data: bytes, count: int, size: int) -> Column:
+def _distinct_column(data: bytes, events: int, size: int) -> Column:
     """`size` is that of the values in bytes, 0 for numbers."""
     (distinct,) = _COUNT.unpack_from(data)
     end = _COUNT.size + distinct * (size or _NUMBER.size)
-    if not 0 < distinct <= count or end > len(data):
+    if not 0 < distinct <= events or end > len(data):
         raise ValueError
     values: Sequence[Any]
     if size:
@@ -175,25 +175,22 @@ def _distinct_column(data: bytes, count: int, size: int) -> Column:
     else:
         values = _unpack("Q", data[_COUNT.size : end])
     indices = _unpack(_index(distinct), data[end:])
-    if len(indices) != count:
+    if len(indices) != events or max(indices) >= distinct:
         raise ValueError
     return Column(values, indices)
 
 
-def _times_column(data: bytes, count: int, size: int) -> Column:
-    numbers = _unpack("Q", data) if len(data) == count * _NUMBER.size else ()
-    if size or len(numbers) != count or max(numbers) > _MAX_TIME:
+def _times_column(data: bytes, events: int, size: int) -> Column:
+    numbers = _unpack("Q", data) if len(data) == events * _NUMBER.size else ()
+    if size or len(numbers) != events or max(numbers) > _MAX_TIME:
         raise ValueError
     return Column(numbers, ())
 
 
-def _deltas_column(data: bytes, count: int, size: int) -> Column:
+def _deltas_column(data: bytes, events: int, size: int) -> Column:
     (first,) = _NUMBER.unpack_from(data)
     numbers = list(accumulate(_unpack("i", data[_NUMBER.size :]), initial=first))
-    if size or len(numbers) != count:
-        raise ValueError
-    far = count << 31  # no difference, and no sum of them, is larger
-    if not far <= first <= _MAX_TIME - far and (min(numbers) < 0 or max(numbers) > _MAX_TIME):
+    if size or len(numbers) != events or min(numbers) < 0 or max(numbers) > _MAX_TIME:
         raise ValueError
     return Column(numbers, ())
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
-from pwru.record import chunks, columns, heading
+from pwru.record import bounds, chunks, columns, heading
 from pwru.record.account import Account, Waiting
 from pwru.record.chunks import Damaged
 from pwru.record.columns import Columns
 from pwru.record.heading import Heading
 from pwru.record.tables import RecordedNames
+
+_WAITING = 1 << 12  # skbs that a recording has of those that wait
 
 
 class Recording:
@@ -51,24 +53,26 @@ class Recording:
 
 def write_account(account: Account) -> bytes:
     """Return the data of the chunk."""
-    said = account._asdict() | {"living": (), "waiting": [list(waiting) for waiting in account.waiting]}
-    return json.dumps(said, separators=(",", ":")).encode()
+    waiting = [list(waiting) for waiting in account.waiting[:_WAITING]]
+    return bounds.dump(account._asdict() | {"living": (), "waiting": waiting})
 
 
 def read_account(data: bytes) -> Account:
     """Return the account; what this version does not know is left out. Raises Damaged."""
-    with heading.damaged("its account"):
-        said: dict[str, Any] = json.loads(data)
+    with bounds.damaged("its account"):
+        said = bounds.load(data)
         blank = Account(0, 0, 0, 0, 0)
         known = {name: said[name] for name in Account._fields if name in said and name not in ("living", "waiting")}
         for name, value in known.items():
-            if type(value) is not type(getattr(blank, name)) or value < 0:
+            kind = type(getattr(blank, name))
+            if type(value) is not kind or (kind is int and bounds.number(value, 62) != value):
                 raise ValueError
         waiting = tuple(_waiting(*entry) for entry in said.get("waiting", ()))
         return blank._replace(**known, waiting=waiting)
 
 
 def _waiting(packet: int, instance: int, seconds: float, place: str, name: str) -> Waiting:
-    from pwru.errors import printable
-
-    return Waiting(int(packet), int(instance), float(seconds), printable(place), printable(name))
+    if not math.isfinite(seconds):
+        raise ValueError
+    numbers = bounds.number(packet), bounds.number(instance)
+    return Waiting(*numbers, float(seconds), bounds.name(place), bounds.name(name))

@@ -72,11 +72,12 @@ class Schema:
         self.fields = self._has_fields = tuple(fields)
         self.parts = frozenset(slot.part for slot in slots)
         self._max_values = structs.constant("MAX_VALUES")
-        self._task, self._site = structs.layout("task"), structs.layout("site")
+        task, site = structs.layout("task"), structs.layout("site")
+        self._task, self._site = task.getter("cpu", "pid", "comm"), site.getter("addr", "reason")
         self._decoders: dict[Section, list[tuple[str, slice, Callable[[bytes], Any]]]] = {s: [] for s in Section}
         self._keys = [(slot.part, PARTS[slot.part].key) for slot in slots if PARTS[slot.part].key]
         self.always: frozenset[str] = frozenset()  # parts that are there whether they were asked for or not
-        ends = dict.fromkeys(Section, 0) | {Section.HIT: self._site.size} | dict(lengths)
+        ends = dict.fromkeys(Section, 0) | {Section.HIT: site.size} | dict(lengths)
         for slot in slots:
             part = PARTS[slot.part]
             layout = structs.layout(part.struct) if part.struct else None
@@ -89,9 +90,9 @@ class Schema:
         _, self._follow_at, self._follow = (self._decoders[Section.FOLLOW] or [("", slice(0), _no_follow)])[0]
         # Of the fields of Record, in bytes.
         hit, packet, follow, time, details = (ends[section] for section in Section)
-        self.sizes = (WORD, self._task.size, hit, packet, follow, time, details)
+        self.sizes = (WORD, task.size, hit, packet, follow, time, details)
         # As for struct: the same fields.
-        self.format = f"Q{self._task.size}s{hit}s{packet}s{follow}s{'Q' if time else '0s'}{details}s"
+        self.format = f"Q{task.size}s{hit}s{packet}s{follow}s{'Q' if time else '0s'}{details}s"
 
     def narrowed(self, parts: Mapping[str, int], fields: Sequence[Field] = (), *, tcp_flags: bool = False) -> Self:
         """Return the schema of the same records for somebody who asks only for these of what they have.
@@ -127,12 +128,12 @@ class Schema:
         return sum(self.sizes)
 
     def task(self, raw: bytes) -> Task:
-        cpu, pid, comm = self._task.unpack(raw)
+        cpu, pid, comm = self._task(raw)
         return Task(cpu, pid, text_of(comm))
 
     def hit(self, raw: bytes) -> Hit:
-        site = self._site.unpack(raw)
-        return Hit(site.addr, site.reason, self._values(Section.HIT, raw).get("location", 0))
+        addr, reason = self._site(raw)
+        return Hit(addr, reason, self._values(Section.HIT, raw).get("location", 0))
 
     def packet(self, raw: bytes) -> Values:
         return self._values(Section.PACKET, raw)

@@ -12,10 +12,10 @@ from typing import IO, TYPE_CHECKING
 
 from pwru.errors import PwruError, printable
 from pwru.events.selected import Numbering, Selected
+from pwru.record.bounds import damaged
 from pwru.record.chunks import Damaged
 from pwru.record.columns import NONE
 from pwru.record.follow import LIVING_LIMIT, Numbers
-from pwru.record.heading import damaged
 from pwru.record.recording import Recording
 from pwru.record.shown import check_recorded
 from pwru.record.tables import RecordedNames
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pwru.record.columns import Columns
     from pwru.record.schema import Record, Schema
 
-_BATCH = 4096  # events
+_BATCH, _BATCH_BYTES = 4096, 1 << 22  # events and bytes at a time, at most
 _MATCHED = 1 << 18  # packets that have matched and may go on, at most
 STDIN = "-"
 _UNKNOWN = (0, 0)
@@ -61,7 +61,15 @@ class Replay:
     def name(self) -> str:
         """What the file that is read is called in messages."""
         path = self._paths[self._next - 1]
-        return "standard input" if path == STDIN else printable(path)
+        return "standard input" if path == STDIN else printable(path) or repr("")
+
+    def reads(self, path: str) -> bool:
+        """Return whether this is one of the files."""
+        with suppress(OSError):
+            there = os.stat(path)
+            same = (os.path.samestat(there, os.stat(0 if name == STDIN else name)) for name in self._paths)
+            return stat.S_ISREG(there.st_mode) and any(same)
+        return False
 
     def _open(self, names: RecordedNames | None = None) -> Recording:
         if self._file:
@@ -143,7 +151,8 @@ class Replay:
             if not self._go_on():
                 return
         if not (self._recording.account or self._recording.continued):
-            self.damage = PwruError(f"{self.name} ends without an account: the trace was killed, or still runs")
+            why = "the trace still runs, was killed, or could not write more"
+            self.damage = PwruError(f"{self.name} ends without an account: {why}")
 
     def _damaged(self, error: Damaged) -> None:
         self.damage = PwruError(f"{self.name}: {error}; what precedes that was read")
@@ -189,16 +198,17 @@ class Replay:
         if self._times is _UNKNOWN:
             self._times = _times(wanted.span, records[0][5], columns.offset)  # type: ignore[arg-type]
         match, show = masks(columns, tests.matches), masks(columns, tests.shows)
-        for start in range(0, len(records), _BATCH):
-            batch = records[start : start + _BATCH]
-            keep = match and match[start : start + _BATCH]
+        size = max(min(_BATCH, _BATCH_BYTES // self.schema.size), 1)
+        for start in range(0, len(records), size):
+            batch = records[start : start + size]
+            keep = match and match[start : start + size]
             follow = "follow" in self.schema.parts
             numbers = [self._number(record[4]) for record in batch] if follow else []
             if keep and follow and wanted.follow:
                 keep = self._follow(keep, [packet for packet, _ in numbers])
             if keep is not None:
                 keep = list(keep)
-            for more in (show and show[start : start + _BATCH], _chosen(numbers, wanted), _in_time(batch, self._times)):
+            for more in (show and show[start : start + size], _chosen(numbers, wanted), _in_time(batch, self._times)):
                 if more is not None:
                     keep = more if keep is None else [a and b for a, b in zip(keep, more, strict=True)]
             yield batch if keep is None else list(compress(batch, keep))
@@ -251,7 +261,7 @@ def _in_order(paths: Sequence[str]) -> list[str]:
     for path in paths:
         matching = [path] if path == STDIN or os.path.exists(path) else glob.glob(path)
         if not matching:
-            raise PwruError(f"cannot read {printable(path)}: No such file or directory")
+            raise PwruError(f"cannot read {printable(path) or repr('')}: No such file or directory")
         found += matching
     if len(found) > 1:
         if STDIN in found:
@@ -265,6 +275,6 @@ def _begin(path: str) -> int:
     with suppress(OSError, PwruError), open(path, "rb") as file:
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             for columns in Recording(file).chunks():
-                times = columns.columns["time"].values
+                times = columns.columns["time"].values if "time" in columns.columns else ()
                 return times[0] + columns.offset if times else os.fstat(file.fileno()).st_mtime_ns
     return 0

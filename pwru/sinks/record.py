@@ -88,19 +88,18 @@ class Recorder(Sink):
 
     def _write(self, records: list[Record]) -> int:
         """Return how many were given up: none or all."""
-        offset = self._names.clock_offset()
-        events = chunks.chunk(chunks.EVENTS, columns.encode(records, offset))
-        names = self._new_names(records)
+        found = columns.columns_of(records, self._names.clock_offset())
+        events = chunks.chunk(chunks.EVENTS, columns.encode(found))
+        names = self._new_names(found)
         self._stream.make_room(len(names) + len(events), _CONTINUED)
         if self._stream.files != self._files:
             self._files = self._stream.files
             self._tables.forget()
-            names = self._new_names(records)
+            names = self._new_names(found)
         return len(records) if self._stream.put(names + events) else 0
 
-    def _new_names(self, records: list[Record]) -> bytes:
-        names = self._tables.new(records)
-        return chunks.chunk(chunks.NAMES, names) if names else b""
+    def _new_names(self, events: columns.Columns) -> bytes:
+        return b"".join(chunks.chunk(chunks.NAMES, names) for names in self._tables.new(events))
 
     def ending(self) -> None:
         if self._ended is None:

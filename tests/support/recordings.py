@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pwru.record.account import Account
 from pwru.record.schema import Record, Schema
@@ -51,9 +52,14 @@ def events(packets: int = 4, each: int = 5) -> list[Record]:
 
 
 def write(
-    path: Path | None, batches: Sequence[list[Record]], *, schema: Schema = SCHEMA, account: bool = True
+    path: Path | None,
+    batches: Sequence[list[Record]],
+    *,
+    schema: Schema = SCHEMA,
+    account: bool = True,
+    shape: list[Any] | None = None,
 ) -> bytes:
-    """Record these events, and return the file."""
+    """Record these events, and return the file. `shape`: of the structs that are copied."""
     from pwru.record.names import Function, Hit
     from pwru.sinks.rotate import Backups, File
 
@@ -61,7 +67,7 @@ def write(
         reason = "(SKB_DROP_REASON_NO_SOCKET)" if hit.reason else ""
         return Function(f"f{hit.addr:x}{reason}", f"c{hit.location:x}" if hit.location else "", bool(reason))
 
-    names = FakeNames(name, ends={0x1004}, netns=lambda: {4026531841: "blue"})
+    names = FakeNames(name, ends={0x1004}, netns=lambda: {4026531841: "blue"}, shape=shape)
     target = path or Path(f"/tmp/recording-{os.getpid()}")
     stream: Stream = File(str(target), 1 << 40, Backups(str(target)), whole=True)
     sink = Recorder(stream, json=False, command=("tcp",))

@@ -33,10 +33,12 @@ class FakeNames:
         netns: Callable[[], Mapping[int, str]] = dict,
         stack: Callable[[int, Sequence[int]], list[str]] = frame_texts,
         dump: Callable[[str, bytes], str] = lambda _, raw: raw.hex(),
+        shape: list[Any] | None = None,
     ) -> None:
         self._function, self._netns, self._stack, self._dump = function, netns, stack, dump
         self.ends, self.after_ends, self.sees_ends = ends, after_ends, True
         self.generation = 0
+        self._shape = shape or ["bytes"]
 
     def clock_offset(self) -> int:
         return time.time_ns() - time.monotonic_ns()
@@ -54,7 +56,7 @@ class FakeNames:
         return self._dump(part, raw)
 
     def shape(self, part: str) -> tuple[str, list[Any]]:
-        return part, ["bytes"]
+        return part, self._shape
 
 
 ABOUT = About("0", ("6.12", "#1", "x86_64"), "none")
