@@ -97,7 +97,7 @@ def _summary(options: Options) -> Sink:
 def _recorder(path: str, options: Options, say: Say) -> Sink:
     from pwru.sinks.record import Recorder
 
-    stream = Stream(whole=True) if path == STDOUT else _file(path, options, say, whole=True)
+    stream = Stream(whole=True) if path == STDOUT else _file(path, options, say, whole=True, parameter="write")
     return Recorder(stream, json=options.json, command=options.command)
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from pwru.commands.outputs import make_sink
 from pwru.commands.stop import Stop
 from pwru.commands.trace import End
+from pwru.errors import PwruError
 from pwru.record.account import Account
 from pwru.replay.moments import Span
 from pwru.replay.source import Replay
 from pwru.replay.wanted import Wanted
+from pwru.sinks.counting import PacketCount
 
 if TYPE_CHECKING:
     from pwru.commands.options import Options
@@ -36,6 +38,7 @@ def replay(options: Options, say: Say) -> End:
 
             test = packet_test(wanted.filter)
         batches = source.read(wanted, test)  # first: it says what was not recorded
+        _check_outputs(options, source)
         sink = make_sink(options, say)
         cleanup.callback(sink.close)
         stop = cleanup.enter_context(Stop())
@@ -43,29 +46,38 @@ def replay(options: Options, say: Say) -> End:
         sink.open()
         sink.give_up_after(stop.fd)
         sink.begin(source)
+        count = PacketCount(source)  # by number, though lines may not show it
         if sink.takes_columns and not options.limit:
             delivered, reader_gone = _pump_columns(source.columns(wanted, test), sink, stop), False
         else:
-            delivered, reader_gone = _pump(batches, sink, stop, options.limit)
+            delivered, reader_gone = _pump(batches, sink, stop, options.limit, count)
         sink.ending()
         sink.flush()
         seen = source.events
         recorded = source.account or Account(seen, 0, 0, 0, source.about.ring_buffer_size, events=seen)
+        all_of_it = delivered == seen == recorded.events
         account = recorded._replace(
             # Without those that were recorded, and are not wanted now.
-            hits=recorded.hits - recorded.events + delivered,
+            hits=max(recorded.hits - recorded.events, recorded.full + recorded.busy) + delivered,
             events=sink.events,
-            packets=sink.packets,
+            packets=count.packets or sink.packets,
             at_limit=sink.events == options.limit > 0,
             reader_gone=reader_gone,
             unwritable=sink.failure is not None,
-            waiting=recorded.waiting if delivered == source.events else (),
+            waiting=recorded.waiting if all_of_it else (),
         )
         sink.finish(account)
         say(sink.account(account))
         if problem := sink.failure or source.damage:
             raise problem
         return End(account.complete, stop.status)
+
+
+def _check_outputs(options: Options, source: Replay) -> None:
+    outputs = {"write": options.write, "output_file": options.output_file, "output_pcap": options.output_pcap}
+    for name, path in (outputs | {"report": options.report, "output_parquet": options.output_parquet}).items():
+        if path is not None and source.reads(path):
+            raise PwruError(f"`{name}`: {path} is the recording that is read; name another file")
 
 
 def _reading(source: Replay) -> str:
@@ -75,12 +87,13 @@ def _reading(source: Replay) -> str:
     return f"Reading {source.name}, recorded on Linux {release} ({machine}): {command}"
 
 
-def _pump(batches: Iterator[list[Record]], sink: Sink, stop: Stop, limit: int) -> tuple[int, bool]:
+def _pump(batches: Iterator[list[Record]], sink: Sink, stop: Stop, limit: int, count: PacketCount) -> tuple[int, bool]:
     """Pass events on until the end; return how many, and whether nobody takes them any longer."""
     delivered = 0
     for batch in batches:
         records = batch[: limit - sink.events] if limit else batch
         delivered += len(records)
+        count.see(records)
         if records and sink.write(records):
             return delivered, True
         if stop.asked or (limit and sink.events >= limit):

@@ -152,7 +152,7 @@ class File(Stream):
             self.failure = error
         except OSError as error:
             self.failure = PwruError(
-                f"`output_file`: {self.name} is full and cannot be renamed: {error.strerror};"
+                f"`{self._parameter}`: {self.name} is full and cannot be renamed: {error.strerror};"
                 " name one in a folder that can be written, or see `output_file_max_size`"
             )
 

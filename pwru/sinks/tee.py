@@ -36,7 +36,8 @@ class Tee(Sink):
 
     def _count(self) -> None:
         self.events = min(sink.events for sink in self._sinks)
-        self.packets, self.not_followed = self._sinks[0].packets, self._sinks[0].not_followed
+        knows = max(self._sinks, key=lambda sink: sink.packets)  # lines may be without what tells packets apart
+        self.packets, self.not_followed = knows.packets, knows.not_followed
 
     def idle(self) -> None:
         for sink in self._sinks:
