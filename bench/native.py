@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bench import table
+from bench import recording, table
 from bench.tables import markdown, middle, shown
 from pwru.libbpf.ringbuf import Records
 from pwru.live.session import READ_SIZE
@@ -57,7 +57,7 @@ Python starts {STARTED} times, one after the other. A trace imports {{count}} mo
 
 
 def section() -> str:
-    return lines() + starts() + table.section()
+    return lines() + starts() + recording.section() + table.section()
 
 
 def starts() -> str:
