@@ -1,9 +1,11 @@
-"""Each command line in the README and the guide is valid, libpcap compiles its filter, and examples in Python run."""
+"""Every `pwru` command line in the docs is valid, and libpcap compiles its filter; what they have of Python runs."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,22 @@ def test_data_frames(
     pytest.importorskip(package)
     exec("import pwru\n" + examples[number])
     assert printed in capsys.readouterr().out
+
+
+def test_the_reader_of_the_file_format(tmp_path: Path) -> None:
+    """The program in the description reads what is recorded."""
+    (program,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/file-format.md").read_text(), re.M | re.S)
+    events = recordings.events()
+    recordings.write(tmp_path / "x", [events[:7], events[7:]])
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program, str(tmp_path / "x")], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    read = [tuple(line.split()) for line in done.stdout.splitlines()]
+    schema = recordings.SCHEMA
+    hits = [schema.hit(event.hit) for event in events]
+    reasons = ["(SKB_DROP_REASON_NO_SOCKET)" if hit.reason else "" for hit in hits]
+    assert read == [
+        (str(event.time), schema.task(event.task).comm, f"f{hit.addr:x}{reason}")
+        for event, hit, reason in zip(events, hits, reasons, strict=True)
+    ]
