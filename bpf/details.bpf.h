@@ -16,6 +16,7 @@
 #include "carrier.bpf.h"
 #include "config.bpf.h"
 #include "filter.bpf.h"
+#include "fragments.bpf.h"
 #include "read.bpf.h"
 
 /* How far into a function it calls its trampoline: the ftrace nop, with IBT after an endbr64. */
@@ -52,21 +53,40 @@ static __noinline void capture_cb(struct sk_buff *skb, struct cb *cb)
 	RETURN_VOID;
 }
 
-/* From the link-layer header on, if it precedes the network header, as far as it lies at head. */
+/*
+ * From the link-layer header on, if it precedes the network header. What is not at head may be in a
+ * struct whole.
+ */
 static __noinline void capture_payload(const struct headers *h, __u32 data, __u32 len,
 				       struct payload *payload)
 {
 	__u32 start, size;
+	struct whole *whole = 0;
+	__u64 from;
 
 	payload->has_mac = has_mac(h);
 	start = payload->has_mac ? h->mac : h->network ? h->network : data;
 	payload->length = data + len - start;
 	size = h->tail > start ? h->tail - start : 0;
+	from = h->head + start;
+	if (size < config.size[PART_PAYLOAD] && h->skb)
+		whole = hold();
+	if (whole) {
+		whole->head = h->head;
+		whole->start = start;
+		whole->tail = h->tail;
+		if (collect(whole, h->skb, false, config.size[PART_PAYLOAD])) {
+			size = whole->size;
+			from = scalar((__u64)whole->bytes);
+		}
+	}
 	if (size > config.size[PART_PAYLOAD])
 		size = config.size[PART_PAYLOAD];
 	barrier_var(size);
-	if (size > config.size[PART_PAYLOAD] || !read_mem(payload->bytes, size, h->head + start))
+	if (size > config.size[PART_PAYLOAD] || !read_mem(payload->bytes, size, from))
 		size = 0;
+	if (whole)
+		release(whole);
 	payload->size = size;
 	__builtin_memset(payload->padding, 0, sizeof(payload->padding));
 	payload->vlan_proto = 0;

@@ -7,10 +7,13 @@
  *
  * filter_packet()    the packet filter, a translated pcap filter (pwru/filter/packet/). Positive: the
  *                    packet matches; IF_IP: if its network header is one of IP, which the caller
- *                    finds out; negative: it has no headers yet
+ *                    finds out; BEYOND: it looks at bytes that the skb does not have at head;
+ *                    negative: it has no headers yet
  * filter_tagged()    the same for an skb with a VLAN tag that the packet's bytes do not have
  * filter_inner_l2()  the same for what an encapsulated packet carries, from its link-layer header on
  * filter_inner_l3()  or from its network header on
+ * filter_whole_l2()  the packet filter on a packet of which filter_packet() could not see enough
+ * filter_whole_l3()  the same without a link-layer header
  * filter_xdp()       the packet filter for what begins with a link-layer header
  * filter_skb()       the condition on fields of the skb (pwru/filter/expression/). Non-zero: match
  * filter_xdp_expr()  the same for the fields of the frame
@@ -28,6 +31,7 @@
 #include <bpf/bpf_helpers.h>
 
 #define IF_IP 2
+#define BEYOND 3
 
 #define STUB(type, name)                                                                           \
 	__noinline type name(__u64 skb)                                                            \
@@ -51,6 +55,8 @@ STUB(int, filter_packet)
 STUB(int, filter_tagged)
 STUB_OF_BYTES(filter_inner_l2)
 STUB_OF_BYTES(filter_inner_l3)
+STUB_OF_BYTES(filter_whole_l2)
+STUB_OF_BYTES(filter_whole_l3)
 STUB(int, filter_skb)
 STUB(int, filter_xdp)
 STUB(int, filter_xdp_expr)

@@ -16,6 +16,7 @@
 #include "carrier.bpf.h"
 #include "config.bpf.h"
 #include "filter.bpf.h"
+#include "fragments.bpf.h"
 #include "ip.bpf.h"
 #include "meta.bpf.h"
 #include "origin.bpf.h"
@@ -133,19 +134,57 @@ static __noinline bool inner_matches(struct sk_buff *skb, __u32 filters)
 	return tunnel_matches(&h, filters);
 }
 
-/* `verdict` is what filter_packet() or filter_tagged() said. */
-static __always_inline int accepts(struct sk_buff *skb, int verdict)
+/* A function of its own, as the stack of all together is short. */
+static __noinline int find_start(struct whole *whole, struct sk_buff *skb)
+{
+	struct headers h;
+
+	find_headers(skb, &h);
+	whole->has_mac = has_mac(&h);
+	whole->head = h.head;
+	whole->start = whole->has_mac ? h.mac : h.network;
+	whole->tail = h.tail;
+	whole->length = length_from(&h, whole->start);
+	return whole->start != 0;
+}
+
+/* The packet filter with all bytes of the packet that can be read. */
+static __noinline int whole_matches(struct sk_buff *skb, bool tagged)
+{
+	struct whole *whole = hold();
+	__u64 bytes;
+	__u32 length;
+	int verdict = 0;
+
+	if (!whole)
+		return 0;
+	if (find_start(whole, skb) && collect(whole, skb, whole->has_mac && tagged, WHOLE_SIZE)) {
+		bytes = scalar((__u64)whole->bytes);
+		length = whole->length + (whole->has_mac && tagged ? 4 : 0);
+		if (whole->has_mac)
+			verdict = filter_whole_l2(bytes, whole->size, length);
+		else
+			verdict = filter_whole_l3(bytes, whole->size, length);
+	}
+	release(whole);
+	return verdict == IF_IP ? carries_ip(skb) : verdict == 1;
+}
+
+/* `verdict` is what filter_packet() said, or filter_tagged() of one that is `tagged`. */
+static __always_inline int accepts(struct sk_buff *skb, int verdict, bool tagged)
 {
 	if (!verdict)
 		return 0;
+	if (verdict == BEYOND)
+		return whole_matches(skb, tagged);
 	return verdict == IF_IP ? carries_ip(skb) : verdict;
 }
 
 static __always_inline int packet_matches(struct sk_buff *skb, __u32 filters)
 {
 	if (filters & FILTER_TAGGED && has_tag(skb))
-		return accepts(skb, filter_tagged((__u64)skb));
-	return filters & FILTER_PACKET ? accepts(skb, filter_packet((__u64)skb)) : 1;
+		return accepts(skb, filter_tagged((__u64)skb), true);
+	return filters & FILTER_PACKET ? accepts(skb, filter_packet((__u64)skb), false) : 1;
 }
 
 /* All filters, the cheapest first. */
@@ -200,7 +239,7 @@ static __always_inline int matches(struct sk_buff *skb)
 	__u32 filters = config.filters;
 
 	if (filters == FILTER_PACKET)
-		return accepts(skb, filter_packet((__u64)skb));
+		return accepts(skb, filter_packet((__u64)skb), false);
 	return all_match(skb, filters);
 }
 

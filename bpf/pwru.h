@@ -283,6 +283,9 @@ struct config {
 	__u32 no_helper; /* bpf_probe_read_kernel() is denied: see read_mem() */
 	__u32 has_cookie; /* what is said of a tracepoint is its link's cookie */
 	__u32 trace_run_size; /* in bytes */
+	__u32 page_size;
+	__u64 first_page; /* a struct page, and the address of its page; 0: not known or not needed */
+	__u64 first_address;
 	__u64 trace_run; /* of bpf_trace_run1..12(), which call the programs; 0: not needed */
 	__u32 record_size;
 	__u16 at[NR_PARTS]; /* where in the record; 0: the run does not have this part */

@@ -102,6 +102,7 @@ static __always_inline bool filter_by_sock(struct sk_buff *skb, struct sock *sk)
 	__u32 first = SKB_OFFSET(len) & ~7;
 	__u32 length, ports;
 	__u64 data;
+	int verdict;
 
 	barrier_var(first);
 	if (!is_tcp(sk) || SKB_OFFSET(data) - first > sizeof(fake) - 8)
@@ -134,7 +135,8 @@ static __always_inline bool filter_by_sock(struct sk_buff *skb, struct sock *sk)
 	FAKE(tail) = FAKE_NETWORK + length;
 	FAKE(head) = (void *)(data - FAKE_NETWORK);
 	FAKE(data) = (void *)data;
-	return filter_packet(scalar((__u64)fake) - first) > 0;
+	verdict = filter_packet(scalar((__u64)fake) - first);
+	return verdict > 0 && verdict != BEYOND;
 }
 
 #endif /* __SOCK_BPF_H__ */

@@ -239,6 +239,7 @@ struct sk_buff {
 	unsigned long _skb_refdst;
 	unsigned int skb_iif; /* int in the kernel; never negative */
 	unsigned int len;
+	unsigned int data_len;
 	__be16 protocol;
 	__u16 transport_header;
 	__u16 network_header;
@@ -256,7 +257,17 @@ struct sk_buff {
 	unsigned char *data;
 };
 
+struct page {
+	unsigned long flags;
+};
+
+struct bio_vec {
+	struct page *bv_page;
+};
+
 struct skb_shared_info {
+	__u8 nr_frags;
+	struct bio_vec frags[1]; /* skb_frag_t, MAX_SKB_FRAGS of them */
 	struct sk_buff *frag_list;
 	unsigned short gso_size;
 };

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pwru.filter.load import RdonlyCast
     from pwru.filter.packet.pcap import Programs
     from pwru.kernel.kernel import Kernel
+    from pwru.kernel.pages import Pages
     from pwru.live.backends.base import Backend
     from pwru.live.request import Request
     from pwru.record.about import About
@@ -120,15 +121,6 @@ def _damaged(error: Exception) -> PwruError:
     )
 
 
-def limits(request: Request) -> Iterator[str]:
-    """Yield what the filters cannot tell here, one sentence each."""
-    if request.filter.inner_l2 or request.filter.inner_l3:
-        yield (
-            "Inner packets are found in VXLAN, Geneve, GRE, IPIP and SIT, and where this kernel encapsulates:"
-            " what other tunnels carry passes."
-        )
-
-
 class Loader:
     """Loads the object of one run for whichever backend."""
 
@@ -156,6 +148,26 @@ class Loader:
                 " packet before Linux 6.2; boot it without lockdown=confidentiality"
             )
         self._image = image
+        # What is read beyond the bytes at an skb's head; None: nothing.
+        self._pages: Pages | None = None
+        if request.filter.reads_payload or "payload" in request.parts:
+            from pwru.kernel.pages import find_pages
+
+            self._pages = find_pages(kernel.fact("size of page", partial(_struct_size, "page")))
+
+    def limits(self) -> Iterator[str]:
+        """Yield what cannot be told here, one sentence each."""
+        wanted = self._request.filter
+        if wanted.inner_l2 or wanted.inner_l3:
+            yield (
+                "Inner packets are found in VXLAN, Geneve, GRE, IPIP and SIT, and where this kernel encapsulates:"
+                " what other tunnels carry passes."
+            )
+        if wanted.reads_payload and not self._pages:
+            yield (
+                "/proc/kcore does not say here where the kernel's pages are: the filter does not see what packets have"
+                " in page fragments, as most of the payload that this machine sends."
+            )
 
     def splice(self, code: Code, programs: Programs | None) -> bytes:
         """Return the object with these bodies of stubs and with the packet filters."""
@@ -178,12 +190,19 @@ class Loader:
 
         kernel, code = self._kernel, Code()
         cast, max_tags = _cast(kernel), self.wire.constant("MAX_TAGS")
+        goes_beyond = self._request.filter.reads_payload and self._pages is not None
         if programs.l2:
             layout = kernel.fact("struct sk_buff", skb.skb_layout)
-            code["filter_packet"] = skb.filter_packet(programs, layout, cast, max_tags=max_tags)
+            code["filter_packet"] = skb.filter_packet(
+                programs, layout, cast, max_tags=max_tags, goes_beyond=goes_beyond
+            )
             if self._request.filter.says_vlan:
                 tag = kernel.fact("VLAN tag of struct sk_buff", partial(skb.skb_layout, of=skb.Tag))
-                code["filter_tagged"] = skb.filter_tagged(programs, layout, tag, cast, max_tags=max_tags)
+                code["filter_tagged"] = skb.filter_tagged(
+                    programs, (layout, tag), cast, max_tags=max_tags, goes_beyond=goes_beyond
+                )
+            if goes_beyond:
+                code |= skb.filter_whole(programs, cast)
         if programs.l2 and self._request.trace_xdp:
             from pwru.filter.packet.xdp import filter_xdp, xdp_layout
 
@@ -250,6 +269,7 @@ class Loader:
             config = plan.config(
                 **self._filters,
                 **backend.config(),
+                **(self._pages._asdict() if self._pages else {}),
                 no_helper=not self._has_helper,
                 follow_xdp=self._request.follow and self._request.trace_xdp,
                 by_stack=self._request.by_stack,

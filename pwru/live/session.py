@@ -167,7 +167,7 @@ class Session:
         self._entered = True
         try:
             program = self._attach()
-            for limit in loading.limits(self._request):
+            for limit in self._loader.limits():
                 self._hooks.message(limit)
             self._cleanup.callback(self._programs.detach)
             with self._hooks.progress() as report:

@@ -135,7 +135,7 @@ int run_headers(void *ctx)
 /* These are global, so that the verifier looks at them once. */
 __noinline int match_skb(__u64 skb)
 {
-	return accepts((void *)skb, filter_packet(skb));
+	return accepts((void *)skb, filter_packet(skb), false);
 }
 
 /* The tuple in a word: versions, outer and inner, protocol, has_ports, the source's last byte, the ports. */
@@ -165,6 +165,34 @@ SEC("raw_tp")
 int run_tuples(void *ctx)
 {
 	return each_skb(check_tuples);
+}
+
+__noinline int match_tagged(__u64 skb)
+{
+	return accepts((void *)skb, filter_packet(skb), true);
+}
+
+static __always_inline void check_matches(struct skb *skb, __u64 address)
+{
+	skb->match = match_skb(address);
+}
+
+SEC("raw_tp")
+int run_matches(void *ctx)
+{
+	return each_skb(check_matches);
+}
+
+/* The same for a filter on packets with a tag that their bytes lack. */
+static __always_inline void check_tagged(struct skb *skb, __u64 address)
+{
+	skb->match = match_tagged(address);
+}
+
+SEC("raw_tp")
+int run_tagged(void *ctx)
+{
+	return each_skb(check_tagged);
 }
 
 __noinline __u64 tunnel_of_skb(__u64 skb)

@@ -1,7 +1,8 @@
 """The packet filter on an skb: the body of `int filter_packet(__u64 skb)` and its like in bpf/filter.bpf.h.
 
 It returns 1 for a packet that matches, 0 for one that does not, and -1 for one without headers: bpf/sock.bpf.h then
-runs it on those that the socket would give it.
+runs it on those that the socket would give it. A filter on a packet's payload, which may lie in page fragments, returns
+BEYOND if it needs these: bpf/fragments.bpf.h then puts the packet together.
 
 A packet gains and loses its link-layer header on its way, so there is a program for both forms. The MAC header counts
 only if it ends where the network header begins, VLAN tags apart: after an encapsulation the old one is further back,
@@ -24,9 +25,9 @@ from pwru.filter.load import ARRAY_OFFSET, ARRAY_SIZE, RdonlyCast, address_regis
 from pwru.kernel.btf import Btf
 
 from . import Insn
-from .classic import MAC_GAP, TAG_GAP, loads_len, with_tag, without_mac
+from .classic import MAC_GAP, TAG_GAP, Gap, loads_len, with_tag, without_mac
 from .pcap import Programs
-from .translate import CAPLEN, LEN, TAG, Body
+from .translate import BEYOND, CAPLEN, LEN, TAG, Body
 
 ETH_HLEN = 14  # include/uapi/linux/if_ether.h
 MAC_UNSET = 0xFFFF  # mac_header before it is set: skb_mac_header_was_set() in include/linux/skbuff.h
@@ -67,40 +68,59 @@ def skb_layout(btf: Btf, of: type[Layout | Tag] = Layout) -> list[int]:
     return [member.offset for member in members if member]
 
 
-def filter_packet(programs: Programs, layout: Sequence[int], cast: RdonlyCast | None, *, max_tags: int) -> bytes:
+def filter_packet(
+    programs: Programs, layout: Sequence[int], cast: RdonlyCast | None, *, max_tags: int, goes_beyond: bool = False
+) -> bytes:
     """Return the instructions of `int filter_packet(__u64 skb)`.
 
     `layout` has the offsets of Layout; it and `cast` are the kernel's. `max_tags` is how many bytes of VLAN tags may be
-    between the headers. Raises PwruError for a program that has a loop or is too long.
+    between the headers. `goes_beyond`: say so of a packet whose bytes at head are not enough, instead of rejecting it.
+    Raises PwruError for a program that has a loop or is too long.
     """
-    return _Packet(programs, Layout(*layout), cast, max_tags=max_tags).code()
+    return _Packet(programs, Layout(*layout), cast, max_tags=max_tags, goes_beyond=goes_beyond).code()
 
 
 def filter_tagged(
-    programs: Programs, layout: Sequence[int], tag: Sequence[int], cast: RdonlyCast | None, *, max_tags: int
+    programs: Programs,
+    layout: tuple[Sequence[int], Sequence[int]],
+    cast: RdonlyCast | None,
+    *,
+    max_tags: int,
+    goes_beyond: bool = False,
 ) -> bytes:
     """Return the same for an skb with a VLAN tag that its bytes lack, matched as on the wire: `int filter_tagged()`.
 
-    `tag` has the offsets of Tag. A packet without a link-layer header has no place for a tag.
+    `layout` has the offsets of Layout and of Tag. A packet without a link-layer header has no place for a tag.
     """
-    return _Packet(programs, Layout(*layout), cast, Tag(*tag), max_tags=max_tags).code()
+    tag = Tag(*layout[1])
+    return _Packet(programs, Layout(*layout[0]), cast, tag, max_tags=max_tags, goes_beyond=goes_beyond).code()
 
 
-def filter_bytes(insns: Sequence[Insn], cast: RdonlyCast | None, *, bare: bool) -> bytes:
+def filter_bytes(
+    insns: Sequence[Insn], cast: RdonlyCast | None, *, bare: bool = False, gap: Gap | None = None
+) -> bytes:
     """Return the same for what lies at an address: `int filter_inner_l2(__u64 start, __u64 captured, __u64 length)`.
 
-    `bare`: what lies there has no link-layer header, as for filter_inner_l3().
+    `bare`: what lies there has no link-layer header, as for filter_inner_l3(); `gap`: but the program expects one.
     """
     asm, reject = Assembler(), Label()
     asm.alu64(Alu.MOV, CAPLEN, R2)
     if loads_len(insns):
         asm.store(Size.W, R10, LEN, R3)
-    Body(insns, cast, bare=bare).emit(asm, reject, lambda: None)
+    if gap:
+        _find_ethertype(asm, cast)
+    Body(insns, cast, gap=gap, bare=bare).emit(asm, reject, lambda: None)
     if reject.index is None:
         asm.place(reject)
         asm.alu32(Alu.MOV, R0, 0)
         asm.exit()
     return encode(asm)
+
+
+def filter_whole(programs: Programs, cast: RdonlyCast | None) -> dict[str, bytes]:
+    """Return the bodies of filter_whole_l2() and _l3(), which take the same arguments."""
+    bare = filter_bytes(programs.l3 or without_mac(programs.l2), cast, bare=True, gap=None if programs.l3 else MAC_GAP)
+    return {"filter_whole_l2": filter_bytes(programs.l2, cast), "filter_whole_l3": bare}
 
 
 def encode(asm: Assembler) -> bytes:
@@ -114,9 +134,32 @@ def encode(asm: Assembler) -> bytes:
         ) from None
 
 
+def _find_ethertype(asm: Assembler, cast: RdonlyCast | None) -> None:
+    """Put the EtherType that a link-layer header would have at TAG. r1 keeps the address of the packet."""
+    done = Label()
+    asm.alu64(Alu.MOV, R7, R1)
+    asm.alu64(Alu.MOV, address_register(cast), R7)
+    asm.alu64(Alu.ADD, address_register(cast), -cast_offset(cast))
+    load(asm, cast, Size.B, R0)
+    asm.alu32(Alu.RSH, R0, 4)
+    for version, ethertype in [*_ETHERTYPES.items(), (None, 0)]:
+        asm.store(Size.H, R10, TAG, int.from_bytes(ethertype.to_bytes(2, "big"), "little"))
+        if version is not None:
+            asm.jump32(Jump.EQ, R0, version, done)
+    asm.place(done)
+    asm.alu64(Alu.MOV, R1, R7)
+
+
 class _Packet:
     def __init__(
-        self, programs: Programs, layout: Layout, cast: RdonlyCast | None, tag: Tag | None = None, *, max_tags: int
+        self,
+        programs: Programs,
+        layout: Layout,
+        cast: RdonlyCast | None,
+        tag: Tag | None = None,
+        *,
+        max_tags: int,
+        goes_beyond: bool,
     ) -> None:
         self._tag = tag
         self._max_tags = max_tags
@@ -125,8 +168,11 @@ class _Packet:
         self._layout = layout
         self._finds_ethertype = not programs.l3  # libpcap has none if the filter names the link-layer header
         l3 = programs.l3 or without_mac(programs.l2)
-        self._l2 = Body(with_tag(programs.l2), cast, gap=TAG_GAP) if tag else Body(programs.l2, cast)
-        self._l3 = Body(l3, cast, gap=MAC_GAP, bare=True)
+        self._beyond = Label()
+        beyond = self._beyond if goes_beyond else None
+        l2 = with_tag(programs.l2) if tag else programs.l2
+        self._l2 = Body(l2, cast, gap=TAG_GAP, beyond=beyond)
+        self._l3 = Body(l3, cast, gap=MAC_GAP, bare=True, beyond=beyond)
         self._uses_len = any(map(loads_len, programs))
         self._reject = Label()
         self._start = min(layout) if self._uses_len else layout.network_header  # of what is read
@@ -181,8 +227,8 @@ class _Packet:
         asm.alu32(Alu.ADD, _NETWORK, _MAC)
         asm.alu32(Alu.ADD, _NETWORK, ETH_HLEN)
         asm.goto(l3_known)
-        for label, verdict in ((self._reject, 0), (no_headers, -1)):
-            if label.index is None:
+        for label, verdict in ((self._reject, 0), (no_headers, -1), (self._beyond, BEYOND)):
+            if label.index is None and (label.used or label is not self._beyond):
                 asm.place(label)
                 asm.alu32(Alu.MOV, R0, verdict)
                 asm.exit()
@@ -212,23 +258,8 @@ class _Packet:
             asm.alu32(Alu.SUB, CAPLEN, header)
         asm.alu64(Alu.ADD, _HEAD, header)
         if body is self._l3 and self._finds_ethertype:
-            self._find_ethertype()
+            _find_ethertype(self._asm, self._cast)
         body.emit(asm, self._reject, find_caplen)
-
-    def _find_ethertype(self) -> None:
-        """Put the EtherType that a link-layer header would have at TAG. r1 keeps the address of the packet."""
-        asm, done = self._asm, Label()
-        asm.alu64(Alu.MOV, R7, R1)
-        asm.alu64(Alu.MOV, address_register(self._cast), R7)
-        asm.alu64(Alu.ADD, address_register(self._cast), -cast_offset(self._cast))
-        load(asm, self._cast, Size.B, R0)
-        asm.alu32(Alu.RSH, R0, 4)
-        for version, ethertype in [*_ETHERTYPES.items(), (None, 0)]:
-            asm.store(Size.H, R10, TAG, int.from_bytes(ethertype.to_bytes(2, "big"), "little"))
-            if version is not None:
-                asm.jump32(Jump.EQ, R0, version, done)
-        asm.place(done)
-        asm.alu64(Alu.MOV, R1, R7)
 
     def _load_tag(self, tag: Tag) -> None:
         asm = self._asm

@@ -43,7 +43,7 @@ _ADDRESS = -8
 LEN = -16
 TAG = -24
 
-IF_IP = 2  # bpf/filter.bpf.h
+IF_IP, BEYOND = 2, 3  # bpf/filter.bpf.h
 
 _AT_RUN_TIME = (Mode.IND, Mode.WIRE_ABS, Mode.WIRE_IND)  # loads whose place is compared with CAPLEN by themselves
 CAPLEN = R6  # at the latest when it is compared
@@ -55,6 +55,7 @@ class Body:
 
     The verdict is 1; if the program is for packets without a link-layer header (`bare`), and accepts this one as one of
     IP, it is IF_IP. `gap`: what the packet lacks of the frame that the program is about; it is at TAG then.
+    `beyond`: where to go with a load beyond the captured bytes, which rejects otherwise; each is compared before then.
 
     Without `cast`: one bpf_probe_read_kernel() copies what the loads near the start of the packet need to the stack;
     each other load is a call of its own. Runs since v5.5.
@@ -65,8 +66,15 @@ class Body:
     """
 
     def __init__(
-        self, insns: Sequence[Insn], cast: RdonlyCast | None, *, gap: Gap | None = None, bare: bool = False
+        self,
+        insns: Sequence[Insn],
+        cast: RdonlyCast | None,
+        *,
+        gap: Gap | None = None,
+        bare: bool = False,
+        beyond: Label | None = None,
     ) -> None:
+        self._beyond = beyond
         self._insns = insns
         self._cast = cast
         self._gap = gap
@@ -82,7 +90,7 @@ class Body:
         self._calls = any(load_mode(insn) in _AT_RUN_TIME or load_end(insn) > end for insn in insns)
         self._a, self._x, self._data = (R7, R8, R9) if self._calls else (R1, R2, R0)
         # CAPLEN must then be set from the start.
-        self.compares_caplen = self._calls or bool(flow.checks)
+        self.compares_caplen = self._calls or bool(flow.checks or beyond)
 
     def _window_end(self) -> int:
         """Return how far into the packet a window may reach: there is room for so much on the stack."""
@@ -98,6 +106,7 @@ class Body:
         """
         self._asm = asm
         self._reject = reject
+        self._outside = self._beyond or reject
         self._labels = [Label() for _ in self._insns]
         self._accepts: dict[tuple[bool, int, int], Label] = {}
         # How many bytes have been compared with CAPLEN, for each path to an instruction.
@@ -212,7 +221,7 @@ class Body:
 
     def _compare_caplen(self, index: int, needed: int) -> None:
         if needed > self._checked[index][0]:
-            self._asm.jump32(Jump.LT, CAPLEN, needed, self._reject)
+            self._asm.jump32(Jump.LT, CAPLEN, needed, self._outside)
             self._checked[index] = [needed]
 
     def _target(self, index: int, target: int) -> Label:
@@ -289,6 +298,8 @@ class Body:
         if k + size.nbytes > MAX_OFFSET:
             asm.goto(self._reject)
             return False
+        if self._beyond:
+            self._compare_caplen(index, load_end(insn))
         if mode in (Mode.WIRE_ABS, Mode.WIRE_IND):
             self._load_wire(size, register, k, self._x if mode is Mode.WIRE_IND else None)
             return True
@@ -335,7 +346,7 @@ class Body:
         asm = self._asm
         asm.alu64(Alu.MOV, R2, self._x)
         asm.alu64(Alu.ADD, R2, k + size.nbytes)
-        asm.jump64(Jump.GT, R2, CAPLEN, self._reject)
+        asm.jump64(Jump.GT, R2, CAPLEN, self._outside)
         address = self._address()
         asm.alu64(Alu.ADD, address, R2)
         asm.alu64(Alu.SUB, address, size.nbytes + cast_offset(self._cast))
@@ -343,7 +354,7 @@ class Body:
 
     def _load_wire(self, size: Size, register: Reg, k: int, x: Reg | None) -> None:
         def load_byte() -> None:
-            self._asm.jump64(Jump.GE, R2, CAPLEN, self._reject)
+            self._asm.jump64(Jump.GE, R2, CAPLEN, self._outside)
             address = self._address()
             self._asm.alu64(Alu.ADD, address, R2)
             self._asm.alu64(Alu.SUB, address, cast_offset(self._cast))

@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -25,7 +26,7 @@ from pwru.filter.packet.pcap import Programs
 from pwru.filter.packet.skb import ETH_HLEN, MAC_UNSET, Layout, filter_packet, skb_layout
 from pwru.filter.packet.translate import IF_IP
 from pwru.filter.splice import splice
-from pwru.kernel.btf import read_btf, vmlinux_btf
+from pwru.kernel.btf import Btf, read_btf, vmlinux_btf
 from pwru.libbpf import BpfError, Object
 from pwru.record.layout import Wire
 from tests.support.libbpf import prog_test_run
@@ -142,7 +143,7 @@ class Batch:
         """Return the kernel's verdicts on each packet, with a link-layer header and without."""
         code = {"filter_packet": filter_packet(programs, layout_of_this_kernel(), cast, max_tags=max_tags())}
         with Object(splice(image, code), "filter_harness") as bpf:
-            bpf.load()
+            _load_only(bpf, "run_filters")
             run = bpf.program("run_filters").fd
             with mmap.mmap(bpf.map("batches").fd, _BATCH_SIZE) as shared:
                 prog_test_run(run)
@@ -187,11 +188,13 @@ def run_on_batches(
     code: Mapping[str, bytes],
     skbs: Sequence[int],
     memories: Sequence[Callable[[int], bytes]],
+    config: Mapping[str, int] = MappingProxyType({}),
 ) -> list[list[tuple[int, int]]]:
-    """Return the same for one memory after the other."""
+    """Return the same for one memory after the other. `config`: members of struct config that are not 0."""
     found = []
     with Object(splice(image, code), "filter_harness") as bpf:
-        bpf.load()
+        bpf.map(".rodata.config").set_initial_value(_config(Btf(bpf.btf()), config))
+        _load_only(bpf, program)
         run = bpf.program(program).fd
         with mmap.mmap(bpf.map("skbs").fd, SKBS_SIZE) as shared:
             prog_test_run(run)
@@ -204,6 +207,23 @@ def run_on_batches(
                 results = _SKB.iter_unpack(shared[_SKBS_HEADER.size : len(head)])
                 found.append([(match, value) for _, match, value in results])
     return found
+
+
+def _load_only(bpf: Object, name: str) -> None:
+    for program in bpf.programs():
+        program.set_autoload(program.name == name)
+    bpf.load()
+
+
+def _config(btf: Btf, values: Mapping[str, int]) -> bytes:
+    struct_ = btf.struct("config")
+    assert struct_
+    data = bytearray(struct_.size)
+    for name, value in values.items():
+        member = struct_.member(name)
+        assert member
+        data[member.offset : member.offset + member.size] = value.to_bytes(member.size, "little")
+    return bytes(data)
 
 
 _libpcap = ctypes.CDLL(ctypes.util.find_library("pcap"))

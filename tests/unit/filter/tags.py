@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from functools import partial
 from typing import NamedTuple
 
 from pwru.filter.load import RdonlyCast
@@ -64,7 +63,7 @@ class Tags(InKernel):
         for text in idioms()[:: self.every]:
             programs = compile_filter(Filter(text))
             in_bytes = filter_packet(programs, layout, cast, max_tags=most)
-            in_skb = filter_tagged(programs, layout, tag, cast, max_tags=most)
+            in_skb = filter_tagged(programs, (layout, tag), cast, max_tags=most)
             for code, cases, missing in ((in_bytes, CASES, 0), (in_skb, tagged, 1)):
                 skbs = [
                     Skb(case.after(missing), mac=0, network=ETH_HLEN, tag=case.tags[0] if missing else (0, 0))
@@ -100,8 +99,11 @@ class Tags(InKernel):
                 programs = compile_filter(Filter(text, (primitive,)))
                 for missing in (0, 1):
                     cases = [case for case in CASES if len(case.tags) >= missing]
-                    make = partial(filter_tagged, tag=tag) if missing else filter_packet
-                    code = make(programs, layout, cast=cast, max_tags=most)
+                    code = (
+                        filter_tagged(programs, (layout, tag), cast, max_tags=most)
+                        if missing
+                        else filter_packet(programs, layout, cast, max_tags=most)
+                    )
                     skbs = [
                         Skb(c.after(missing), mac=0, network=14, tag=c.tags[0] if missing else (0, 0)) for c in cases
                     ]

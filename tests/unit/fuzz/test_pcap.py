@@ -235,7 +235,7 @@ def test_tags(seed: int) -> None:
     with bounded():
         insns = compile_filter(Filter(whole)).l2
         for cast in CASTS:
-            code = filter_tagged(Programs(insns, [REJECT]), LAYOUT, TAG, cast, max_tags=harness.max_tags())
+            code = filter_tagged(Programs(insns, [REJECT]), (LAYOUT, TAG), cast, max_tags=harness.max_tags())
             for _ in range(PACKETS):
                 packet = packets.packet(rng)
                 proto, tci = rng.choice([0x8100, 0x88A8]), rng.choice([10, 0x200A, 20, rng.randrange(1 << 16)])

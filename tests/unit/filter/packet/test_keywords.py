@@ -43,7 +43,7 @@ def listed(text: str) -> list[str]:
 def translate(programs: Programs, *, tagged: bool = False) -> None:
     filter_packet(programs, LAYOUT, None, max_tags=8)
     if tagged:
-        filter_tagged(programs, LAYOUT, TAG, None, max_tags=8)
+        filter_tagged(programs, (LAYOUT, TAG), None, max_tags=8)
 
 
 @pytest.mark.parametrize("expression", listed(L2))

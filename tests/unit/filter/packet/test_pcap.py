@@ -187,6 +187,29 @@ def test_says_vlan(wanted: Filter, says_vlan: bool) -> None:
     assert wanted.says_vlan == says_vlan
 
 
+@pytest.mark.parametrize(
+    ("expression", "reads_payload"),
+    [
+        *((text, False) for text in ("tcp", "tcp[tcpflags] & (tcp-syn|tcp-ack) != 0", "tcp[13] = 2", "ip[ 8 ] < 5")),
+        *(
+            (text, False)
+            for text in ("icmp[icmptype] = icmp-echo", "ip6[6:1] = 0", "ether[0x0] & 1 = 0", "udp[4:4] = 0")
+        ),
+        *(
+            (text, True)
+            for text in ("tcp[((tcp[12] & 0xf0) >> 2):4] = 1", "udp[8:4] = 1", "udp[6:4] = 1", "ip[20] = 1")
+        ),
+        *(
+            (text, True)
+            for text in ("tcp[tcpflags] = 2 or udp[0x8] = 1", "ip6[40] = 1", "igmp[0] = 1", "tcp[ip[8]] = 1")
+        ),
+    ],
+)
+def test_reads_payload(expression: str, reads_payload: bool) -> None:
+    compile_filter(Filter(expression))
+    assert Filter(expression).reads_payload == reads_payload
+
+
 @pytest.mark.parametrize("layer", ["l2", "l3"])
 def test_the_parameter_of_an_inner_expression_is_named(layer: str) -> None:
     with pytest.raises(PwruError, match=f"^`tunnel_{layer}`: pcap filter 'ipp': "):
