@@ -37,7 +37,8 @@ class Summarize(Sink):
         self.tick = TICK if self._live else None
         self._packets: Packets | None = None
         self._summary: Summary | None = None
-        self._clock = EventClock()
+        self._clock = EventClock()  # what is due by it: events that were not read yet are not late
+        self._is_recorded = False
         self._height = 0  # of the last picture, in lines
         self._due = 0.0
         self._ended = False
@@ -46,6 +47,7 @@ class Summarize(Sink):
         self._stream.open()
 
     def begin(self, source: Source) -> None:
+        self._is_recorded = bool(source.about.trace)
         self._summary = Summary(source.schema, source.names, source.lives)
         self._packets = Packets(source.schema, source.names, source.numbers, idle=self._summary.patience)
         self._stream.begin(b"")
@@ -69,7 +71,7 @@ class Summarize(Sink):
     def ending(self) -> None:
         if self._summary and not self._ended:
             self._ended = True
-            self._summary.now = self._clock.now()
+            self._summary.now = self._now()
 
     def flush(self) -> None:
         assert self._packets
@@ -118,7 +120,11 @@ class Summarize(Sink):
         self._summary.evicted = self._packets.evicted
         self._summary.begun = self._packets.begun
         if not self._ended:
-            self._summary.now = self._clock.now()
+            self._summary.now = self._now()
+
+    def _now(self) -> int:
+        """Return the time, as events have it: exactly, unless they are of a recording."""
+        return self._clock.now() if self._is_recorded else time.monotonic_ns()
 
     def _draw(self) -> None:
         """Show as much of it as the terminal has room for."""

@@ -21,8 +21,8 @@ from pwru.sinks.stream import Stream
 from pwru.sinks.summary import Summarize
 from pwru.sinks.summary_json import members
 from pwru.sinks.summary_text import fitting, lines
-from tests.support.source import FakeSource
-from tests.support.ways import NAMES, SCHEMA, dropped, good, in_order, resting, ways
+from tests.support.source import ABOUT, FakeSource
+from tests.support.ways import MS, NAMES, SCHEMA, dropped, good, in_order, resting, ways
 
 DESCRIBED = json.loads((Path(__file__).parents[3] / "docs/summary.schema.json").read_text())
 ACCOUNT = Account(0, 0, 0, 0, 4 << 20)
@@ -37,11 +37,11 @@ def summary(received: int = 300, lost: int = 0) -> Summary:
     return of
 
 
-def printed(records: list[Record], *, as_json: bool = False) -> str:
+def printed(records: list[Record], *, as_json: bool = False, source: FakeSource | None = None) -> str:
     reading, writing = os.pipe()
     sink = Summarize(Stream(writing), json=as_json)
     sink.open()
-    sink.begin(FakeSource(SCHEMA, NAMES))
+    sink.begin(source or FakeSource(SCHEMA, NAMES))
     assert sink.write(records) == 0
     assert (sink.events, sink.tick) == (len(records), None)
     sink.ending()
@@ -87,6 +87,15 @@ def test_text() -> None:
     ]
     assert waiting.splitlines()[0] == "PACKET  NOT SEEN FOR  LAST IN"
     assert waiting.splitlines()[1].split()[0::3] == ["#4", "ip_rcv"]
+
+
+@pytest.mark.parametrize(("trace", "waited"), [("", 5000), ("a recording", 1000)])
+def test_for_how_long_it_waits(monkeypatch: pytest.MonkeyPatch, trace: str, waited: int) -> None:
+    """A live trace knows, however late events were read; of a recording, the last event is now."""
+    monkeypatch.setattr("time.monotonic_ns", lambda: 5002 * MS)
+    source = FakeSource(SCHEMA, NAMES, about=ABOUT._replace(trace=trace))
+    found = json.loads(printed(in_order(resting(1), good(2, 999)), as_json=True, source=source))
+    assert found["waiting"] == [{"packet": "#1", "place": "ip_rcv", "not_seen_for": waited * MS}]
 
 
 def test_nothing_came() -> None:
