@@ -24,12 +24,10 @@ class StagedBlocks(Blocks):
                 changes, seen = self.changes(seen, self.tasks[step.record.task], self.packets[step.record.packet])
                 told += [change for change in changes if not change.startswith(("len ", "cpu "))]
             is_last = passage.steps[-1] is steps[-1]
-            yield self.line(
-                way, None if is_last and not passage.ns else passage.ns, self._stage(way, passage, bool(told)), told
-            )
+            yield self.line(way, None if is_last and not passage.ns else passage.ns, self._stage(way, passage), told)
 
-    def _stage(self, way: Way, passage: Passage, more: bool) -> str:
-        """Return the name of the stage and, if there is room, the functions; `more` follows."""
+    def _stage(self, way: Way, passage: Passage) -> str:
+        """Return the name of the stage and, as far as there is room, the functions."""
         first, last = passage.steps[0], passage.steps[-1]
         end = way.ends.get(first.skb)
         if passage.stage == DROPPED and end:
@@ -37,8 +35,9 @@ class StagedBlocks(Blocks):
         title = f"{passage.stage} {passage.detail}".rstrip()
         if passage.stage == DELIVERED:
             title += f" to {name_of(self.tasks[first.record.task])}"
-        functions = first.function.name + (f" … {last.function.name}" if last is not first else "")
-        text = f"{title:<{_STAGE}}  {functions}"
-        if self.width and (more or len(INDENT) + 2 + len(text) > self.width):
-            return title
-        return f"{title:<{_STAGE}}  {self.dim}{functions}{self.reset}"
+        names = [first.function.name] + ([last.function.name] if last is not first else [])
+        for functions in (" … ".join(names), f"{names[0]} …"):
+            text = f"{title:<{_STAGE}}  {functions}"
+            if not self.width or len(INDENT) + 2 + len(text) <= self.width:
+                return f"{title:<{_STAGE}}  {self.dim}{functions}{self.reset}"
+        return title
