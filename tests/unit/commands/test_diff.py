@@ -70,7 +70,8 @@ def test_a_damaged_recording(recording: Path, tmp_path: Path, capsys: pytest.Cap
     recordings.write(cut, [recordings.events()], account=False)
     said: list[str] = []
     diff(parse(["--diff", str(recording), str(cut)]), said.append)
-    assert said == [f"{cut} ends without an account: the trace was killed, or still runs"]
+    assert len(said) == 1
+    assert said[0].startswith(f"{cut} ends without an account: ")
     assert "took the same way" in capsys.readouterr().out
 
 

@@ -68,5 +68,5 @@ def test_a_full_disk(recording: Path, capfd: pytest.CaptureFixture[str]) -> None
 def test_a_recording_is_not_overwritten(recording: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = recording.read_bytes()
     assert main(["-r", str(recording), "--output-parquet", str(recording)]) == 1
-    assert "is a recording, which would be lost" in capfd.readouterr().err
+    assert "is the recording that is read" in capfd.readouterr().err
     assert recording.read_bytes() == before
