@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, NamedTuple
 
 from pwru.commands import messages
@@ -16,6 +15,7 @@ from pwru.record.summary import PATIENCE
 from pwru.replay.source import STDIN, Replay
 from pwru.replay.wanted import Wanted
 from pwru.sinks.tables import Column, cut, duration, table
+from pwru.sinks.terminal import terminal
 
 if TYPE_CHECKING:
     from pwru.commands.options import Options
@@ -51,7 +51,7 @@ def diff(options: Options, say: Callable[[str], None]) -> None:
 
         text = json.dumps(_members(sides, (good, bad), found)) + "\n"
     else:
-        width = get_terminal_size((0, 0)).columns
+        width = terminal(1, "never").width  # what is no terminal gets all of each line
         text = "".join(f"{cut(line, width)}\n" for line in _lines(sides, (good, bad), found, width))
     messages.report(text)
 

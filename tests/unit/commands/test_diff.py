@@ -43,6 +43,13 @@ def test_packets_of_one_recording(recording: Path, capsys: pytest.CaptureFixture
     ]
 
 
+def test_lines_are_whole_that_go_to_no_terminal(
+    recording: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert "…" not in compared(capsys, str(recording), "port 443", "port 80")
+
+
 def test_recordings(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = tmp_path / "good.pwru"
     recordings.write(good, [recordings.events(packets=4, each=4)])
