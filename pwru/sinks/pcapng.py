@@ -174,7 +174,8 @@ class Pcapng(Sink):
         assert isinstance(record.time, int)
         payload = self._payload(pick.whole or record)
         data = payload.data if is_whole(payload) else b""
-        length = max(len(data), payload.length if payload.length <= _LONGEST else 0)
+        # Wireshark takes an empty packet for a malformed one.
+        length = max(len(data), payload.length if payload.length <= _LONGEST else 0, 1)
         number, described = self._interface(record.packet, has_mac=payload.has_mac)
         site = self._site(record.hit)
         after = f" after {self._site(pick.after.record.hit).name}" if pick.after and not site.has_place else ""

@@ -25,7 +25,7 @@ from .tracing import Start, Trace
 pytestmark = pytest.mark.three_kernels
 
 DROP = re.compile(
-    r"dropped in (kfree_skb|kfree_skb_reason|sk_skb_reason_drop)(\(SKB_DROP_REASON_NO_SOCKET\))? after \w+"
+    r"dropped in (kfree_skb|kfree_skb_reason|sk_skb_reason_drop)(\(SKB_DROP_REASON_NO_SOCKET\))? (from|after) \w+"
 )
 
 

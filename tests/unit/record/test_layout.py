@@ -67,13 +67,21 @@ def test_config_is_packed_by_name() -> None:
     more = (*filters, "no_helper", "has_cookie")
     last = ("trace_run_size", "page_size", "record_size")
     values: dict[str, int | bytes | list[int]] = {name: n for n, name in enumerate((*numbers, *more, *last), 1)}
-    values |= {"first_page": 1 << 41, "first_address": 1 << 42, "trace_run": 1 << 40, "comm": b"comm", "reasons": list(range(8)), "reason_masks": [3] * 8}
+    values |= {
+        "first_page": 1 << 41,
+        "first_address": 1 << 42,
+        "trace_run": 1 << 40,
+        "comm": b"comm",
+        "reasons": list(range(8)),
+        "reason_masks": [3] * 8,
+    }
     values |= {"at": [1] * 13, "size": [2] * 13}
     packed = wire().layout("config").pack(dict(sorted(values.items())))
     middle = len(more) + 2
     padding = 4 * (middle % 2 == 0)
     expected = struct.pack(f"=7I16s16I{middle}I{padding}xQQQI13H13H", *range(1, 8), b"comm", *range(8), *[3] * 8,
-                           *range(8, 8 + middle), 1 << 41, 1 << 42, 1 << 40, 8 + middle, *[1] * 13, *[2] * 13)  # fmt: skip
+                           *range(8, 8 + middle), 1 << 41, 1 << 42, 1 << 40, 8 + middle,
+                           *[1] * 13, *[2] * 13)  # fmt: skip
     assert packed == expected + bytes(-len(expected) % 8)
     with pytest.raises(PwruError, match=MISMATCH):
         wire().layout("config").pack({"netns": 1, "mark_at": 1})

@@ -86,6 +86,8 @@ def test_every_event(path: Path) -> None:
     ]
     assert [packet.direction for packet in got.packets] == [2, 2, 1, 0]
     assert (got.packets[0].data, got.packets[0].length) == (b"", 30)
+    (empty,) = capture(path, [event(OUTPUT, 5, follow(A), data=b"")], every=True).packets
+    assert (empty.data, empty.length) == (b"", 1)
 
 
 def test_interfaces(path: Path) -> None:
