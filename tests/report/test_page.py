@@ -48,9 +48,7 @@ def test_ways(viewer: Viewer, made_up: Path) -> None:
     assert sum(int(row[0]) for row in ways) == 400
     assert len(ways) == 6
     filtered = next(row for row in ways if "nft_do_chain" in row[5])
-    assert re.search(
-        r"^__tcp_transmit_skb\s*→.*→\s*sk_skb_reason_drop\(SKB_DROP_REASON_NETFILTER_DROP\)$", filtered[5], re.S
-    )
+    assert re.search(r"^__tcp_transmit_skb\s*→.*→\s*sk_skb_reason_drop\(NETFILTER_DROP\)$", filtered[5], re.S)
     page.locator("#ways tbody tr", has_text="nft_do_chain").get_by_role("button").click()
     assert page.inner_text("#packet .id") == filtered[6]
 

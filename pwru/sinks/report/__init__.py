@@ -138,7 +138,7 @@ class Report(Sink):
                 f"retransmitted or {SLOW} times slower than usual. {data.left_out} packets are left out{wrong}."
             )
         elif data.left_out_steps:
-            said.append(f"Of packets with many steps {data.left_out_steps} in the middle are left out.")
+            said.append(f"Of packets with many steps {data.left_out_steps} steps are left out.")
         if self._packets.evicted:
             said.append(f"{self._packets.evicted} packets are cut off: too many were on their way at once.")
         return " ".join(said)

@@ -63,7 +63,9 @@ class Packet:
         self.drops: list[tuple[int, int, int]] = []
         self.relations: list[tuple[int, int, int]] = []
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many steps it has."""
         return len(self.columns["time"])
 
 
@@ -83,7 +85,7 @@ class Data:
         self._packets: list[Packet] = []
         self._by_number: dict[int, Packet] = {}
         self._steps = self._wrong_steps = 0
-        self._median = 0.0
+        self._median: float | None = None  # of the first packets, once it is needed
         self.left_out = self.left_out_wrong = self.left_out_steps = 0
 
     def add(self, ways: Iterable[Way]) -> None:
@@ -98,12 +100,15 @@ class Data:
 
     def _packet(self, way: Way) -> Packet | None:
         """Return the packet that these steps go to; None if there is no room."""
-        if way.continues and (before := self._by_number.get(way.number)):
-            return before
+        count = min(len(way.records), PACKET_STEPS)
+        before = self._by_number.get(way.number) if way.continues else None
+        if before is not None:
+            self._steps += count
+            return before if before.count < PACKET_STEPS else None
         if self._steps < self._limit:
-            self._steps += min(len(way.records), PACKET_STEPS)
+            self._steps += count
         elif self._is_wrong(way) and self._wrong_steps < self._limit:
-            self._wrong_steps += min(len(way.records), PACKET_STEPS)
+            self._wrong_steps += count
         else:
             return None
         packet = Packet(way.number, way.first)
@@ -113,9 +118,8 @@ class Data:
         return packet
 
     def _is_wrong(self, way: Way) -> bool:
-        if not self._median:
-            times = [time for packet in self._packets if (time := packet.columns["time"][-1])]
-            self._median = median(times) if times else 0
+        if self._median is None:
+            self._median = median([packet.columns["time"][-1] for packet in self._packets if packet.count > 1] or [0])
         return bool(
             way.drops
             or way.transmissions > 1
@@ -133,7 +137,7 @@ class Data:
             if PACKET_STEPS // 2 <= number < count - PACKET_STEPS // 2:
                 self.left_out_steps += 1
                 continue
-            places[number] = len(packet)
+            places[number] = packet.count
             self._append_step(packet, way.records[number], way.of[number], way.functions[number])
         for skb, end in way.drops:
             if end.step in places:
@@ -155,7 +159,7 @@ class Data:
         address, raw_task, _, state, _, time, details = record
         cpu, task = self._ran[raw_task]
         payload, detail = self._detailed[details]
-        before = columns["time"][-1] if packet else 0  # clocks of CPUs may differ a little
+        before = columns["time"][-1] if packet.count else 0  # clocks of CPUs may differ a little
         row = (
             max(int(time) - packet.begin, before),
             cpu,
@@ -221,7 +225,7 @@ class Data:
         firsts, place = [], 0
         for packet in packets:
             firsts.append(place)
-            place += len(packet)
+            place += packet.count
         outcomes = Table()
         instances = [
             [packet.names.get(instance, _NONE) for instance in range(max(packet.names, default=0) + 1)]

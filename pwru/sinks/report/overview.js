@@ -123,7 +123,7 @@ function shortWay(way, ways) {
   let before = -1;
   for (const at of [...shown].sort((a, b) => a - b)) {
     if (at - before > 1) made.append(element("span", "skipped", `${at - before - 1} more`), arrow());
-    made.append(element("span", runs[at].drops ? "func drop" : "func", runs[at].name));
+    made.append(element("span", runs[at].drops ? "func drop" : "func", runs[at].name.replace("(SKB_DROP_REASON_", "(")));
     if (at < end - 1) made.append(arrow());
     before = at;
   }

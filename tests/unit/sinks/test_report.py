@@ -119,6 +119,14 @@ def test_a_packet_that_is_seen_again(tmp_path: Path) -> None:
     assert len(made.packets) == 8
 
 
+def test_a_packet_that_never_ends(tmp_path: Path) -> None:
+    """It comes in pieces, and takes no more room than one that comes at once."""
+    pieces = [event(follow(1), time=number * 2 * SECOND + at) for number in range(8) for at in range(1000)]
+    [shown] = (made := page(tmp_path / "r", pieces)).packets
+    assert len(shown.functions) == 4000
+    assert "4000 steps are left out" in made.data["run"]["notice"]
+
+
 @pytest.mark.parametrize(("living", "outcome"), [({1}, "unseen"), (set(), "ended"), (None, "unseen")])
 def test_one_whose_end_nobody_saw(tmp_path: Path, living: set[int] | None, outcome: str) -> None:
     """The kernel, if it can be asked, says which skbs it still follows."""
@@ -153,7 +161,7 @@ def test_a_packet_with_many_steps(tmp_path: Path) -> None:
     assert len(shown.functions) == 4000
     assert shown.functions[0] == "fa"
     assert shown.drops == [(3999, "NO_SOCKET", "udp_rcv")]
-    assert "5000 in the middle are left out" in made.data["run"]["notice"]
+    assert "5000 steps are left out" in made.data["run"]["notice"]
 
 
 def test_records_with_less(tmp_path: Path) -> None:
