@@ -27,6 +27,7 @@ class Writer:
 
     def __init__(self, schema: Schema, names: Names) -> None:
         self._schema = schema
+        self._of_meta = schema.narrowed({"meta": 0})  # addresses would be made text, which takes longer than all else
         self._names = names
         self._generation = names.generation
         self._netns: Mapping[int, str] = {}
@@ -82,7 +83,7 @@ class Writer:
 
     def _new_netns(self, packets: Iterable[bytes]) -> list[tuple[int, str]]:
         now = set(packets)
-        inodes = {self._schema.packet(raw)["meta"].netns for raw in now - self._packets}
+        inodes = {self._of_meta.packet(raw)["meta"].netns for raw in now - self._packets}
         self._packets = now
         if inodes - self._inodes or time.monotonic() > self._look_again:
             self._inodes |= inodes

@@ -11,6 +11,7 @@ from pwru.sinks.follow import Following
 from pwru.sinks.skbs import CACHE_LIMIT, Skbs
 
 if TYPE_CHECKING:
+    from pwru.record.columns import Columns
     from pwru.record.schema import Record
     from pwru.sinks import Source
 
@@ -42,18 +43,36 @@ class PacketCount:
         if self._following is None:
             self._see((skb, hit) for skb, _, hit, *_ in records)
             return
-        self._following.begun.clear()
-        # The last event of each is enough: where it was seen.
         last = {follow: (skb, hit) for skb, _, hit, _, follow, _, _ in records}
+        if others := self._see_last(last, self._following):
+            self._see((skb, hit) for skb, _, hit, _, follow, _, _ in records if follow in others)
+
+    def see_columns(self, events: Columns) -> None:
+        """The same, of events as a recording has them: what repeats is looked at once."""
+        skbs, hits, follows = (events.columns[name] for name in ("skb", "hit", "follow"))
+        each = zip(skbs.each(events.events), hits.each(events.events), strict=True)
+        self._skbs.begun.clear()
+        if self._following is None:
+            self._see(each)
+            return
+        indices = dict(zip(follows.indices, zip(skbs.indices, hits.indices, strict=True), strict=True))
+        last = {follows.values[follow]: (skbs.values[skb], hits.values[hit]) for follow, (skb, hit) in indices.items()}
+        if others := self._see_last(last, self._following):
+            self._see(
+                event for event, follow in zip(each, follows.each(events.events), strict=True) if follow in others
+            )
+
+    def _see_last(self, last: dict[bytes, tuple[int, bytes]], following: Following) -> set[bytes]:
+        """See the last event of each: where it was. Return those that are not followed."""
+        following.begun.clear()
         now, others = monotonic(), set()
         for follow, (skb, hit) in last.items():
-            known = self._following.get(follow) or self._following.see(follow, skb)
+            known = following.get(follow) or following.see(follow, skb)
             if known.skb:
                 known.skb.seen, known.skb.hit = now, hit
             else:
                 others.add(follow)
-        if others:
-            self._see((skb, hit) for skb, _, hit, _, follow, _, _ in records if follow in others)
+        return others
 
     def _see(self, events: Iterable[tuple[int, bytes]]) -> None:
         skbs, releasing = self._skbs, self._releasing

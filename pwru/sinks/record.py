@@ -62,8 +62,6 @@ class Recorder(Sink):
     def write(self, records: list[Record]) -> int:
         if self.failure:  # when what was held before was written
             return len(records)
-        self._count.see(records)
-        self.packets, self.not_followed = self._count.packets, self._count.not_followed
         self.events += len(records)
         self._held += records
         while len(self._held) >= self._most:
@@ -89,6 +87,8 @@ class Recorder(Sink):
     def _write(self, records: list[Record]) -> int:
         """Return how many were given up: none or all."""
         found = columns.columns_of(records, self._names.clock_offset())
+        self._count.see_columns(found)
+        self.packets, self.not_followed = self._count.packets, self._count.not_followed
         events = chunks.chunk(chunks.EVENTS, columns.encode(found))
         names = self._new_names(found)
         self._stream.make_room(len(names) + len(events), _CONTINUED)
