@@ -23,6 +23,7 @@ _TAKES = {
     "--summary": {"time": 0, "location": 0},
     "--only": {"time": 0},
 }
+_SHOW_PACKETS = ("--summary", "--only", "--output-packet-id")
 _TAKE_TCP_FLAGS = ("-w", "--report")
 _PRINTS = ("--summary", "--print")
 _PROGRAMS = ("--filter-trace-tc", "--filter-trace-xdp")
@@ -54,12 +55,17 @@ def parse(arguments: Sequence[str], flags: Sequence[Flag] = FLAGS) -> Options:
     given = parser.given(arguments)
     if "--diff" in given:
         _compare(given, parser)
+    asked = any(given.get(name) for name in ("--follow", *_TURNS_ON, *_SHOW_PACKETS))
     _turn_on(given, parser)
     _check(given, parser)
     options = _options(given, flags)
     if options.read is not None:
         return _replaying(options, given)
-    return _taking(options, given, flags)
+    options = _taking(options, given, flags)
+    if options.shown and not asked:  # files have the numbers of packets; lines have what they have without files
+        parts = {part: size for part, size in options.shown.parts.items() if part != "follow"}
+        options = options._replace(shown=options.shown._replace(parts=parts))
+    return options
 
 
 # What these need of the kernel.

@@ -46,12 +46,14 @@ def test_a_trace(pwru: Start, tmp_path: Path) -> None:
     assert page.data["run"]["account"] == trace.err.splitlines()[-1]
     dropped, received = page.packets
     assert (dropped.outcome, received.outcome) == ("dropped", "ended")
-    assert (dropped.places, received.places) == (["left", "router"], ["left", "router", "right"])
+    # What was received has no device any more where it is freed, and so no namespace: 0.
+    ways = [[place for place in packet.places if place != "0"] for packet in (dropped, received)]
+    assert ways == [["left", "router"], ["left", "router", "right"]]
     [(step, reason, place)] = dropped.drops
     assert dropped.functions[step].startswith(drop_function())
     if HAS_REASONS:
         assert reason == "NETFILTER_DROP"
-        assert place in ("nft_do_chain", "nf_hook_slow"), place
+        assert place.partition("[")[0] in ("nft_do_chain", "nf_hook_slow"), place
     for packet, port in ((dropped, DROPPED), (received, PORT)):
         assert packet.functions[0] == "__ip_local_out" or not FEW
         assert f"→ {RIGHT}:{port} udp" in packet.addresses

@@ -217,7 +217,7 @@ def test_a_recording_has_all_that_is_cheap(words: list[str], lacks: set[str]) ->
     assert options.request.follow is ("follow" not in lacks)
     assert options.request.tcp_flags
     assert options.shown
-    assert options.shown.parts.keys() == {"meta", "tuple", "follow"} - lacks
+    assert options.shown.parts.keys() == {"meta", "tuple"} - lacks
     assert options.request.parts["payload"] == 128
     assert parse(["-w", "x", "--output-payload=1000", *words]).request.parts["payload"] == 1000
 
@@ -237,9 +237,16 @@ def test_what_a_capture_is_made_from() -> None:
         "payload": 128,
     }
     assert options.request.follow
-    assert options.shown == Shown({"meta": 0, "tuple": 0, "follow": 0})
+    assert options.shown == Shown({"meta": 0, "tuple": 0})
     chosen = parse(["--output-pcap", "f", "--follow=false", "--output-payload=64", "--output-tuple=false"]).request
     assert (chosen.follow, chosen.parts) == (False, {"location": 0, "meta": 0, "time": 0, "payload": 64})
     assert not parse(["--output-pcap=f", "--filter-drop-reason=any"]).request.follow
     assert parse(["--output-pcap=f", "-w", "g"]).shown == parse(["-w", "g"]).shown
     assert "time" in parse(["--output-pcap=f", "--timestamp=none"]).request.parts
+
+
+@pytest.mark.parametrize(("words", "shows"), [([], False), (["--follow"], True), (["--output-packet-id"], True)])
+def test_lines_beside_a_recording_show_what_they_do_without(words: list[str], shows: bool) -> None:
+    shown = parse(["-w", "x.pwru", "--print", *words]).shown
+    assert shown
+    assert ("follow" in shown.parts) is shows
