@@ -45,7 +45,7 @@ def test_a_full_disk(network: Network, udp: Udp, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     path = disk / "x"
-    sh("mount", "-t", "tmpfs", "-o", "size=32k", "none", str(disk))
+    sh("mount", "-t", "tmpfs", "-o", "size=512k", "none", str(disk))
     try:
         with Trace(tmp_path, (f"-w{path}", "--output-skb", *ONE)) as trace:
             while trace.process.poll() is None:
