@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pairs import BY_STACK, DIFFERS_BY_KERNEL, WORDS, covering, go_together
+from tests.support.pairs import DIFFERS_BY_KERNEL, WORDS, covering, go_together
 from tests.support.pcapng import read
 from vmtest.network import Network
 from vmtest.udp import Udp
@@ -51,9 +51,6 @@ def test_all_of_them(names: list[str], network: Network, pwru: Start, udp: Udp, 
         "comm": Path("/proc/self/comm").read_text().strip(),
         "netns": f"/run/netns/{network.client}",
     }
-    if KERNEL is not None and KERNEL.name == "5.10" and BY_STACK & set(names):
-        # Its verifier counts 544 bytes of stack for both, of 512 that there are.
-        names = [name for name in names if name != "--output-tunnel"]
     if BACKENDS[0] == "kprobe" and _attaches_to_all(names):
         names = [*names, "--filter-func"]  # to remove probes one by one takes long
     # Those with a dash first: all other words are the packet filter.

@@ -115,7 +115,6 @@ NEEDS = {
     "--output-pcap-all": "--output-pcap",
     **{name: "--output-file" for name in WORDS if name.startswith("--output-file-")},
 }
-BY_STACK = {"--filter-track-skb-by-stackid", "--filter-non-skb-funcs", "--filter-track-bpf-helpers"}
 BACKENDS = [name for name in WORDS if name.startswith("--backend ")]
 _BY_STACK = (
     *("--filter-track-skb-by-stackid", "--filter-non-skb-funcs"),
