@@ -45,7 +45,8 @@ class TestParsers(Parsers):
 
 
 class TestShorthands(Shorthands):
-    default_pairs = 1000
+    default_pairs = 2000
+    per_filter = 20
 
 
 class TestTags(Tags):

@@ -183,7 +183,7 @@ def packet(rng: Random) -> packets.Packet:
 
 class Shorthands(InKernel):
     default_pairs = 10000
-    per_filter = 200
+    per_filter = 50  # with fewer filters, one run in thirty has too few packets that match
 
     def test_meaning(self, image: bytes, cast: RdonlyCast | None) -> None:
         """Alone and with others, with and without a link-layer header."""
@@ -215,5 +215,5 @@ class Shorthands(InKernel):
                         assert wanted == [by[index] for by in by_libpcap], what
                     matched += verdict
                     hidden += verdict and seen.hidden
-        assert matched > pairs * 0.005  # a run of few filters may have few that match
-        assert hidden
+        assert matched > pairs * 0.03
+        assert hidden > pairs * 0.01
