@@ -82,6 +82,9 @@ class Account(NamedTuple):
     def _lossless(self) -> bool:
         return not (self.full or self.busy or self.missed)
 
+    def printed(self, *, as_json: bool) -> str:
+        return self.json() if as_json else self.text()
+
     def json(self) -> str:
         import json
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
-from pwru.errors import PwruError
-from pwru.record.about import About
-from pwru.record.account import Account
-from pwru.record.follow import Numbers
-from pwru.record.names import Names
-from pwru.record.schema import Record, Schema
-
 if TYPE_CHECKING:
+    from pwru.errors import PwruError
     from pwru.events.selected import Selected
+    from pwru.record.about import About
+    from pwru.record.account import Account
+    from pwru.record.follow import Numbers
+    from pwru.record.names import Names
+    from pwru.record.schema import Record, Schema
+    from pwru.sinks.stream import Stream
 
 
 class Source(Protocol):
@@ -95,3 +95,30 @@ class Sink(ABC):
 
     def give_up_after(self, stop_fd: int) -> None:  # noqa: B027  (most sinks wait for nobody)
         """Do not wait long for a slow reader once `stop_fd` is readable."""
+
+
+class StreamSink(Sink):
+    """A sink that writes to one stream, which says who reads, and why nothing can be written."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def open(self) -> None:
+        self.stream.open()
+
+    def close(self) -> None:
+        self.stream.close()
+
+    @property
+    def failure(self) -> PwruError | None:
+        return self.stream.failure
+
+    def reopen(self) -> None:
+        self.stream.reopen()
+
+    @property
+    def reader(self) -> int | None:
+        return self.stream.fd
+
+    def give_up_after(self, stop_fd: int) -> None:
+        self.stream.give_up_after(stop_fd)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from pwru.record.account import Account, Waiting
+from pwru.record.account import Account
 from pwru.sinks.follow import Following
 from pwru.sinks.skbs import CACHE_LIMIT, Skbs
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from pwru.record.columns import Columns
     from pwru.record.schema import Record
     from pwru.sinks import Source
-
-WAITS = 1.0  # whoever was not seen for so long at the end is still waiting for something, in seconds
 
 
 class PacketCount:
@@ -88,22 +86,11 @@ class PacketCount:
             else:
                 skbs[skb]  # counts
 
-    def waiting(self, end: float, living: Container[int]) -> tuple[Waiting, ...]:
-        """Return the skbs that were not seen for long at the end, as time.monotonic() has it; oldest first.
-
-        `living`: see Numbers.unseen(). None of a run that does not see ends: an skb that was not seen for long is one
-        that has ended there.
-        """
-        if not self._following or not self._names.sees_ends:
-            return ()
-        return tuple(
-            Waiting(skb.packet.number, skb.instance, end - skb.seen, self._place(skb.hit), skb.name)
-            for skb in self._following.numbers.unseen(end - WAITS, living)
-        )
-
-    def _place(self, hit: bytes) -> str:
-        return self._names.function(self._schema.hit(hit)).name
-
     def account(self, account: Account, end: float | None) -> Account:
-        """Return the account with who waits at the `end`."""
-        return account if end is None else account._replace(waiting=self.waiting(end, account.living))
+        """Return the account with who waits at the `end`, as time.monotonic() has it."""
+        if end is None or not self._following or not self._names.sees_ends:
+            return account
+        waiting = self._following.waiting(
+            end, account.living, lambda hit: self._names.function(self._schema.hit(hit)).name
+        )
+        return account._replace(waiting=waiting)

@@ -1,12 +1,14 @@
 """Which packet each line is of, in a run that follows packets; packets that are not followed are told apart by skb."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NamedTuple
 
+from pwru.record.account import Waiting
 from pwru.record.follow import ENDED_LIMIT, LIVING_LIMIT, Numbers, Skb
 from pwru.record.parts import Follow
 from pwru.sinks.skbs import CACHE_LIMIT, Skbs, put_last
 
+WAITS = 1.0  # whoever was not seen for so long at the end is still waiting for something, in seconds
 _KNOWN = ENDED_LIMIT + LIVING_LIMIT  # packets, at most
 Form = Callable[[Follow, Skb | None, Skb | None], tuple[str, str, str]]
 
@@ -55,6 +57,17 @@ class Following(dict[bytes, Followed]):
             return followed
         self.count += 1
         return followed._replace(begins=True)
+
+    def waiting(self, end: float, living: Container[int], place: Callable[[bytes], str]) -> tuple[Waiting, ...]:
+        """Return the skbs that were not seen for long at the end, as time.monotonic() has it; oldest first.
+
+        `living`: see Numbers.unseen(). `place`: what the function is called, by the bytes of a hit. It means nothing in
+        a run that does not see ends: an skb that was not seen for long is one that has ended there.
+        """
+        return tuple(
+            Waiting(skb.packet.number, skb.instance, end - skb.seen, place(skb.hit), skb.name)
+            for skb in self.numbers.unseen(end - WAITS, living)
+        )
 
     def _keep(self, raw: bytes, followed: Followed) -> Followed:
         if len(self) >= CACHE_LIMIT:

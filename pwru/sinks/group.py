@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Protocol
 
 from pwru.record.packets import Packets
-from pwru.sinks import Sink, Source
+from pwru.sinks import Source, StreamSink
+from pwru.sinks.time import EventClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pwru.errors import PwruError
     from pwru.record.account import Account
     from pwru.record.names import Names
     from pwru.record.packets import Way
@@ -36,7 +35,7 @@ class Form(Protocol):
     def account(account: Account) -> str: ...
 
 
-class Group(Sink):
+class Group(StreamSink):
     """Holds back the events of packets that are on their way. `events` are those that it took, and did not give up."""
 
     tick = _TICK
@@ -44,21 +43,18 @@ class Group(Sink):
     def __init__(self, form: type[Form], stream: Stream, style: LineStyle, shown: Shown | None = None) -> None:
         """`shown`: what is printed of what the source has, if that has it; None: all of it."""
         self._make = form
-        self._stream = stream
+        super().__init__(stream)
         self._style = style
         self._shown = shown
         self._form: Form
         self._grouped: Packets | None = None
-        self._time, self._at = 0, 0  # of the last event, and when it was taken
-
-    def open(self) -> None:
-        self._stream.open()
+        self._clock = EventClock()  # who reads slowly is late: so is what is due
 
     def begin(self, source: Source) -> None:
         numbers = source.numbers if "follow" in source.schema.parts else None
         self._grouped = Packets(source.schema, source.names, numbers)
         self._form = self._make(self._of(source.schema), source.names, self._style)
-        self._stream.begin(b"")
+        self.stream.begin(b"")
 
     def _of(self, schema: Schema) -> Schema:
         """Return the schema for what is shown; who caused an event, and which packet it is of, may be unknown."""
@@ -74,14 +70,14 @@ class Group(Sink):
         assert self._grouped
         self.events += len(records)
         ways = self._grouped.add(records)
-        self._time, self._at = records[-1][5], monotonic_ns()  # type: ignore[assignment]  # Packets wants a time
+        self._clock.set(records[-1][5])  # type: ignore[arg-type]  # Packets wants a time
         self.packets, self.not_followed = self._grouped.begun, self._grouped.not_followed
         return self._put(ways)
 
     def idle(self) -> None:
-        """Write what is over by now. A recording has a clock of its own, and who reads slowly is late: so is `now`."""
+        """Write what is over by now."""
         if self._grouped:
-            self._put(self._grouped.sweep(self._time + monotonic_ns() - self._at))
+            self._put(self._grouped.sweep(self._clock.now()))
 
     def flush(self) -> None:
         if self._grouped:
@@ -90,7 +86,7 @@ class Group(Sink):
     def _put(self, ways: Sequence[Way]) -> int:
         """Write packets; return how many events were given up."""
         texts = [self._form.text(way) for way in ways]
-        bytes_given_up, given_up = self._stream.write("".join(texts)) if texts else 0, 0
+        bytes_given_up, given_up = self.stream.write("".join(texts)) if texts else 0, 0
         for way, text in zip(reversed(ways), reversed(texts), strict=True):
             if bytes_given_up <= 0:
                 break
@@ -101,20 +97,3 @@ class Group(Sink):
 
     def account(self, account: Account) -> str:
         return self._make.account(account)
-
-    def close(self) -> None:
-        self._stream.close()
-
-    @property
-    def failure(self) -> PwruError | None:
-        return self._stream.failure
-
-    def reopen(self) -> None:
-        self._stream.reopen()
-
-    @property
-    def reader(self) -> int | None:
-        return self._stream.fd
-
-    def give_up_after(self, stop_fd: int) -> None:
-        self._stream.give_up_after(stop_fd)

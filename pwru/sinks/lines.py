@@ -7,9 +7,9 @@ from collections.abc import Callable, Container, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from pwru.errors import PwruError, printable
+from pwru.errors import printable
 from pwru.record.account import Waiting
-from pwru.sinks import Sink, Source
+from pwru.sinks import Source, StreamSink
 from pwru.sinks.skbs import CACHE_LIMIT, Cache, Skbs, ignore
 from pwru.sinks.time import CLOCKS
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pwru.sinks.details import Details
     from pwru.sinks.follow import Following
     from pwru.sinks.stream import Stream
-WAITS = 1.0  # whoever was not seen for so long at the end is still waiting for something, in seconds
 
 
 class NetnsNames:
@@ -130,21 +129,10 @@ class Format(ABC):
         return self._skbs.count if self._following else 0
 
     def waiting(self, end: float, living: Container[int]) -> tuple[Waiting, ...]:
-        """Return the skbs that were not seen for long at the end, as time.monotonic() has it; oldest first.
-
-        `living`: see Numbers.unseen().
-
-        None of a run that does not see ends: an skb that was not seen for long is one that has ended there.
-        """
+        """Return who waits: see Following.waiting()."""
         if not self._following or not self.names.sees_ends:
             return ()
-        return tuple(
-            Waiting(skb.packet.number, skb.instance, end - skb.seen, self._place(skb.hit), skb.name)
-            for skb in self._following.numbers.unseen(end - WAITS, living)
-        )
-
-    def _place(self, hit: bytes) -> str:
-        return self.names.function(self.schema.hit(hit)).name
+        return self._following.waiting(end, living, lambda hit: self.names.function(self.schema.hit(hit)).name)
 
     def packets_begun(self, records: list[Record]) -> int:
         """Return how many packets began with these records, which are the first of the last batch."""
@@ -285,30 +273,27 @@ class Format(ABC):
         return self.more.text(raw) if self.more else ""
 
 
-class Lines(Sink):
+class Lines(StreamSink):
     """A format and the stream that its lines go to."""
 
     def __init__(self, form: type[Format], stream: Stream, style: LineStyle, shown: Shown | None = None) -> None:
         """`shown`: what is printed of what the source has; None: all of it."""
         self._make = form
-        self._stream = stream
+        super().__init__(stream)
         self._style = style
         self._shown = shown
         self._format: Format | None = None
         self._ended: float | None = None
 
-    def open(self) -> None:
-        self._stream.open()
-
     def begin(self, source: Source) -> None:
         schema = self._shown.of(source.schema) if self._shown else source.schema
         numbers = source.numbers if "follow" in schema.parts else None
         self._format = self._make(schema, source.names, self._style, numbers)
-        self._stream.begin(self._format.header().encode())
+        self.stream.begin(self._format.header().encode())
 
     def write(self, records: list[Record]) -> int:
         assert self._format
-        bytes_given_up = self._stream.write(self._format.events(records))
+        bytes_given_up = self.stream.write(self._format.events(records))
         given_up = 0
         while bytes_given_up > 0:  # an event may have lines of its own; one of which a part was printed was given up
             given_up += 1
@@ -331,20 +316,3 @@ class Lines(Sink):
         if self._format and self._ended is not None and not account.waiting:
             account = account._replace(waiting=self._format.waiting(self._ended, account.living))
         return self._make.account(account)
-
-    def close(self) -> None:
-        self._stream.close()
-
-    @property
-    def failure(self) -> PwruError | None:
-        return self._stream.failure
-
-    def reopen(self) -> None:
-        self._stream.reopen()
-
-    @property
-    def reader(self) -> int | None:
-        return self._stream.fd
-
-    def give_up_after(self, stop_fd: int) -> None:
-        self._stream.give_up_after(stop_fd)

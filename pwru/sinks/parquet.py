@@ -75,7 +75,7 @@ class ParquetFile(Sink):
             self._failure = self._failure or error
 
     def account(self, account: Account) -> str:
-        return account.json() if self._json else account.text()
+        return account.printed(as_json=self._json)
 
     def close(self) -> None:
         if self._writer:

@@ -12,7 +12,7 @@ from pwru.errors import PwruError, printable
 from pwru.record.parts import Meta, Payload
 from pwru.record.schema import Record
 from pwru.record.shown import check_recorded
-from pwru.sinks import Sink, Source
+from pwru.sinks import Source, StreamSink
 from pwru.sinks.counting import PacketCount
 from pwru.sinks.ends import Ends, Packets, Pick, Seen
 from pwru.sinks.pcapng_blocks import ETHERNET, INBOUND, OUTBOUND, RAW, interface, packet, packet_options, section
@@ -55,7 +55,7 @@ class Site(NamedTuple):
     direction: int
 
 
-class Pcapng(Sink):
+class Pcapng(StreamSink):
     """Writes each packet where it is first seen whole and where it ends, or, `every`, at each of its events.
 
     The records need the parts meta, time and payload; with location, it is said who dropped a packet.
@@ -65,7 +65,7 @@ class Pcapng(Sink):
         self, stream: Stream, *, json: bool = False, command: tuple[str, ...] = (), every: bool = False
     ) -> None:
         """`stream` takes whole pieces. `json`: the account is an object. `command`: of a live trace, for the file."""
-        self._stream = stream
+        super().__init__(stream)
         self._command = command
         self._every = every
         self._json = json
@@ -79,8 +79,8 @@ class Pcapng(Sink):
         self._gave_up = False
 
     def open(self) -> None:
-        self._stream.open()
-        if self._stream.fd is not None and os.isatty(self._stream.fd):
+        super().open()
+        if self.stream.fd is not None and os.isatty(self.stream.fd):
             raise PwruError("`output_pcap`: packets are not for a terminal: name a file, or have Wireshark read them")
 
     def begin(self, source: Source) -> None:
@@ -94,7 +94,7 @@ class Pcapng(Sink):
         self._packets = Packets(source)
         self._ends = Ends(lambda record: is_whole(self._payload(record)))
         self._section = self._header(source.about)
-        self._stream.begin(self._section)
+        self.stream.begin(self._section)
 
     def write(self, records: list[Record]) -> int:
         assert self._count
@@ -131,24 +131,7 @@ class Pcapng(Sink):
     def account(self, account: Account) -> str:
         if self._count:
             account = self._count.account(account, self._ended)
-        return account.json() if self._json else account.text()
-
-    def close(self) -> None:
-        self._stream.close()
-
-    @property
-    def failure(self) -> PwruError | None:
-        return self._stream.failure
-
-    def reopen(self) -> None:
-        self._stream.reopen()
-
-    @property
-    def reader(self) -> int | None:
-        return self._stream.fd
-
-    def give_up_after(self, stop_fd: int) -> None:
-        self._stream.give_up_after(stop_fd)
+        return account.printed(as_json=self._json)
 
     def _header(self, about: About) -> bytes:
         """Return the header of a section, which says how the packets were traced."""
@@ -161,9 +144,9 @@ class Pcapng(Sink):
 
         A pipe takes each or leaves it, a file all of them.
         """
-        for number, piece in enumerate(blocks if self._stream.may_block else [b"".join(blocks)][: len(blocks)]):
+        for number, piece in enumerate(blocks if self.stream.may_block else [b"".join(blocks)][: len(blocks)]):
             # After one was given up, another one may be of an interface that is not described.
-            self._gave_up = self._gave_up or bool(self._stream.put(piece))
+            self._gave_up = self._gave_up or bool(self.stream.put(piece))
             if self._gave_up:
                 return len(blocks) - number
         return 0
@@ -189,8 +172,8 @@ class Pcapng(Sink):
 
     def _interface(self, raw: bytes, *, has_mac: bool) -> tuple[int, bytes]:
         """Return the number of the interface that a packet is at, and the block that describes it, if that is new."""
-        if self._files != self._stream.files:  # another one has begun
-            self._files = self._stream.files
+        if self._files != self.stream.files:  # another one has begun
+            self._files = self.stream.files
             self._forget_interfaces()
         if (number := self._interface_of.get((raw, has_mac))) is not None:
             return number, b""

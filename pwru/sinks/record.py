@@ -12,7 +12,7 @@ from pwru.errors import PwruError
 from pwru.record import chunks, columns, heading
 from pwru.record.recording import write_account
 from pwru.record.tables import Writer
-from pwru.sinks import Sink, Source
+from pwru.sinks import Source, StreamSink
 from pwru.sinks.counting import PacketCount
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ _BYTES = 1 << 22
 _CONTINUED = chunks.chunk(chunks.CONTINUED, b"")
 
 
-class Recorder(Sink):
+class Recorder(StreamSink):
     """Writes chunks of events, at least one a second if any come."""
 
     tick = 1.0
 
     def __init__(self, stream: Stream, *, json: bool, command: Sequence[str]) -> None:
         """`stream`: where to. `json`: the account is an object. `command`: what the user typed after `pwru`."""
-        self._stream = stream
+        super().__init__(stream)
         self._json = json
         self._command = tuple(command)
         self._held: list[Record] = []
@@ -43,8 +43,8 @@ class Recorder(Sink):
         self._source: Source | None = None
 
     def open(self) -> None:
-        self._stream.open()
-        if self._stream.fd is not None and os.isatty(self._stream.fd):
+        super().open()
+        if self.stream.fd is not None and os.isatty(self.stream.fd):
             raise PwruError("a recording is not for a terminal: name a file, or have it read by another program")
 
     def begin(self, source: Source) -> None:
@@ -57,7 +57,7 @@ class Recorder(Sink):
         self._count = PacketCount(source)
         self._most = min(_EVENTS, max(_BYTES // source.schema.size, 1))
         header = chunks.chunk(chunks.HEADER, heading.write(about, source.schema))
-        self._stream.begin(chunks.start() + header)
+        self.stream.begin(chunks.start() + header)
 
     def write(self, records: list[Record]) -> int:
         if self.failure:  # when what was held before was written
@@ -91,12 +91,12 @@ class Recorder(Sink):
         self.packets, self.not_followed = self._count.packets, self._count.not_followed
         events = chunks.chunk(chunks.EVENTS, columns.encode(found))
         names = self._new_names(found)
-        self._stream.make_room(len(names) + len(events), _CONTINUED)
-        if self._stream.files != self._files:
-            self._files = self._stream.files
+        self.stream.make_room(len(names) + len(events), _CONTINUED)
+        if self.stream.files != self._files:
+            self._files = self.stream.files
             self._tables.forget()
             names = self._new_names(found)
-        return len(records) if self._stream.put(names + events) else 0
+        return len(records) if self.stream.put(names + events) else 0
 
     def _new_names(self, events: columns.Columns) -> bytes:
         return b"".join(chunks.chunk(chunks.NAMES, names) for names in self._tables.new(events))
@@ -106,29 +106,15 @@ class Recorder(Sink):
             self._ended = monotonic()
 
     def finish(self, account: Account) -> None:
-        self._stream.put(chunks.chunk(chunks.ACCOUNT, write_account(self._with_waiting(account))))
+        self.stream.put(chunks.chunk(chunks.ACCOUNT, write_account(self._with_waiting(account))))
 
     def account(self, account: Account) -> str:
         account = self._with_waiting(account)
-        return account.json() if self._json else account.text()
+        return account.printed(as_json=self._json)
 
     def _with_waiting(self, account: Account) -> Account:
         self.ending()
         return self._count.account(account, self._ended) if self._source else account
 
-    def close(self) -> None:
-        self._stream.close()
-
-    @property
-    def failure(self) -> PwruError | None:
-        return self._stream.failure
-
     def reopen(self) -> None:
-        self._stream.reopen(_CONTINUED)
-
-    @property
-    def reader(self) -> int | None:
-        return self._stream.fd
-
-    def give_up_after(self, stop_fd: int) -> None:
-        self._stream.give_up_after(stop_fd)
+        self.stream.reopen(_CONTINUED)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from pwru.record.packets import Packets
 from pwru.record.summary import Summary
-from pwru.sinks import Sink, Source
+from pwru.sinks import Source, StreamSink
 from pwru.sinks.time import EventClock
 
 if TYPE_CHECKING:
-    from pwru.errors import PwruError
     from pwru.record.account import Account
     from pwru.record.packets import Way
     from pwru.record.schema import Record
@@ -24,14 +23,14 @@ _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
 _CLEAR_LINE, _CLEAR_REST = "\x1b[K", "\x1b[J"
 
 
-class Summarize(Sink):
+class Summarize(StreamSink):
     """Prints one summary of all packets, as text or as one JSON object.
 
     `live`: the stream is a terminal, and until the end it has a picture that is made anew once per TICK.
     """
 
     def __init__(self, stream: Stream, *, json: bool = False, live: bool = False) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._json = json
         self._live = live and not json
         self.tick = TICK if self._live else None
@@ -43,14 +42,11 @@ class Summarize(Sink):
         self._due = 0.0
         self._ended = False
 
-    def open(self) -> None:
-        self._stream.open()
-
     def begin(self, source: Source) -> None:
         self._is_recorded = bool(source.about.trace)
         self._summary = Summary(source.schema, source.names, source.lives)
         self._packets = Packets(source.schema, source.names, source.numbers, idle=self._summary.patience)
-        self._stream.begin(b"")
+        self.stream.begin(b"")
 
     def write(self, records: list[Record]) -> int:
         assert self._packets
@@ -94,24 +90,7 @@ class Summarize(Sink):
         self._put(text)
 
     def account(self, account: Account) -> str:
-        return account.json() if self._json else account.text()
-
-    def close(self) -> None:
-        self._stream.close()
-
-    @property
-    def failure(self) -> PwruError | None:
-        return self._stream.failure
-
-    def reopen(self) -> None:
-        self._stream.reopen()
-
-    @property
-    def reader(self) -> int | None:
-        return self._stream.fd
-
-    def give_up_after(self, stop_fd: int) -> None:
-        self._stream.give_up_after(stop_fd)
+        return account.printed(as_json=self._json)
 
     def _add(self, ways: list[Way]) -> None:
         assert self._packets
@@ -129,11 +108,11 @@ class Summarize(Sink):
     def _draw(self) -> None:
         """Show as much of it as the terminal has room for."""
         assert self._summary
-        assert self._stream.fd is not None
+        assert self.stream.fd is not None
         from pwru.sinks.summary_text import fitting
 
         self._due = time.monotonic() + TICK
-        width, height = os.get_terminal_size(self._stream.fd)
+        width, height = os.get_terminal_size(self.stream.fd)
         self._put("".join(f"{line}{_CLEAR_LINE}\n" for line in fitting(self._summary, width, height - 1)))
 
     def _put(self, text: str) -> None:
@@ -142,9 +121,9 @@ class Summarize(Sink):
             up = f"\r\x1b[{self._height}A" if self._height else "\r"
             self._height = text.count("\n")
             text = f"{_BEGIN}{up}{text}{_CLEAR_REST}{_END}"
-        self._stream.write(text)
+        self.stream.write(text)
 
     def _width(self) -> int:
         """Return the width of the terminal, 0 for what is none."""
-        fd = self._stream.fd
+        fd = self.stream.fd
         return os.get_terminal_size(fd).columns if fd is not None and os.isatty(fd) else 0

@@ -99,7 +99,7 @@ class Report(Sink):
             self._failure = self._error(error)
 
     def account(self, account: Account) -> str:
-        return account.json() if self._json else account.text()
+        return account.printed(as_json=self._json)
 
     def close(self) -> None:
         if self._fd is None:

@@ -204,7 +204,7 @@ def test_json(path: Path) -> None:
 def test_a_packet_is_written_once_it_is_over(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if no other event comes; and if it is not seen for a while, by the clock of its events."""
     now = 10**15
-    monkeypatch.setattr("pwru.sinks.group.monotonic_ns", lambda: now)
+    monkeypatch.setattr("pwru.sinks.time.time.monotonic_ns", lambda: now)
     written = Written(path)
     written.sink.idle()
     written.write(*DROPPED[:3])
