@@ -11,7 +11,6 @@ from pwru.commands.outputs import make_sink
 from pwru.commands.stop import Stop
 from pwru.commands.trace import End
 from pwru.errors import PwruError
-from pwru.record.account import Account
 from pwru.replay.moments import Span
 from pwru.replay.source import Replay
 from pwru.replay.wanted import Wanted
@@ -53,18 +52,12 @@ def replay(options: Options, say: Say) -> End:
             delivered, reader_gone = _pump(batches, sink, stop, options.limit, count)
         sink.ending()
         sink.flush()
-        seen = source.events
-        recorded = source.account or Account(seen, 0, 0, 0, source.about.ring_buffer_size, events=seen)
-        all_of_it = delivered == seen == recorded.events
-        account = recorded._replace(
-            # Without those that were recorded, and are not wanted now.
-            hits=max(recorded.hits - recorded.events, recorded.full + recorded.busy) + delivered,
+        account = source.account_of(delivered)._replace(
             events=sink.events,
             packets=count.packets or sink.packets,
             at_limit=sink.events == options.limit > 0,
             reader_gone=reader_gone,
             unwritable=sink.failure is not None,
-            waiting=recorded.waiting if all_of_it else (),
         )
         sink.finish(account)
         say(sink.account(account))

@@ -110,13 +110,7 @@ class Recorded(EventSource):
     @property
     def account(self) -> Account:
         """The account of the trace, known at the end of the recording; `events` are those that were wanted."""
-        seen = self._replay.events
-        account = self._replay.account or Account(seen, 0, 0, 0, self.about.ring_buffer_size, events=seen)
-        if self._delivered == seen:
-            return account
-        # Without those that were recorded, and are not wanted; their packets were not counted.
-        hits = account.hits - account.events + self._delivered
-        return account._replace(hits=hits, events=self._delivered, packets=0, waiting=())
+        return self._replay.account_of(self._delivered)
 
 
 def open(

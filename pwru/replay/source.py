@@ -8,10 +8,11 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import compress
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from pwru.errors import PwruError, printable
 from pwru.events.selected import Numbering, Selected
+from pwru.record.account import Account
 from pwru.record.bounds import damaged
 from pwru.record.chunks import Damaged
 from pwru.record.columns import NONE
@@ -24,14 +25,12 @@ from pwru.replay.wanted import Tests, Wanted, masks
 
 if TYPE_CHECKING:
     from pwru.record.about import About
-    from pwru.record.account import Account
     from pwru.record.columns import Columns
     from pwru.record.schema import Record, Schema
 
 _BATCH, _BATCH_BYTES = 4096, 1 << 22  # events and bytes at a time, at most
 _MATCHED = 1 << 18  # packets that have matched and may go on, at most
 STDIN = "-"
-_UNKNOWN = (0, 0)
 
 
 class Replay:
@@ -53,7 +52,7 @@ class Replay:
         self.about: About = self._recording.heading.about
         self.names = self._recording.names
         self.numbers = Numbers(max(2 * self.about.follow_limit, LIVING_LIMIT))
-        self._times: tuple[int, int] | None = _UNKNOWN
+        self._limits: tuple[int, int] | None = None  # of the time of events, in ns
         self._matched: dict[int, None] = {}
         self._packet_of: dict[bytes, tuple[int, int]] = {}  # the kernel's number and ours, by struct follow
 
@@ -85,6 +84,20 @@ class Replay:
         except PwruError as error:
             raise PwruError(f"{self.name}: {error}") from None
 
+    def account_of(self, delivered: int) -> Account:
+        """Return the account of the trace, as far as it was read, without those of its events that were not wanted.
+
+        `delivered`: how many were. If these are not all that were read, nobody has counted their packets here.
+        """
+        seen = self.events
+        recorded = self.account or Account(seen, 0, 0, 0, self.about.ring_buffer_size, events=seen)
+        return recorded._replace(
+            hits=max(recorded.hits - recorded.events, recorded.full + recorded.busy) + delivered,
+            events=delivered,
+            packets=recorded.packets if delivered == seen else 0,
+            waiting=recorded.waiting if delivered == seen == recorded.events else (),
+        )
+
     @staticmethod
     def lives(_skb: int, _instance: int) -> None:
         """Nobody knows what became of an skb after the trace."""
@@ -112,7 +125,7 @@ class Replay:
         return Tests(wanted, self.schema, self.names, [test] if test else [])
 
     def _read(self, wanted: Wanted, tests: Tests) -> Iterator[list[Record]]:
-        for columns in self._chunks():
+        for columns in self._chunks(wanted.span):
             tests.refresh()
             try:
                 yield from self._batches(columns, wanted, tests)
@@ -122,7 +135,7 @@ class Replay:
 
     def _columns(self, wanted: Wanted, tests: Tests) -> Iterator[Selected]:
         numbering = Numbering(self.schema, self.numbers)
-        for columns in self._chunks():
+        for columns in self._chunks(wanted.span):
             tests.refresh()
             try:
                 with damaged("a chunk of events"):
@@ -132,11 +145,13 @@ class Replay:
                 return
             yield selected
 
-    def _chunks(self) -> Iterator[Columns]:
+    def _chunks(self, span: Span) -> Iterator[Columns]:
         """Yield the chunks of all files, until one is damaged; then `damage` says so."""
         while True:
             try:
                 for columns in self._recording.chunks():
+                    if not self.events and span != Span():
+                        self._limits = _limits(span, columns.columns["time"].values[0], columns.offset)
                     self.events += columns.events
                     yield columns
             except Damaged as error:
@@ -171,47 +186,50 @@ class Replay:
         return self.damage is None
 
     def _select(self, columns: Columns, wanted: Wanted, tests: Tests, numbering: Numbering) -> Selected:
-        """Return which events of a chunk are wanted: the same ones as _batches() does."""
-        numbered, count, keep = numbering.of(columns), columns.events, masks(columns, tests.matches)
-        times = columns.columns.get("time", NONE).each(count)
-        if self._times is _UNKNOWN:
-            self._times = _times(wanted.span, next(iter(times)), columns.offset)
+        """Return which events of a chunk are wanted."""
+        numbered, packets = numbering.of(columns), list[tuple[int, int]]()
+        match, show = masks(columns, tests.matches), masks(columns, tests.shows)
         follow = columns.columns.get("follow", NONE)
-        if keep and wanted.follow and follow.values:
-            ids = list(map([self.schema.follow(raw).packet for raw in follow.values].__getitem__, follow.indices))
-            keep = self._follow(keep, ids)
-        chosen = None
-        if wanted.packets:
-            said = [each.packet in wanted.packets for each in numbered]
-            chosen = list(map(said.__getitem__, follow.indices))
-        in_time = None
-        if self._times is not None:
-            begin, end = self._times
-            in_time = [begin <= time <= end for time in times]
-        for more in (masks(columns, tests.shows), chosen, in_time):
-            if more is not None:
-                keep = more if keep is None else [a and b for a, b in zip(keep, more, strict=True)]
-        return Selected(columns, numbered, keep)
+        if wanted.packets or (match and wanted.follow):
+            ids = (self.schema.follow(raw).packet for raw in follow.values)
+            each = [(packet, known.packet) for packet, known in zip(ids, numbered, strict=True)]
+            packets = list(map(each.__getitem__, follow.indices))
+        times = columns.columns.get("time", NONE).values
+        return Selected(columns, numbered, self._keep(wanted, (match, show), packets, times))
 
     def _batches(self, columns: Columns, wanted: Wanted, tests: Tests) -> Iterator[list[Record]]:
+        """Yield the events of a chunk that are wanted. Numbers are given piece by piece: only the last are known."""
         records = columns.records()
-        if self._times is _UNKNOWN:
-            self._times = _times(wanted.span, records[0][5], columns.offset)  # type: ignore[arg-type]
         match, show = masks(columns, tests.matches), masks(columns, tests.shows)
         size = max(min(_BATCH, _BATCH_BYTES // self.schema.size), 1)
         for start in range(0, len(records), size):
-            batch = records[start : start + size]
-            keep = match and match[start : start + size]
-            follow = "follow" in self.schema.parts
-            numbers = [self._number(record[4]) for record in batch] if follow else []
-            if keep and follow and wanted.follow:
-                keep = self._follow(keep, [packet for packet, _ in numbers])
-            if keep is not None:
-                keep = list(keep)
-            for more in (show and show[start : start + size], _chosen(numbers, wanted), _in_time(batch, self._times)):
-                if more is not None:
-                    keep = more if keep is None else [a and b for a, b in zip(keep, more, strict=True)]
+            here = slice(start, start + size)
+            batch = records[here]
+            packets = [self._number(record[4]) for record in batch] if "follow" in self.schema.parts else []
+            keep = self._keep(wanted, (match and match[here], show and show[here]), packets, [r[5] for r in batch])
             yield batch if keep is None else list(compress(batch, keep))
+
+    def _keep(
+        self,
+        wanted: Wanted,
+        said: tuple[Sequence[bool] | None, Sequence[bool] | None],
+        packets: Sequence[tuple[int, int]],
+        times: Sequence[Any],
+    ) -> Sequence[bool] | None:
+        """Return whether each event is wanted; None: all are.
+
+        `said`: whether its packet matches, and whether it is to be shown then. `packets`: the kernel's number and ours.
+        """
+        match, show = said
+        if match and packets and wanted.follow:
+            match = self._follow(match, [packet for packet, _ in packets])
+        chosen = [number in wanted.packets for _, number in packets] if wanted.packets else None
+        in_time = None
+        if self._limits:
+            begin, end = self._limits
+            in_time = [begin <= time <= end for time in times]
+        masks = [mask for mask in (match, show, chosen, in_time) if mask is not None]
+        return list(map(all, zip(*masks, strict=True))) if len(masks) > 1 else next(iter(masks), None)
 
     def _number(self, raw: bytes) -> tuple[int, int]:
         """Give every packet its number, wanted or not: it is the same whatever is asked for."""
@@ -236,21 +254,8 @@ class Replay:
         return keep
 
 
-def _chosen(numbers: Sequence[tuple[int, int]], wanted: Wanted) -> list[bool] | None:
-    return [number in wanted.packets for _, number in numbers] if wanted.packets else None
-
-
-def _in_time(batch: Sequence[Record], times: tuple[int, int] | None) -> list[bool] | None:
-    if times is None:
-        return None
-    begin, end = times
-    return [begin <= record[5] <= end for record in batch]  # type: ignore[operator]  # it was recorded
-
-
-def _times(span: Span, first: int, offset: int) -> tuple[int, int] | None:
-    """Return the first and the last time of a span, in ns of the clock of events; None if it has no limits."""
-    if span.begin is span.end is None:
-        return None
+def _limits(span: Span, first: int, offset: int) -> tuple[int, int]:
+    """Return the first and the last time of a span, in ns of the clock of events."""
     begin, end = (moment and moment.resolve(first, offset) for moment in span)
     return begin or 0, 1 << 64 if end is None else end
 
