@@ -21,6 +21,7 @@ from pwru.events.selected import Selected
 from pwru.record.bounds import damaged
 from pwru.record.columns import NONE, Column
 from pwru.record.follow import OTHER, Numbered
+from pwru.record.memo import Memo
 from pwru.record.names import Function, Names
 from pwru.record.parts import PARTS, text_of
 from pwru.record.schema import Schema
@@ -30,21 +31,8 @@ if TYPE_CHECKING:
 
 _KNOWN = 1 << 14  # texts of one kind
 _ADDRESSES = {4: (socket.AF_INET, 4), 6: (socket.AF_INET6, 16)}
+Texts = Memo[bytes, Any]
 Arrays = dict[str, Any]  # by the name of the field: one value for each distinct value of a column
-
-
-class Memo(dict[bytes, Any]):
-    """What a function makes of bytes."""
-
-    def __init__(self, make: Callable[[bytes], Any]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, raw: bytes) -> Any:
-        if len(self) >= _KNOWN:
-            self.clear()
-        made = self[raw] = self._make(raw)
-        return made
 
 
 def number_array(values: Iterable[int]) -> Any:
@@ -103,7 +91,7 @@ class Raw:
         cut = self.bytes(at, size)
         return pa.Array.from_buffers(kind, len(cut), [None, cut.buffers()[1]], offset=cut.offset)
 
-    def texts(self, at: int, size: int, texts: Memo) -> Any:
+    def texts(self, at: int, size: int, texts: Texts) -> Any:
         """Return what these bytes are as text."""
         distinct = self.bytes(at, size).dictionary_encode()
         return text_array([texts[raw] for raw in distinct.dictionary.to_pylist()]).take(distinct.indices)
@@ -120,7 +108,7 @@ class Struct:
         m = self._members[member]
         return self._raw.numbers(self._at + m.offset, m.size, signed=m.signed)
 
-    def texts(self, member: str, texts: Memo) -> Any:
+    def texts(self, member: str, texts: Texts) -> Any:
         m = self._members[member]
         return self._raw.texts(self._at + m.offset, m.size, texts)
 
@@ -138,10 +126,10 @@ class Batches:
         self._fields: Fields = fields if columns is None else {name: fields[name] for name in columns}
         self.schema = pa.schema([(name, kind) for name, (kind, _) in self._fields.items()])
         self._wanted = {of for _, of in self._fields.values()}
-        self._functions = Memo(self._function)
+        self._functions = Memo(self._function, _KNOWN)
         self._generation = -1
-        self._comm, self._ifname = Memo(text_of), Memo(text_of)
-        self._address = {version: Memo(_address(version)) for version in _ADDRESSES}
+        self._comm, self._ifname = Memo(text_of, _KNOWN), Memo(text_of, _KNOWN)
+        self._address = {version: Memo(_address(version), _KNOWN) for version in _ADDRESSES}
         self._makers = {
             "skb": self._skb,
             "task": self._task,

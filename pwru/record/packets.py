@@ -6,11 +6,12 @@ What is on its way is held, up to a number of events.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from pwru.errors import PwruError
 from pwru.record.follow import ENDED_LIMIT, OTHER, Numbers, Packet, Skb
+from pwru.record.memo import CACHE_LIMIT, Memo
 from pwru.record.names import Function, Names
 from pwru.record.schema import Record, Schema
 
@@ -19,7 +20,6 @@ IDLE = 1_000_000_000  # ns without an event after which a packet is given out as
 # How long after the last end something more may come, in ns: what releases an skb has it after its end, and the first
 # event of a clone may be on another CPU.
 LINGER = 50_000_000
-CACHE_LIMIT = 1 << 13  # distinct bytes that are kept per section
 
 _RELEASES = re.compile(
     r"_*(k?free_|consume_|napi_consume_|skb_(release|free|consume|dst_drop)|sk_skb_reason_drop|tcp_drop).*"
@@ -28,8 +28,6 @@ _RELEASES = re.compile(
 # How a packet, or one of its skbs, ended. The last three: it may still be on its way. It was not seen for IDLE; there
 # was no room for its steps; the trace ended.
 DROPPED, ENDED, MERGED, UNSEEN, EVICTED, OPEN = "dropped", "ended", "merged", "unseen", "evicted", "open"
-
-T = TypeVar("T")
 
 
 class Step(NamedTuple):
@@ -200,20 +198,6 @@ class _Told(NamedTuple):
     relation: str | None = None
     parent: Skb | None = None
     transmission: int = 0
-
-
-class Memo(dict[bytes, T]):
-    """What a function makes of distinct bytes; all is forgotten when there are too many."""
-
-    def __init__(self, make: Callable[[bytes], T]) -> None:
-        self._make = make
-
-    def __missing__(self, raw: bytes) -> T:
-        made = self._make(raw)
-        if len(self) >= CACHE_LIMIT:
-            self.clear()
-        self[raw] = made
-        return made
 
 
 class Packets:

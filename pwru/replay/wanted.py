@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pwru.filter.packet import Filter
+from pwru.record.memo import Memo
 from pwru.record.parts import Meta
 from pwru.record.shown import check_recorded
 from pwru.replay.moments import Span
@@ -50,21 +51,7 @@ class Wanted(NamedTuple):
     span: Span = Span()
 
 
-class Answers(dict[Any, bool]):
-    """What a test says of the values of a column."""
-
-    def __init__(self, test: Test) -> None:
-        super().__init__()
-        self._test = test
-
-    def __missing__(self, value: Any) -> bool:
-        if len(self) >= _CACHED:
-            self.clear()
-        answer = self[value] = self._test(value)
-        return answer
-
-
-Asked = tuple[tuple[str, ...], Answers]
+Asked = tuple[tuple[str, ...], Memo[Any, bool]]
 
 
 class Tests:
@@ -88,12 +75,12 @@ class Tests:
             from pwru.replay.expression import ExpressionTest
 
             test = ExpressionTest(wanted.skb_expr, schema)
-            self.matches.append((test.columns, Answers(test)))
+            self.matches.append((test.columns, Memo(test, _CACHED)))
         if wanted.functions is not None or wanted.drop_reasons:
-            self.shows.append((("hit",), Answers(self._function_test(wanted))))
+            self.shows.append((("hit",), Memo(self._function_test(wanted), _CACHED)))
 
     def _add(self, column: str, test: Test) -> None:
-        self.matches.append(((column,), Answers(test)))
+        self.matches.append(((column,), Memo(test, _CACHED)))
 
     def refresh(self) -> None:
         """Forget what may have become wrong: names have changed."""

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from pwru.record.account import Account
 from pwru.record.event import Task
 from pwru.record.follow import OTHER, Skb
+from pwru.record.memo import Memo
 from pwru.record.names import Names
-from pwru.record.packets import DROPPED, ENDED, EVICTED, MERGED, UNSEEN, End, Memo, Step, Way
+from pwru.record.packets import DROPPED, ENDED, EVICTED, MERGED, UNSEEN, End, Step, Way
 from pwru.record.parts import FlowTuple, Meta
 from pwru.record.schema import Schema, Values
 from pwru.record.stages import DELIVERED, stage_of
@@ -49,7 +50,7 @@ class Blocks:
         with_clock = style.timestamp in ("absolute", "current")
         self._clock = CLOCKS[style.timestamp](names.clock_offset) if with_clock else None
         self.tasks = Memo(schema.task)
-        self.packets: Memo[Values] = Memo(schema.packet)
+        self.packets: Memo[bytes, Values] = Memo(schema.packet)
         colors = (BOLD, DIM, RED, DEFAULT, RESET) if style.color else ("",) * 5
         self.bold, self.dim, self._red, self._default, self.reset = colors
 

@@ -7,8 +7,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from pwru.record.account import Account
+from pwru.record.memo import CACHE_LIMIT
 from pwru.sinks.follow import Following
-from pwru.sinks.skbs import CACHE_LIMIT, Skbs
+from pwru.sinks.skbs import Skbs
 
 if TYPE_CHECKING:
     from pwru.record.columns import Columns

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from pwru.record.follow import ENDED_LIMIT, OTHER
-from pwru.sinks.skbs import Skbs, put_last
+from pwru.record.memo import put_last
+from pwru.sinks.skbs import Skbs
 
 if TYPE_CHECKING:
     from pwru.record.follow import Skb

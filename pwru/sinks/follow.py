@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from pwru.record.account import Waiting
 from pwru.record.follow import ENDED_LIMIT, LIVING_LIMIT, Numbers, Skb
+from pwru.record.memo import CACHE_LIMIT, put_last
 from pwru.record.parts import Follow
-from pwru.sinks.skbs import CACHE_LIMIT, Skbs, put_last
+from pwru.sinks.skbs import Skbs
 
 WAITS = 1.0  # whoever was not seen for so long at the end is still waiting for something, in seconds
 _KNOWN = ENDED_LIMIT + LIVING_LIMIT  # packets, at most

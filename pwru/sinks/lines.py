@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pwru.errors import printable
 from pwru.record.account import Waiting
+from pwru.record.memo import CACHE_LIMIT, Memo
 from pwru.sinks import Source, StreamSink
-from pwru.sinks.skbs import CACHE_LIMIT, Cache, Skbs, ignore
+from pwru.sinks.skbs import Skbs, ignore
 from pwru.sinks.time import CLOCKS
 
 if TYPE_CHECKING:
@@ -102,10 +103,10 @@ class Format(ABC):
 
             self.more = Details(schema, names)
         self._skbs = Skbs(self.skb, self.first_event, self.clock.forget if self.clock else ignore)
-        self._tasks = Cache[bytes](lambda raw: self.task(schema.task(raw)))
-        self.packet_texts = Cache[bytes](lambda raw: self.packet(schema.packet(raw)))
-        self.function_texts = Cache(self._function)
-        self._tails = Cache[bytes](lambda raw: self.tail(schema.packet(raw)))
+        self._tasks = Memo[bytes, str](lambda raw: self.task(schema.task(raw)))
+        self.packet_texts = Memo[bytes, str](lambda raw: self.packet(schema.packet(raw)))
+        self.function_texts = Memo(self._function)
+        self._tails = Memo[bytes, str](lambda raw: self.tail(schema.packet(raw)))
         self._releasing: dict[bytes, Mapping[str, bool]] = {}  # for a hit in such a function: see Skbs.released()
         self._generation = names.generation
         self.texts: list[str] = []  # of the last batch, one for each record
@@ -116,7 +117,7 @@ class Format(ABC):
             from pwru.sinks.follow import Following
 
             self._following = Following(schema.follow, self.follow, self._skbs, numbers)
-            self._skb_texts = Cache(self.skb)
+            self._skb_texts = Memo(self.skb)
             self.lines = self._followed
 
     @property

@@ -20,8 +20,9 @@ from typing import Any
 
 from pwru.record.account import Account
 from pwru.record.follow import OTHER, Skb
+from pwru.record.memo import Memo
 from pwru.record.names import Names
-from pwru.record.packets import DROPPED, Memo, Step, Way
+from pwru.record.packets import DROPPED, Step, Way
 from pwru.record.schema import Schema
 from pwru.record.stages import passages
 from pwru.sinks.json import Json, numbers
@@ -34,7 +35,7 @@ class PacketJson:
         self._schema = schema
         self._json = Json(schema, names, style)
         self._clock = CLOCKS[style.timestamp if style.timestamp == "absolute" else "current"](names.clock_offset)
-        self._tasks = Memo(lambda raw: self._json.task(schema.task(raw)))
+        self._tasks = Memo[bytes, str](lambda raw: self._json.task(schema.task(raw)))
 
     @staticmethod
     def account(account: Account) -> str:

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from pwru.errors import PwruError, printable
+from pwru.record.memo import CACHE_LIMIT, Memo
 from pwru.record.parts import Meta, Payload
 from pwru.record.schema import Record
 from pwru.record.shown import check_recorded
@@ -16,7 +17,6 @@ from pwru.sinks import Source, StreamSink
 from pwru.sinks.counting import PacketCount
 from pwru.sinks.ends import Ends, Packets, Pick, Seen
 from pwru.sinks.pcapng_blocks import ETHERNET, INBOUND, OUTBOUND, RAW, interface, packet, packet_options, section
-from pwru.sinks.skbs import CACHE_LIMIT, Cache
 
 if TYPE_CHECKING:
     from pwru.record.about import About
@@ -89,7 +89,7 @@ class Pcapng(StreamSink):
         self._schema: Schema = source.schema
         self._names: Names = source.names
         self._generation = self._names.generation
-        self._tasks = Cache(self._task)
+        self._tasks = Memo(self._task)
         self._count = PacketCount(source)
         self._packets = Packets(source)
         self._ends = Ends(lambda record: is_whole(self._payload(record)))

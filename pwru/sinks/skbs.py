@@ -1,34 +1,17 @@
 """The texts of what repeats from event to event, and which skbs are on their way."""
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
 
-# The text of distinct runs of bytes is kept, and all of it is forgotten at this size: a trace can go on for days.
-CACHE_LIMIT = 1 << 13
+from pwru.record.memo import CACHE_LIMIT, Memo, put_last
+
 SKB_LIMIT = 1 << 18  # the skbs that are known to be on their way, at most: 25 MB
-
-K = TypeVar("K")
 
 
 def ignore(skb: int) -> None:
     """Nobody has to forget anything."""
 
 
-class Cache(dict[K, str], Generic[K]):
-    """The text of a key, made on the first look-up."""
-
-    def __init__(self, make: Callable[[K], str]) -> None:
-        self._make = make
-
-    def __missing__(self, key: K) -> str:
-        text = self._make(key)  # first, since it may clear this cache
-        if len(self) >= CACHE_LIMIT:
-            self.clear()
-        self[key] = text
-        return text
-
-
-class Skbs(Cache[int]):
+class Skbs(Memo[int, str]):
     """The text of each skb. Counts packets: an address counts again once its skb has come to its end.
 
     The functions that release an skb still have it after its end. Beyond SKB_LIMIT the skb that was not seen for
@@ -82,11 +65,3 @@ class Skbs(Cache[int]):
     def end(self, skb: int) -> None:
         """Tell that an skb which is not among these has come to its end."""
         put_last(self._ended, skb, CACHE_LIMIT)
-
-
-def put_last(keys: dict[K, None], key: K, limit: int) -> None:
-    """The first of `keys` is the one that was not put here for longest; it goes if there are too many."""
-    keys.pop(key, None)
-    if len(keys) >= limit:
-        del keys[next(iter(keys))]
-    keys[key] = None

@@ -14,8 +14,9 @@ from typing import Any
 
 from pwru.record.follow import Skb
 from pwru.record.living import Lives, Living, Place
+from pwru.record.memo import Memo
 from pwru.record.names import Function, Names
-from pwru.record.packets import ENDED, IDLE, OPEN, UNSEEN, Memo, Way
+from pwru.record.packets import ENDED, IDLE, OPEN, UNSEEN, Way
 from pwru.record.parts import FlowTuple, Meta, Payload
 from pwru.record.schema import Record, Schema
 from pwru.record.stages import stage_of

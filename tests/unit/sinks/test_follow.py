@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from pwru.record.account import Account, Waiting
+from pwru.record.memo import CACHE_LIMIT
 from pwru.record.names import Function, Hit
 from pwru.sinks.json import Json
 from pwru.sinks.lines import Format, Lines, LineStyle
-from pwru.sinks.skbs import CACHE_LIMIT
 from pwru.sinks.stream import Stream
 from pwru.sinks.text import Text
 from tests.support.records import cut, follow, hit, record, schema, u64

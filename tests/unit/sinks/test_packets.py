@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from pwru.record.event import Task
+from pwru.record.memo import CACHE_LIMIT, Memo
 from pwru.sinks.json import Json
 from pwru.sinks.lines import Format, LineStyle
-from pwru.sinks.skbs import CACHE_LIMIT, SKB_LIMIT, Cache, Skbs
+from pwru.sinks.skbs import SKB_LIMIT, Skbs
 from pwru.sinks.text import Text
 from tests.support.records import addresses, cut, hit, meta, record, schema, task
 from tests.support.source import FakeNames
@@ -134,7 +135,7 @@ class Counting(Text):
 
 
 def test_caches_are_bounded() -> None:
-    assert len(cache := Cache(hex)) == 0
+    assert len(cache := Memo(hex)) == 0
     assert all(cache[n] == hex(n) and len(cache) <= CACHE_LIMIT for n in range(CACHE_LIMIT + 100))
     text, seen = Counting(), 0
     for start in range(0, CACHE_LIMIT + 100, 1000):
