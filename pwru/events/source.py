@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pwru.errors import PwruError
 
@@ -20,28 +20,49 @@ if TYPE_CHECKING:
     from pwru.record.schema import Record, Schema
 
 
+class Source(Protocol):
+    """What a live session and a recording both have."""
+
+    @property
+    def schema(self) -> Schema: ...
+
+    @property
+    def names(self) -> Names: ...
+
+    @property
+    def numbers(self) -> Numbers: ...
+
+    @property
+    def about(self) -> About: ...
+
+
 class EventSource(ABC):
     """Gives events in the form that is asked for. What one form has taken of a live trace, no other gets."""
 
     @property
     @abstractmethod
+    def source(self) -> Source:
+        """Where the events are from."""
+
+    @property
     def schema(self) -> Schema:
         """What events have: `schema.parts`, and what decodes them."""
+        return self.source.schema
 
     @property
-    @abstractmethod
     def names(self) -> Names:
         """The names of what the records have as numbers."""
+        return self.source.names
 
     @property
-    @abstractmethod
     def numbers(self) -> Numbers:
         """Gives the packets that are followed their numbers."""
+        return self.source.numbers
 
     @property
-    @abstractmethod
     def about(self) -> About:
         """By whom, where and how it was traced."""
+        return self.source.about
 
     @property
     @abstractmethod

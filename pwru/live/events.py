@@ -16,9 +16,7 @@ from pwru.record.event import Event
 if TYPE_CHECKING:
     from pwru.events.selected import Selected
     from pwru.record.about import About
-    from pwru.record.follow import Numbers
-    from pwru.record.names import Names
-    from pwru.record.schema import Record, Schema
+    from pwru.record.schema import Record
 
 # The handler of a signal may run this much later, in seconds. One that arrives just before epoll_wait(2), or is
 # delivered to another thread, does not end that call: signal(7), and "Execution of Python signal handlers".
@@ -81,16 +79,8 @@ class Events(EventSource):
             yield numbering.all_of(records, self.names.clock_offset())
 
     @property
-    def schema(self) -> Schema:
-        return self._session.schema
-
-    @property
-    def names(self) -> Names:
-        return self._session.names
-
-    @property
-    def numbers(self) -> Numbers:
-        return self._session.numbers
+    def source(self) -> Session:
+        return self._session
 
     @property
     def about(self) -> About:

@@ -17,11 +17,8 @@ from pwru.replay.wanted import Wanted
 
 if TYPE_CHECKING:
     from pwru.events.selected import Selected
-    from pwru.record.about import About
     from pwru.record.event import Event
-    from pwru.record.follow import Numbers
-    from pwru.record.names import Names
-    from pwru.record.schema import Record, Schema
+    from pwru.record.schema import Record
 
 Path = str | os.PathLike[str]
 
@@ -87,20 +84,8 @@ class Recorded(EventSource):
             warnings.warn(str(self._replay.damage), stacklevel=3)
 
     @property
-    def schema(self) -> Schema:
-        return self._replay.schema
-
-    @property
-    def names(self) -> Names:
-        return self._replay.names
-
-    @property
-    def numbers(self) -> Numbers:
-        return self._replay.numbers
-
-    @property
-    def about(self) -> About:
-        return self._replay.about
+    def source(self) -> Replay:
+        return self._replay
 
     @property
     def damage(self) -> PwruError | None:

@@ -16,23 +16,27 @@ from .backends import drop_function
 from .following import Relation, Skb, at, distinct, ended, flow, flows, follow, instances, packets, relations, ways
 from .leftovers import wait_for
 from .packets import netns_inode
-from .topology import LEFT, RIGHT, ROUTER_LEFT, ROUTER_RIGHT, bridge, nft, router, rule, run, udp
+from .topology import (
+    CLIENT_PORT,
+    LEFT,
+    NAT,
+    PORT,
+    RIGHT,
+    ROUTER_LEFT,
+    ROUTER_RIGHT,
+    SERVICE,
+    bridge,
+    nft,
+    router,
+    rule,
+    run,
+    udp,
+)
 from .tracing import Start
 
 pytestmark = pytest.mark.three_kernels
 
-SERVICE, PORT, CLIENT_PORT = 5000, 9999, 4000
 WAY = ["__ip_local_out", "ip_output", "ip_rcv", "ip_forward", "ip_output", "ip_rcv", "ip_local_deliver", "udp_rcv"]
-NAT = f"""
-    chain prerouting {{
-        type nat hook prerouting priority -100
-        udp dport {SERVICE} dnat to {RIGHT}:{PORT}
-    }}
-    chain postrouting {{
-        type nat hook postrouting priority 100
-        oifname "r1" masquerade
-    }}
-"""
 
 
 def test_nat(pwru: Start) -> None:

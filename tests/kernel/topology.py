@@ -12,6 +12,18 @@ from .leftovers import wait_for
 
 # left -- router -- right
 LEFT, ROUTER_LEFT, ROUTER_RIGHT, RIGHT = "10.11.0.1", "10.11.0.2", "10.12.0.1", "10.12.0.2"
+SERVICE, PORT, CLIENT_PORT = 5000, 9999, 4000
+# What is sent to the router at SERVICE goes to PORT on the right, and comes from the router then.
+NAT = f"""
+    chain prerouting {{
+        type nat hook prerouting priority -100
+        udp dport {SERVICE} dnat to {RIGHT}:{PORT}
+    }}
+    chain postrouting {{
+        type nat hook postrouting priority 100
+        oifname "r1" masquerade
+    }}
+"""
 
 
 def run(netns: str, *command: str, text: str | None = None) -> str:

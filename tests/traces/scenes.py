@@ -12,23 +12,12 @@ from typing import NamedTuple
 
 from tests.conformance.traffic import CLIENT, CLOSED, DROPPED, SERVER, network, ping, syn, tcp, udp
 from tests.kernel.bpf_programs import Tc, programs, xdp
-from tests.kernel.topology import RIGHT, ROUTER_LEFT, nft, router
+from tests.kernel.topology import CLIENT_PORT, NAT, PORT, ROUTER_LEFT, SERVICE, nft, router
 from tests.kernel.topology import udp as bound
 from tests.kernel.tunnels import REMOTE, tunnel
 
 Send = Callable[[], None]
 IP4, IP6 = socket.AF_INET, socket.AF_INET6
-SERVICE, PORT, CLIENT_PORT = 5000, 9999, 4000
-NAT = f"""
-    chain prerouting {{
-        type nat hook prerouting priority -100
-        udp dport {SERVICE} dnat to {RIGHT}:{PORT}
-    }}
-    chain postrouting {{
-        type nat hook postrouting priority 100
-        oifname "r1" masquerade
-    }}
-"""
 
 
 def _in_turn(*sends: Send) -> Send:
