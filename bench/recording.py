@@ -7,13 +7,16 @@ payloads. A recording has more of each event than a line: the time, the packet's
 import os
 import random
 import statistics
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 from bench.tables import markdown, shown
+from pwru.live.session import READ_SIZE
 from pwru.record.names import Function, Hit
 from pwru.record.schema import Record, Schema
 from pwru.record.shown import Shown
@@ -28,7 +31,7 @@ from pwru.sinks.text import Text
 from tests.support import records
 from tests.support.source import FakeNames, FakeSource
 
-EVENTS, FUNCTIONS, FLOWS, PASSES, BATCH = 120_000, 60, 400, 5, 2000
+EVENTS, FUNCTIONS, FLOWS, PASSES = 120_000, 60, 400, 5
 FIRST = 0xFFFFFFFF81000000
 PAYLOAD = 128
 JITTER = random.Random(2)
@@ -36,6 +39,8 @@ SCHEMA = records.schema(
     parts=("location", "meta", "cb", "tuple", "tunnel", "follow", "time"), tcp_flags=True, payload=PAYLOAD
 )
 LINE = Shown({"meta": 0, "tuple": 0})
+CUT = struct.Struct(f"={SCHEMA.format}")
+BATCH = READ_SIZE // CUT.size * CUT.size
 INTRODUCTION = f"""
 ## Natively: recordings
 
@@ -52,23 +57,19 @@ def section() -> str:
     return INTRODUCTION + markdown(rows)
 
 
-def flood() -> list[list[Record]]:
-    return batches(way(number, (7777, 9999), 17, 92, bytes(PAYLOAD)) for number in range(1, EVENTS // FUNCTIONS + 1))
+def flood() -> bytes:
+    numbers = range(1, EVENTS // FUNCTIONS + 1)
+    return b"".join(record for number in numbers for record in way(number, (7777, 9999), 17, 92, bytes(PAYLOAD)))
 
 
-def ordinary(rng: random.Random) -> list[list[Record]]:
+def ordinary(rng: random.Random) -> bytes:
     def ways() -> Iterator[Iterator[bytes]]:
         for number in range(1, EVENTS // FUNCTIONS + 1):
             length = rng.choice((0, 0, 1448, rng.randrange(1448)))
             payload = rng.randbytes(54) + rng.randbytes(min(length, PAYLOAD - 54))
             yield way(number, (32768 + rng.randrange(FLOWS), 443), 6, 54 + length, payload)
 
-    return batches(ways())
-
-
-def batches(ways: Iterator[Iterator[bytes]]) -> list[list[Record]]:
-    each = records.cut(SCHEMA, b"".join(chain.from_iterable(ways)))
-    return [each[start : start + BATCH] for start in range(0, len(each), BATCH)]
+    return b"".join(chain.from_iterable(ways()))
 
 
 def way(number: int, ports: tuple[int, int], protocol: int, length: int, payload: bytes) -> Iterator[bytes]:
@@ -92,7 +93,7 @@ def way(number: int, ports: tuple[int, int], protocol: int, length: int, payload
         )
 
 
-def measure(events: list[list[Record]]) -> dict[str, float]:
+def measure(events: bytes) -> dict[str, float]:
     names = FakeNames(name, ends={FIRST + FUNCTIONS - 1})
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, open(os.devnull, "wb") as null:
         path = Path(folder) / "x"
@@ -123,11 +124,11 @@ def measure(events: list[list[Record]]) -> dict[str, float]:
     }
 
 
-def run(sink: Sink, schema: Schema, names: FakeNames, events: list[list[Record]]) -> None:
+def run(sink: Sink, schema: Schema, names: FakeNames, events: bytes) -> None:
     sink.open()
     sink.begin(FakeSource(schema, names))
-    for batch in events:
-        sink.write(batch)
+    for start in range(0, len(events), BATCH):  # as they are read from the ring
+        sink.write(cast(list[Record], list(CUT.iter_unpack(events[start : start + BATCH]))))
     sink.flush()
     sink.close()
 

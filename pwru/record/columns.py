@@ -10,7 +10,7 @@ import struct
 import sys
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, count, repeat
 from operator import sub
 from typing import Any, NamedTuple
@@ -65,21 +65,49 @@ class Columns(NamedTuple):
 NONE = Column((), ())
 
 
+class Builder:
+    """Makes columns of events as they come: records that were just cut up are looked up faster than old ones.
+
+    A chunk has at most MAX_EVENTS.
+    """
+
+    def __init__(self) -> None:
+        self.events = 0
+        self._values: list[defaultdict[Any, int]] = []
+        self._found: list[list[int]] = []
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Add some, at least one."""
+        if not self.events:
+            # A look-up of a new value gives it the next index.
+            self._values = [defaultdict(count().__next__) for _ in COLUMNS]
+            self._found = [[] for _ in COLUMNS]
+        self.events += len(records)
+        for name, column, values, found in zip(
+            COLUMNS, zip(*records, strict=True), self._values, self._found, strict=True
+        ):
+            if column[0] == b"":
+                continue
+            found.extend(column if name == "time" else map(values.__getitem__, column))
+
+    def take(self, offset: int) -> Columns:
+        """Return what was added, at least one event, and begin anew; `offset`: see Columns."""
+        events, self.events = self.events, 0
+        each = zip(COLUMNS, self._values, self._found, strict=True)
+        return Columns(events, offset, {name: _column(name, values, found) for name, values, found in each})
+
+
 def columns_of(records: Sequence[Record], offset: int) -> Columns:
-    """Return records, at least one, as columns; a chunk has at most MAX_EVENTS."""
-    each = zip(COLUMNS, zip(*records, strict=True), strict=True)
-    return Columns(len(records), offset, {name: _column(name, values) for name, values in each})
+    """Return records, at least one, as columns."""
+    builder = Builder()
+    builder.add(records)
+    return builder.take(offset)
 
 
-def _column(name: str, column: tuple[Any, ...]) -> Column:
-    if column[0] == b"":
-        return NONE
+def _column(name: str, values: Mapping[Any, int], found: list[int]) -> Column:
     if name == "time":
-        return Column(column, ())
-    # A look-up of a new value gives it the next index.
-    indices: defaultdict[Any, int] = defaultdict(count().__next__)
-    found = list(map(indices.__getitem__, column))
-    return Column(list(indices), array(_index(len(indices)), found))
+        return Column(found, ())
+    return Column(list(values), array(_index(len(values)), found)) if found else NONE
 
 
 def encode(events: Columns) -> bytes:

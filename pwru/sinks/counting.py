@@ -54,8 +54,11 @@ class PacketCount:
         if self._following is None:
             self._see(each)
             return
-        indices = dict(zip(follows.indices, zip(skbs.indices, hits.indices, strict=True), strict=True))
-        last = {follows.values[follow]: (skbs.values[skb], hits.values[hit]) for follow, (skb, hit) in indices.items()}
+        at_last = dict(zip(follows.indices, range(events.events), strict=True))
+        last = {
+            follows.values[follow]: (skbs.values[skbs.indices[at]], hits.values[hits.indices[at]])
+            for follow, at in at_last.items()
+        }
         if others := self._see_last(last, self._following):
             self._see(
                 event for event, follow in zip(each, follows.each(events.events), strict=True) if follow in others

@@ -37,7 +37,7 @@ class Recorder(StreamSink):
         super().__init__(stream)
         self._json = json
         self._command = tuple(command)
-        self._held: list[Record] = []
+        self._held = columns.Builder()
         self._ended: float | None = None
         self._files = 0
         self._source: Source | None = None
@@ -62,31 +62,25 @@ class Recorder(StreamSink):
     def write(self, records: list[Record]) -> int:
         if self.failure:  # when what was held before was written
             return len(records)
-        self.events += len(records)
-        self._held += records
-        while len(self._held) >= self._most:
-            if given_up := self._write(self._held[: self._most]):
-                return self._give_up(given_up)
-            del self._held[: self._most]
+        while records:
+            room = self._most - self._held.events
+            taken, records = records[:room], records[room:]
+            self._held.add(taken)
+            self.events += len(taken)
+            if self._held.events == self._most and (given_up := self._write()):
+                return given_up + len(records)
         return 0
 
     def idle(self) -> None:
         self.flush()
 
     def flush(self) -> None:
-        if self._held and self._write(self._held):
-            self._give_up(len(self._held))
-        self._held = []
+        if self._held.events:
+            self._write()
 
-    def _give_up(self, count: int) -> int:
-        """The last ones of what was taken is not in the file."""
-        self.events -= len(self._held)
-        self._held = []
-        return count
-
-    def _write(self, records: list[Record]) -> int:
-        """Return how many were given up: none or all."""
-        found = columns.columns_of(records, self._names.clock_offset())
+    def _write(self) -> int:
+        """Write what is held. Return how many events were given up: none or all."""
+        found = self._held.take(self._names.clock_offset())
         self._count.see_columns(found)
         self.packets, self.not_followed = self._count.packets, self._count.not_followed
         events = chunks.chunk(chunks.EVENTS, columns.encode(found))
@@ -96,7 +90,9 @@ class Recorder(StreamSink):
             self._files = self.stream.files
             self._tables.forget()
             names = self._new_names(found)
-        return len(records) if self.stream.put(names + events) else 0
+        given_up = found.events if self.stream.put(names + events) else 0
+        self.events -= given_up
+        return given_up
 
     def _new_names(self, events: columns.Columns) -> bytes:
         return b"".join(chunks.chunk(chunks.NAMES, names) for names in self._tables.new(events))
