@@ -44,7 +44,7 @@ class _Token(NamedTuple):
 def parse_condition(text: str, fields: Fields) -> Node:
     """Return the tree of a condition on these fields. Raises Mistake."""
     parser = _Parser(text, fields)
-    return parser.whole(parser.condition)
+    return parser.whole(parser.expression)
 
 
 def parse_field(text: str, fields: Fields) -> FieldLoad:
@@ -97,17 +97,29 @@ class _Parser:
 
     # --- grammar ---
 
+    def expression(self) -> Node:
+        start = self._token
+        node = self.condition()
+        _check_varies(node, start)
+        return node
+
     def condition(self) -> Node:
         return self._logical("||", lambda: self._logical("&&", self._comparison))
 
     def _logical(self, operator: str, rule: Callable[[], Node]) -> Node:
+        start = self._token
         operands = [rule()]
         while self._take(operator):
+            _check_varies(operands[-1], start)
+            start = self._token
             operands.append(rule())
-        return Logical(operator == "&&", operands) if len(operands) > 1 else operands[0]
+        if len(operands) == 1:  # in parentheses it may be a number
+            return operands[0]
+        _check_varies(operands[-1], start)
+        return Logical(operator == "&&", operands)
 
     def _comparison(self) -> Node:
-        start = self._token
+        first = start = self._token
         left = self._mask()
         operator = self._take(*_COMPARISONS)
         if not operator:
@@ -122,7 +134,9 @@ class _Parser:
         for field, number in ((left, right), (right, left)):
             if isinstance(field, FieldLoad) and isinstance(number, Number):
                 _check_range(field, number, start)
-        return Comparison(operator.text, left, right)
+        node = Comparison(operator.text, left, right)
+        _check_varies(node, first)
+        return node
 
     def _mask(self) -> Node:
         start = self._token
@@ -141,7 +155,9 @@ class _Parser:
             raise Mistake(f"it is nested more than {_MAX_NESTING} deep", self._token.column)
         node: Node
         if self._take("!"):
+            start = self._token
             node = Not(self._unary())
+            _check_varies(node.operand, start)
         elif self._take("("):
             node = self.condition()
             if not self._take(")"):
@@ -210,6 +226,19 @@ def _operand(node: Node, start: _Token, operator: _Token) -> Operand:
         f"this is true or false, but `{operator.text}` takes numbers; parentheses say what belongs together",
         start.column,
     )
+
+
+def _check_varies(node: Node, start: _Token) -> None:
+    """Refuse what has the same result for every packet; what a Logical or a Not consists of has been checked."""
+    operands = (node.left, node.right) if isinstance(node, Comparison) else (node,)
+    if all(isinstance(operand, Number | Mask) and not _has_field(operand) for operand in operands):
+        raise Mistake("this is the same for every packet: it has no field", start.column)
+
+
+def _has_field(operand: Operand) -> bool:
+    if isinstance(operand, Mask):
+        return any(map(_has_field, operand.operands))
+    return isinstance(operand, FieldLoad)
 
 
 def _check_range(field: FieldLoad, number: Number, start: _Token) -> None:

@@ -43,7 +43,6 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("skb->protocol == 0xdd86", "packet", [0, 1, 2, 3]),  # as the kernel has it: of the network
         ("skb->dev->ifindex > -1 && skb->dev->mtu == 1500", "packet", [0, 1, 2, 3]),
         ("skb->dev->nd_net.net->ns.inum == 4026531840", "packet", [0, 1, 2, 3]),
-        ("1", "packet", [0, 1, 2, 3]),
         ("skb->skb_iif < 0", "details", [0]),
         ("skb->skb_iif == skb->hash", "details", [0]),
         ("skb->skb_iif < skb->hash", "details", [3]),
