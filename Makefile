@@ -21,7 +21,7 @@ help:
 	@echo "make test-frames   the examples with Polars and pandas, which it installs"
 	@echo "make test-report   the page that --report writes, in a browser"
 	@echo "make test-install  whether the wheel and the Debian package are built, installed and run"
-	@echo "make fuzz          the tests of damaged input, 100 000 cases each; 20 minutes"
+	@echo "make fuzz          the tests of damaged input, 100 000 cases each; 15 minutes"
 	@echo "make lint          style and types: ruff, mypy"
 	@echo "make build         the BPF object and a Python environment in .venv"
 	@echo "make man           build/man/pwru.8, the man page"
@@ -45,10 +45,10 @@ demo: root build guest-packages
 test: test-unit test-arm64-object test-native test-kernel
 
 test-unit: test-objects
-	$(VENV)/python -m pytest tests/unit $(ARGS)
+	$(VENV)/python -m pytest -n auto --dist worksteal tests/unit $(ARGS)
 
 fuzz: test-objects
-	PWRU_FUZZ_CASES=100000 $(VENV)/python -m pytest tests/unit/fuzz --timeout=0 --durations=10 $(ARGS)
+	PWRU_FUZZ_CASES=100000 $(VENV)/python -m pytest -n auto --dist worksteal tests/unit/fuzz --timeout=0 --durations=10 $(ARGS)
 
 test-kernel: test-objects guest-packages
 	@$(VENV)/python -m vmtest --tests $(KERNELS) -- --durations=10 $(ARGS)
