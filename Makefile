@@ -12,10 +12,10 @@ MAKEFLAGS += --no-print-directory
 
 help:
 	@echo "make demo          trace a dropped packet, on this machine or in a guest"
-	@echo "make test          all tests: unit tests, on this machine, in guests"
+	@echo "make test          unit tests, tests on this machine, and each kernel test in a guest of one kernel"
 	@echo "make test-unit     the tests that need no guest"
 	@echo "make test-native   trace this machine's own tracepoints, if it allows that"
-	@echo "make test-kernel   the kernel tests in guests: KERNELS='6.12 …' (default: all)"
+	@echo "make test-kernel   each kernel test in guests of all kernels that it is for; 90 minutes; KERNELS='6.12 …'"
 	@echo "make test-arm64    every backend in an arm64 guest (make test only checks the BPF object)"
 	@echo "make test-packages the packages, man page and completion, as users meet them; in Debian roots and guests"
 	@echo "make test-frames   the examples with Polars and pandas, which it installs"
@@ -42,7 +42,8 @@ demo: root build guest-packages
 	@scripts/packages "for the demo's network" iproute2 nftables iputils-ping
 	@$(VENV)/python demo/demo.py
 
-test: test-unit test-arm64-object test-native test-kernel
+test: test-unit test-arm64-object test-native
+	@$(MAKE) test-kernel ARGS='--once $(ARGS)'
 
 test-unit: test-objects
 	$(VENV)/python -m pytest -n auto --dist worksteal tests/unit $(ARGS)

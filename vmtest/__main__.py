@@ -44,7 +44,7 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--bare", action="store_true", help="do not install the product in the guest")
     parser.add_argument("--smp", type=int, default=2, metavar="N", help="number of CPUs (default: 2)")
     parser.add_argument("--mem", type=int, default=2048, metavar="MB", help="memory (default: 2048)")
-    parser.add_argument("--timeout", type=float, metavar="S", help="seconds (default: 300, tests 3600)")
+    parser.add_argument("--timeout", type=float, metavar="S", help="seconds (default: 300, tests 7200)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to put what the guest leaves in /out")
     before, separator, after = _split(arguments)
     options = parser.parse_args(before)
@@ -125,7 +125,7 @@ def _test(kernel: Kernel, command: str, options: argparse.Namespace, *, alone: b
 
     def run_but(done: list[str]) -> Result:
         words = " ".join([command, *(f"--ignore={path}" for path in done)])
-        guest = _guest(kernel, words, options, 3600)
+        guest = _guest(kernel, words, options, 7200)
         return run(guest, out=options.out, echo=alone, each_line=progress, stop=stop)
 
     result = run_but([])

@@ -11,7 +11,12 @@ from vmtest.errors import VmtestError
 EVERYWHERE = ("kprobe", "fentry", "tracepoint")
 # The kernels for tests that need not run on all of them, by pytest marker. The oldest, the newest and one between them
 # differ in what pwru can read and in how it attaches.
-RUNS_ON = {"one_kernel": ("6.12",), "two_kernels": ("5.10", "6.12"), "three_kernels": ("5.10", "6.12", "7.2")}
+RUNS_ON = {
+    "oldest_kernel": ("5.10",),
+    "one_kernel": ("6.12",),
+    "two_kernels": ("5.10", "6.12"),
+    "three_kernels": ("5.10", "6.12", "7.2"),
+}
 
 
 @dataclass(frozen=True)

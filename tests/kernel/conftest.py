@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,17 +26,42 @@ from .leftovers import PATIENCE, traces, wait_for
 from .tracing import Start, Trace
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--once", action="store_true", help="run a test that is for some kernels on one of them only")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run what is marked with one of kernels.RUNS_ON on those kernels only; with `-m one_kernel`, on any.
 
     What is marked `long` runs only with `-m`. What is marked `last` comes after all others.
     """
     if KERNEL and not config.option.markexpr:
-        foreign = {marker for marker, names in kernels.RUNS_ON.items() if KERNEL.name not in names} | {"long"}
-        elsewhere = [item for item in items if any(item.get_closest_marker(marker) for marker in foreign)]
+        once = config.getoption("--once")
+        elsewhere = [
+            item for item in items if item.get_closest_marker("long") or KERNEL.name not in _runs_on(item, once=once)
+        ]
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if item not in elsewhere]
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
+def _runs_on(item: pytest.Item, *, once: bool) -> list[str]:
+    """Return the kernels that a test runs on; its name tells on which one it runs `once`.
+
+    Kernels have different backends, and other things that tests may be skipped without: those run on all their kernels.
+    """
+    names = [kernel.name for kernel in kernels.KERNELS]
+    marked = [runs_on for marker, runs_on in kernels.RUNS_ON.items() if item.get_closest_marker(marker)]
+    names = [name for name in names if all(name in runs_on for runs_on in marked)]
+    if not once or not marked:
+        return names
+    if differs := item.get_closest_marker("differs"):
+        return list(differs.args) or names
+    parameters = getattr(getattr(item, "callspec", None), "params", ())
+    if "backend" in parameters or any(marker.name == "skipif" for marker in item.own_markers):
+        return names
+    place = zlib.crc32(item.nodeid.partition("[")[0].encode()) % len(names)
+    return names[place : place + 1]
 
 
 @pytest.fixture(autouse=True)

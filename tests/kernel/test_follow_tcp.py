@@ -80,6 +80,7 @@ def test_what_tcp_keeps(network: Network, pwru: Start) -> None:
     assert sent["transmission"] == 1
 
 
+@pytest.mark.differs
 def test_gro(network: Network, pwru: Start) -> None:
     """What the receiver merges is told, and into what; the merged one goes on."""
     netns, device = network.server, network.server_device

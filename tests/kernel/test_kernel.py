@@ -85,6 +85,7 @@ def test_symbols_of_a_module(network: Network) -> None:
     assert (found.name, found.module, found.offset) == ("veth_xmit", "veth", 8)
 
 
+@pytest.mark.differs
 def test_functions_of_a_module(network: Network) -> None:
     path = Path("/sys/kernel/btf/veth")
     if not path.exists():

@@ -87,6 +87,7 @@ def test_names_as_they_are_printed(network: Network, pwru: Start) -> None:
 
 
 @needs_btf
+@pytest.mark.three_kernels
 def test_all_modules(network: Network, pwru: Start) -> None:
     """Together with all functions of vmlinux; with fewer if each needs a probe of its own, which is slow."""
     fewer = [] if "kprobe-multi" in BACKENDS else ["--filter-func=ip_rcv|(veth|dummy)_.*"]
@@ -101,6 +102,7 @@ def test_all_modules(network: Network, pwru: Start) -> None:
 
 
 @needs_btf
+@pytest.mark.three_kernels
 def test_only_an_ambiguous_name_has_its_module(network: Network, pwru: Start) -> None:
     """The gre_rcv() of gre passes packets on to the gre_rcv() of ip_gre."""
     functions = "gre_rcv|ip_local_deliver|ipgre_xmit"
@@ -118,6 +120,7 @@ def test_only_an_ambiguous_name_has_its_module(network: Network, pwru: Start) ->
     assert [o["func"] for o in one.objects()] == ["ip_local_deliver", "gre_rcv", "ip_local_deliver"] * 2
 
 
+@pytest.mark.three_kernels
 def test_the_place_of_a_drop_in_a_module(network: Network, pwru: Start) -> None:
     """No tunnel takes the packet. The second module may be loaded after the first drop was printed."""
 
@@ -175,6 +178,7 @@ def test_a_module_that_comes_and_goes(network: Network, pwru: Start, backend: st
 
 
 @needs_btf
+@pytest.mark.three_kernels
 def test_a_named_module_that_is_loaded_again(network: Network, pwru: Start) -> None:
     """It was loaded when its probes were defined, together with all others."""
     with pwru("--backend=kprobe", "--all-kmods", "--filter-func=veth_xmit|ip_rcv") as without:
@@ -201,6 +205,7 @@ def test_a_named_module_that_is_loaded_again(network: Network, pwru: Start) -> N
 
 
 @needs_btf
+@pytest.mark.three_kernels
 def test_a_trace_in_a_network_namespace_hears_of_modules(network: Network, tmp_path: Path) -> None:
     inside = "ip", "netns", "exec", network.client
     with Trace(tmp_path, ("--all-kmods", "--filter-func=dummy_xmit|ip_rcv"), inside) as trace:
@@ -224,6 +229,7 @@ def built_in() -> str:
 
 
 @needs_btf
+@pytest.mark.three_kernels
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -243,6 +249,7 @@ def test_what_was_typed_is_wrong(arguments: list[str], message: str, network: Ne
 
 
 @needs_btf
+@pytest.mark.three_kernels
 def test_a_module_without_packets(network: Network, pwru: Start) -> None:
     with pwru("--kmods=overlay,veth", "--filter-func=ip_rcv") as trace:
         trace.stop()
@@ -251,6 +258,7 @@ def test_a_module_without_packets(network: Network, pwru: Start) -> None:
 
 
 @needs_btf
+@pytest.mark.three_kernels
 def test_tracepoints_are_no_functions(network: Network, pwru: Start) -> None:
     with pwru("--backend=tracepoint", "--all-kmods", "--filter-func=netif_receive_skb") as trace:
         assert "Not traced: functions of modules" in trace.err

@@ -18,7 +18,7 @@ from .backends import BACKENDS, KERNEL
 from .bpf_programs import Tc, programs, xdp
 from .tracing import Start, Trace
 
-pytestmark = pytest.mark.three_kernels
+pytestmark = [pytest.mark.three_kernels, pytest.mark.differs("5.10")]
 
 AT_ONCE = 24  # flags of one trace, about
 MODULES_HAVE_BTF = any(path.name != "vmlinux" for path in Path("/sys/kernel/btf").glob("*"))

@@ -71,6 +71,7 @@ def test_ipv6_extension_headers_are_passed_over(network: Network, pwru: Start) -
     assert [row["tuple"] for row in trace.rows()] == ["[fd09::1]:7777->[fd09::2]:9999(udp)"]
 
 
+@pytest.mark.three_kernels
 def test_later_fragments_have_no_ports(network: Network, pwru: Start) -> None:
     with pwru("--filter-func", "ip_rcv", f"udp and dst host {network.destination}") as trace:
         send_udp(network, 1, size=4000)
@@ -83,6 +84,7 @@ def test_later_fragments_have_no_ports(network: Network, pwru: Start) -> None:
     ]
 
 
+@pytest.mark.three_kernels
 def test_arp_has_no_tuple(network: Network, pwru: Start) -> None:
     with pwru("--filter-func", "arp_rcv", "arp") as trace:
         sh("ip", "-n", network.client, "neigh", "flush", "dev", "v0")
@@ -92,6 +94,7 @@ def test_arp_has_no_tuple(network: Network, pwru: Start) -> None:
     assert {(row["proto"], row["tuple"]) for row in trace.rows()} == {("0x0806", None)}
 
 
+@pytest.mark.three_kernels
 @pytest.mark.parametrize("by", ["path", "inode"])
 def test_filter_netns(network: Network, pwru: Start, by: str) -> None:
     inode = netns_inode(network.server)
@@ -106,6 +109,7 @@ def test_filter_netns(network: Network, pwru: Start, by: str) -> None:
     assert {row["netns"] for row in trace.rows()} == {str(inode)}
 
 
+@pytest.mark.three_kernels
 def test_filter_ifname(network: Network, pwru: Start) -> None:
     netns = f"/run/netns/{network.client}"
     with pwru(
@@ -143,6 +147,7 @@ def test_filter_mark(network: Network, pwru: Start) -> None:
     assert {mark: [row["mark"] for row in trace.rows()] for mark, trace in traces.items()} == wanted
 
 
+@pytest.mark.three_kernels
 def test_output_limit_lines(network: Network, pwru: Start) -> None:
     with pwru("--output-limit-lines", "3", "--filter-func", "ip_rcv|__ip_local_out", "icmp") as trace:
         network.ping()
@@ -152,6 +157,7 @@ def test_output_limit_lines(network: Network, pwru: Start) -> None:
     assert trace.totals() == (3, 0)
 
 
+@pytest.mark.three_kernels
 def test_output_file_is_appended_to(network: Network, pwru: Start, tmp_path: Path) -> None:
     file = tmp_path / "events"
     for _ in range(2):
@@ -166,6 +172,7 @@ def test_output_file_is_appended_to(network: Network, pwru: Start, tmp_path: Pat
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+@pytest.mark.three_kernels
 def test_ready_file(pwru: Start, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     with pwru("--ready-file", str(ready), "--filter-func", "ip_rcv") as trace:

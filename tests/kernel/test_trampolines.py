@@ -39,6 +39,7 @@ def test_what_is_left_out_is_what_the_kernel_refuses(monkeypatch: pytest.MonkeyP
     assert attached == len(suitable)
 
 
+@pytest.mark.differs
 def test_a_double_pointer(network: Network, pwru: Start) -> None:
     """The verifier does not support such arguments of fentry programs."""
     function = "__netif_receive_skb_core"
