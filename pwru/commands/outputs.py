@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pwru.errors import PwruError
 from pwru.sinks.lines import Format, Lines, LineStyle
 from pwru.sinks.stream import Stream
 from pwru.sinks.terminal import terminal
@@ -112,12 +113,15 @@ def _file(path: str, options: Options, say: Say, *, whole: bool = False, paramet
     """Return a file that gives way to new ones as the options say, if they do."""
     from pwru.sinks.rotate import Backups, File
 
-    backups = Backups(
-        path,
-        max_days=options.output_file_max_age,
-        max_count=options.output_file_max_backups,
-        compress=options.output_file_compress and not whole,
-        on_message=say,
-    )
+    try:
+        backups = Backups(
+            path,
+            max_days=options.output_file_max_age,
+            max_count=options.output_file_max_backups,
+            compress=options.output_file_compress and not whole,
+            on_message=say,
+        )
+    except OSError as error:
+        raise PwruError(f"`{parameter}`: cannot write {path}: {error.strerror}") from None
     most = options.output_file_max_size << 20 if options.write_rotates or not whole else sys.maxsize
     return File(path, most, backups, whole=whole, parameter=parameter)

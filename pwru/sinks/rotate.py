@@ -45,7 +45,7 @@ class File(Stream):
         self.name = path
         self.whole = whole
         self._parameter = parameter
-        self._path = _real(path)  # a symbolic link stays what it is
+        self._path = os.path.realpath(path)  # a symbolic link stays what it is
         self._header = b""
         self._max_bytes = max_bytes
         self._backups = backups
@@ -203,8 +203,8 @@ class Backups:
         compress: bool = False,
         on_message: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """0 days or files: no limit."""
-        self._root, self._extension = os.path.splitext(_real(path))
+        """0 days or files: no limit. Raises OSError if `path` begins in a directory that was removed."""
+        self._root, self._extension = os.path.splitext(os.path.realpath(path))
         self._max_days = max_days
         self._max_count = max_count
         self._compress = compress
@@ -286,13 +286,6 @@ class Backups:
             pass
         except OSError as error:
             self.say(f"Not removed: {printable(path)}: {error.strerror}.")
-
-
-def _real(path: str) -> str:
-    try:
-        return os.path.realpath(path)
-    except OSError as error:  # the current directory is gone
-        raise PwruError(f"`output_file`: cannot write {path or repr('')}: {error.strerror}") from None
 
 
 def _stamp(milliseconds: int) -> str:

@@ -45,17 +45,24 @@ def test_no_output_file_is_created(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [FAILS._replace(output_file="trace.log"), FAILS._replace(ready_file="ready")], ids=["output", "ready"]
+    ("parameter", "options"),
+    [
+        ("output_file", FAILS._replace(output_file="name")),
+        ("write", FAILS._replace(write="name")),
+        ("output_pcap", FAILS._replace(output_pcap="name")),
+        ("report", FAILS._replace(report="name")),
+        ("ready_file", FAILS._replace(ready_file="name")),
+    ],
 )
-def test_in_a_directory_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Options) -> None:
+def test_in_a_directory_that_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parameter: str, options: Options
+) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    name = options.output_file or options.ready_file
-    assert re.fullmatch(
-        f"`(output|ready)_file`: cannot (write|create) {name}: No such file or directory", failing(options)
-    )
+    message = f"`{parameter}`: cannot (write|create) name: No such file or directory"
+    assert re.fullmatch(message, failing(options))
 
 
 def test_an_output_file_is_closed_and_left_as_it_is(tmp_path: Path) -> None:
