@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
     for name, what in (
         ("starts", "how pwru starts and ends, and its memory"),
         ("hits", "the cost of a hit that does not match"),
+        ("recordings", "what a flood takes and loses when it is recorded, and when it is printed"),
         ("instructions", "the number of instructions per hit, the same each time"),
         ("native", "how fast events become lines, on this machine itself"),
     ):

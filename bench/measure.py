@@ -29,6 +29,7 @@ Values = dict[str, float | str | list[float]]
 # Go tool starts and ends so slowly that everything is measured in two runs of it; it has no JSON.
 THEIRS = Tool("Go tool", ("/usr/bin/pwru", "--output-meta", "--output-tuple"))
 OURS = Tool("pwru", ("/usr/local/bin/pwru",))
+RECORDING = Tool("pwru -w", (*OURS.command, "-w", "-"))
 EMPTY, LOADS = (Tool(name, (sys.executable, "-m", "bench.floor", name)) for name in ("empty", "loads"))
 
 FOLLOWING = "--filter-track-skb"  # as both call it
@@ -146,6 +147,25 @@ def with_json(tool: Tool, packets: int) -> Values:
     }
 
 
+def flooded(tool: Tool, packets: int) -> Values:
+    """Send as fast as possible: what the tool takes of that, and what it says it lost."""
+    sender = Sender()
+    with Trace(tool, MATCH) as trace:
+        before = trace.cpu_us()
+        began = time.monotonic()
+        floods(sender)
+        took = time.monotonic() - began
+        trace.wait(float("inf"))
+        cpu = trace.cpu_us() - before
+    totals = [re.match(r"(\d+) events? .*?, (\d+) lost", line) for _, line in trace.messages]
+    events, lost = next((float(match[1]), float(match[2])) for match in totals if match)
+    return {
+        "flood: hits/s": (events + lost) / took,
+        "flood: lost, %": 100 * lost / (events + lost),
+        "flood: CPU µs per event": cpu / events,
+    }
+
+
 def instructions(tool: Tool, packets: int) -> Values:
     """Count instructions, in a guest that runs one per nanosecond: see vmtest.guest.Guest."""
     return {
@@ -196,7 +216,9 @@ MEASUREMENTS: dict[str, tuple[tuple[Measurement, tuple[Tool, ...]], ...]] = {
         (with_match, (THEIRS, OURS)),
         (with_json, (OURS,)),
         (following_start, (OURS,)),
+        (flooded, (OURS, RECORDING)),
     ),
+    "recordings": ((flooded, (OURS, RECORDING)),),
     "hits": ((without_match, (THEIRS, OURS)), (floor, (EMPTY, LOADS))),
     "starts": (
         (first_start, (THEIRS, OURS)),
@@ -207,7 +229,7 @@ MEASUREMENTS: dict[str, tuple[tuple[Measurement, tuple[Tool, ...]], ...]] = {
     "instructions": ((floor_instructions, (EMPTY, LOADS)), (instructions, (OURS, THEIRS))),
     "instructions of ours": ((floor_instructions, (EMPTY, LOADS)), (instructions, (OURS,))),
 }
-RUNS = {"starts": 3}  # the others run once and take medians within the run
+RUNS = {"starts": 3, "recordings": 3}  # the others run once and take medians within the run
 
 
 def forget() -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from bench.tables import markdown, middle, shown
 
 Rows = dict[str, dict[str, list[Any]]]
-COLUMNS = ("Go tool", "pwru", "pwru / Go tool", "empty", "loads", "n")
+COLUMNS = ("Go tool", "pwru", "pwru / Go tool", "pwru -w", "pwru -w / pwru", "empty", "loads", "n")
 FLOORS = ("empty", "loads")
 HEADING = """\
 # {title}
@@ -63,10 +63,12 @@ def table(rows: Rows) -> str:
 def _cells(by_tool: dict[str, list[Any]]) -> dict[str, str]:
     values = {tool: middle(each) for tool, each in by_tool.items()}
     counts = dict.fromkeys(str(len(each)) for each in by_tool.values())
-    ours, theirs = values.get("pwru"), values.get("Go tool")
-    both = isinstance(ours, float) and isinstance(theirs, float) and theirs
     return {
         **{tool: shown(value) for tool, value in values.items()},
-        "pwru / Go tool": f"{ours / theirs:.3f}" if both else "",  # type: ignore[operator]
+        **{f"{a} / {b}": _ratio(values.get(a), values.get(b)) for a, b in (("pwru", "Go tool"), ("pwru -w", "pwru"))},
         "n": ", ".join(counts),
     }
+
+
+def _ratio(a: Any, b: Any) -> str:
+    return f"{a / b:.3f}" if isinstance(a, float) and isinstance(b, float) and b else ""
