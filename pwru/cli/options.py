@@ -73,7 +73,6 @@ _LIVE_ONLY = (
     *("--kmods", "--all-kmods", "--filter-trace-tc", "--filter-trace-xdp", "--backend", "--filter-kprobe-batch"),
     *("--ring-buffer-size", "--kernel-btf", "--ready-file", "--user", "--follow-packets", "--filter-xdp-expr"),
     *("--filter-track-skb-by-stackid", "--filter-non-skb-funcs", "--filter-track-bpf-helpers", "--check"),
-    *("--filter-tunnel-pcap-l2", "--filter-tunnel-pcap-l3"),
 )
 _RECORDED_ONLY = ("--filter-packet", "--filter-time", "--output-parquet")
 
