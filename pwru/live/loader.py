@@ -20,10 +20,10 @@ from pwru.kernel.drop_reasons import Wanted
 from pwru.libbpf import BpfError, Object, possible_cpus
 from pwru.live import programs, rlimits
 from pwru.live.backends.how import Refused
-from pwru.live.names import COPIES
 from pwru.live.permissions import may_read_memory, refused_load
 from pwru.live.program import Program, variant
 from pwru.record.layout import Mismatch, Wire
+from pwru.record.parts import COPIES
 from pwru.record.plan import Plan
 from pwru.record.schema import Schema
 

@@ -14,6 +14,7 @@ from pwru.kernel.drop_reasons import NO_DROP
 from pwru.kernel.kallsyms import KallsymsError, source_name
 from pwru.kernel.roles import AFTER_ENDS, ENDING, RELEASE, TRACEPOINTS
 from pwru.record.names import Function, Hit
+from pwru.record.parts import COPIES
 
 if TYPE_CHECKING:
     from pwru.kernel.btf import Tracepoint
@@ -31,8 +32,6 @@ _DROP_TRACEPOINT = "kfree_skb"
 # Frames between a tracepoint and the BPF program.
 _TRACER = re.compile(r"\[bpf\]$|^(bpf_trace_run|__bpf_trace_|__traceiter_)")
 _FRAMES = 1 << 13
-# Parts that are a copy of a struct of the kernel.
-COPIES = {"skb": "sk_buff", "shared_info": "skb_shared_info"}
 
 
 class SeenProgram(NamedTuple):

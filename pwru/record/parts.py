@@ -272,6 +272,7 @@ def _cb_text(words: list[int]) -> str:
     return f"[{','.join(f'0x{word:08X}' for word in words)}]"
 
 
+COPIES = {"skb": "sk_buff", "shared_info": "skb_shared_info"}  # of structs of the kernel, as a whole
 PARTS = {
     part.name: part
     for part in (

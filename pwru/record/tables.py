@@ -10,6 +10,7 @@ from pwru.record import bounds
 from pwru.record.bounds import Kept, name, number
 from pwru.record.dump import Dump
 from pwru.record.names import Function, Hit, Names
+from pwru.record.parts import COPIES
 
 if TYPE_CHECKING:
     from pwru.record.columns import Columns
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 _MAX_WRITTEN = bounds.MAX_ENTRIES // 4
 _MAX_WEIGHT = bounds.MAX_KEPT // 4
 _NETNS_SECONDS = 1.0  # the names of network namespaces come and go
-COPIES = ("skb", "shared_info")
 
 
 class Writer:
