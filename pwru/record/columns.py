@@ -24,6 +24,7 @@ from pwru.record.schema import Record
 EMPTY, DISTINCT, NUMBERS, DELTAS = range(4)
 INDICES = "BHI"
 MAX_EVENTS = 1 << 16  # in one chunk
+_BYTES = bytes(range(256))
 _HEAD = struct.Struct("<Iq")  # the number of events; how far the time of day is ahead of the clock of events, in ns
 _COLUMN = struct.Struct("<BI")
 _NUMBER = struct.Struct("<Q")
@@ -54,12 +55,9 @@ class Columns(NamedTuple):
     columns: dict[str, Column]
 
     def records(self) -> list[Record]:
-        """Return the events: plain tuples with the fields of Record. Raises Damaged if an index has no value."""
+        """Return the events: plain tuples with the fields of Record."""
         each = [self.columns.get(name, NONE).each(self.events) for name in COLUMNS]
-        try:
-            return list(zip(*each, strict=True))  # type: ignore[arg-type]
-        except IndexError:
-            raise Damaged("its events are damaged") from None
+        return list(zip(*each, strict=True))  # type: ignore[arg-type]
 
 
 NONE = Column((), ())
@@ -160,8 +158,7 @@ def _unpack(code: str, data: bytes | memoryview) -> array[int]:
 def decode(data: bytes, columns: Sequence[tuple[str, int]]) -> Columns:
     """Return the events of a chunk; `columns` are the names and sizes of what it has, in this order.
 
-    A column without a name here is left out. Raises Damaged; an index that has no value is found where it is used, as
-    to look at each of them takes a third of the time.
+    A column without a name here is left out. Raises Damaged.
     """
     try:
         events, offset = _HEAD.unpack_from(data)
@@ -203,9 +200,15 @@ def _distinct_column(data: bytes, events: int, size: int) -> Column:
     else:
         values = _unpack("Q", data[_COUNT.size : end])
     indices = _unpack(_index(distinct), data[end:])
-    if len(indices) != events or max(indices) >= distinct:
+    if len(indices) != events or not _all_below(distinct, indices):
         raise ValueError
     return Column(values, indices)
+
+
+def _all_below(limit: int, indices: array[int]) -> bool:
+    if indices.itemsize > 1:
+        return max(indices) < limit
+    return not indices.tobytes().translate(None, _BYTES[:limit])  # ten times as fast
 
 
 def _times_column(data: bytes, events: int, size: int) -> Column:
