@@ -43,7 +43,7 @@ demo: root build guest-packages
 	@$(VENV)/python demo/demo.py
 
 test: test-unit test-arm64-object test-native
-	@$(MAKE) test-kernel ARGS='--once $(ARGS)'
+	@$(MAKE) test-kernel ONCE=--once
 
 test-unit: test-objects
 	$(VENV)/python -m pytest -n auto --dist worksteal tests/unit $(ARGS)
@@ -52,7 +52,7 @@ fuzz: test-objects
 	PWRU_FUZZ_CASES=100000 $(VENV)/python -m pytest -n auto --dist worksteal tests/unit/fuzz --timeout=0 --durations=10 $(ARGS)
 
 test-kernel: test-objects guest-packages
-	@$(VENV)/python -m vmtest --tests $(KERNELS) -- --durations=10 $(ARGS)
+	@$(VENV)/python -m vmtest --tests $(KERNELS) -- --durations=10 $(ONCE) $(ARGS)
 
 test-arm64-object: test-objects guest-packages
 	@$(MAKE) -s -C bpf ARCH=arm64
