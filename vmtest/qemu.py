@@ -16,10 +16,11 @@ CPUS = ("-accel", "tcg,thread=single,tb-size=512", "-smp")
 ONE_CPU = ("-accel", "tcg,thread=single,tb-size=512", "-smp", "1", "-icount", "shift=0,sleep=off")
 PLAIN = ("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
 # loglevel=5 shows warnings, which the log is searched for. A busy host must not look like a stuck kernel, so there are
-# no watchdogs.
+# no watchdogs. Grace periods of RCU are short: without kprobe-multi, to remove the probes of all functions takes 15
+# seconds rather than 51, and the next test waits for that.
 KERNEL_COMMAND_LINE = (
     "console={} loglevel=5 panic=-1 oops=panic mitigations=off random.trust_cpu=on "
-    "nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
+    "nowatchdog rcupdate.rcu_cpu_stall_suppress=1 rcupdate.rcu_expedited=1"
 )
 
 

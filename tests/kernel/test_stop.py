@@ -164,7 +164,7 @@ def test_a_signal_while_attaching(number: signal.Signals) -> None:
         ("pwru.libbpf.object:Object.__init__", (0, 1)),
         ("pwru.kernel.kallsyms:Kallsyms.read", (0, 1)),
         ("pwru.libbpf.object:Object.load", (0, 1)),
-        ("pwru.sinks.lines:Lines.open", (0,)),
+        ("pwru.sinks:StreamSink.open", (0,)),
         ("pwru.record.account:Account.text", (0,)),
     ],
 )
