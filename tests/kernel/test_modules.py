@@ -88,6 +88,7 @@ def test_names_as_they_are_printed(network: Network, pwru: Start) -> None:
 
 @needs_btf
 @pytest.mark.three_kernels
+@pytest.mark.differs("6.12")
 def test_all_modules(network: Network, pwru: Start) -> None:
     """Together with all functions of vmlinux; with fewer if each needs a probe of its own, which is slow."""
     fewer = [] if "kprobe-multi" in BACKENDS else ["--filter-func=ip_rcv|(veth|dummy)_.*"]
@@ -103,6 +104,7 @@ def test_all_modules(network: Network, pwru: Start) -> None:
 
 @needs_btf
 @pytest.mark.three_kernels
+@pytest.mark.differs("6.12")
 def test_only_an_ambiguous_name_has_its_module(network: Network, pwru: Start) -> None:
     """The gre_rcv() of gre passes packets on to the gre_rcv() of ip_gre."""
     functions = "gre_rcv|ip_local_deliver|ipgre_xmit"
@@ -179,6 +181,7 @@ def test_a_module_that_comes_and_goes(network: Network, pwru: Start, backend: st
 
 @needs_btf
 @pytest.mark.three_kernels
+@pytest.mark.differs("6.12")
 def test_a_named_module_that_is_loaded_again(network: Network, pwru: Start) -> None:
     """It was loaded when its probes were defined, together with all others."""
     with pwru("--backend=kprobe", "--all-kmods", "--filter-func=veth_xmit|ip_rcv") as without:
@@ -206,6 +209,7 @@ def test_a_named_module_that_is_loaded_again(network: Network, pwru: Start) -> N
 
 @needs_btf
 @pytest.mark.three_kernels
+@pytest.mark.differs("6.12")
 def test_a_trace_in_a_network_namespace_hears_of_modules(network: Network, tmp_path: Path) -> None:
     inside = "ip", "netns", "exec", network.client
     with Trace(tmp_path, ("--all-kmods", "--filter-func=dummy_xmit|ip_rcv"), inside) as trace:
@@ -230,6 +234,7 @@ def built_in() -> str:
 
 @needs_btf
 @pytest.mark.three_kernels
+@pytest.mark.differs("6.12")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -250,6 +255,7 @@ def test_what_was_typed_is_wrong(arguments: list[str], message: str, network: Ne
 
 @needs_btf
 @pytest.mark.three_kernels
+@pytest.mark.differs("6.12")
 def test_a_module_without_packets(network: Network, pwru: Start) -> None:
     with pwru("--kmods=overlay,veth", "--filter-func=ip_rcv") as trace:
         trace.stop()
@@ -259,6 +265,7 @@ def test_a_module_without_packets(network: Network, pwru: Start) -> None:
 
 @needs_btf
 @pytest.mark.three_kernels
+@pytest.mark.differs("6.12")
 def test_tracepoints_are_no_functions(network: Network, pwru: Start) -> None:
     with pwru("--backend=tracepoint", "--all-kmods", "--filter-func=netif_receive_skb") as trace:
         assert "Not traced: functions of modules" in trace.err

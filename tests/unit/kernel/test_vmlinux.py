@@ -18,6 +18,7 @@ BPFTOOL = shutil.which("bpftool") or shutil.which("bpftool", path="/usr/sbin:/sb
 VMLINUX = Path(btf.VMLINUX)
 
 pytestmark = [
+    pytest.mark.three_kernels,
     pytest.mark.skipif(BPFTOOL is None, reason="there is no bpftool"),
     pytest.mark.skipif(not VMLINUX.exists(), reason="the kernel has no BTF"),
 ]
