@@ -57,7 +57,7 @@ class Following(dict[bytes, Followed]):
         if was_among_others:  # until there was room for it
             return followed
         self.count += 1
-        return followed._replace(begins=True)
+        return Followed(*followed[:-1], begins=True)  # faster than _replace()
 
     def waiting(self, end: float, living: Container[int], place: Callable[[bytes], str]) -> tuple[Waiting, ...]:
         """Return the skbs that were not seen for long at the end, as time.monotonic() has it; oldest first.
