@@ -64,42 +64,35 @@ NONE = Column((), ())
 
 
 class Builder:
-    """Makes columns of events as they come: records that were just cut up are looked up faster than old ones.
+    """Makes the columns of a chunk, of events as they come: what was just cut up is looked up faster than old records.
 
     A chunk has at most MAX_EVENTS.
     """
 
     def __init__(self) -> None:
         self.events = 0
-        self._values: list[defaultdict[Any, int]] = []
-        self._found: list[list[int]] = []
+        # A look-up of a new value gives it the next index.
+        self._columns = [(name, defaultdict[Any, int](count().__next__), list[int]()) for name in COLUMNS]
 
     def add(self, records: Sequence[Record]) -> None:
         """Add some, at least one."""
-        if not self.events:
-            # A look-up of a new value gives it the next index.
-            self._values = [defaultdict(count().__next__) for _ in COLUMNS]
-            self._found = [[] for _ in COLUMNS]
         self.events += len(records)
-        for name, column, values, found in zip(
-            COLUMNS, zip(*records, strict=True), self._values, self._found, strict=True
-        ):
-            if column[0] == b"":
-                continue
-            found.extend(column if name == "time" else map(values.__getitem__, column))
+        for (name, values, found), column in zip(self._columns, zip(*records, strict=True), strict=True):
+            if column[0] != b"":
+                found.extend(column if name == "time" else map(values.__getitem__, column))
 
-    def take(self, offset: int) -> Columns:
-        """Return what was added, at least one event, and begin anew; `offset`: see Columns."""
-        events, self.events = self.events, 0
-        each = zip(COLUMNS, self._values, self._found, strict=True)
-        return Columns(events, offset, {name: _column(name, values, found) for name, values, found in each})
+    def columns(self, offset: int) -> Columns:
+        """Return what was added, at least one event; `offset`: see Columns."""
+        return Columns(
+            self.events, offset, {name: _column(name, values, found) for name, values, found in self._columns}
+        )
 
 
 def columns_of(records: Sequence[Record], offset: int) -> Columns:
     """Return records, at least one, as columns."""
     builder = Builder()
     builder.add(records)
-    return builder.take(offset)
+    return builder.columns(offset)
 
 
 def _column(name: str, values: Mapping[Any, int], found: list[int]) -> Column:
@@ -208,7 +201,7 @@ def _distinct_column(data: bytes, events: int, size: int) -> Column:
 def _all_below(limit: int, indices: array[int]) -> bool:
     if indices.itemsize > 1:
         return max(indices) < limit
-    return not indices.tobytes().translate(None, _BYTES[:limit])  # ten times as fast
+    return not indices.tobytes().translate(None, _BYTES[:limit])  # thirty times as fast
 
 
 def _times_column(data: bytes, events: int, size: int) -> Column:

@@ -80,7 +80,8 @@ class Recorder(StreamSink):
 
     def _write(self) -> int:
         """Write what is held. Return how many events were given up: none or all."""
-        found = self._held.take(self._names.clock_offset())
+        found = self._held.columns(self._names.clock_offset())
+        self._held = columns.Builder()
         self._count.see_columns(found)
         self.packets, self.not_followed = self._count.packets, self._count.not_followed
         events = chunks.chunk(chunks.EVENTS, columns.encode(found))
