@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_ETH_HLEN = 14
-_IP, _IP6, _ARP, _TEB = 0x0800, 0x86DD, 0x0806, 0x6558
-_TAGS = (0x8100, 0x88A8, 0x9100)
-_IPIP, _UDP, _IPV6, _GRE = 4, 17, 41, 47
-_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _OPTIONS = _EXTENSIONS = 0, 43, 44, 51, 60
+from pwru.filter.packet.headers import (
+    AH,
+    ARPS,
+    FRAGMENT,
+    GRE,
+    IP,
+    IP6,
+    IPIP,
+    IPV6,
+    MAX_EXTENSION_HEADERS,
+    MAX_TAGS,
+    OPTIONS,
+    TAGS,
+    TEB,
+    UDP,
+)
+from pwru.filter.packet.skb import ETH_HLEN
+
 _VXLAN_PORTS, _VXLAN_GPE_PORT, _GENEVE_PORT = (4789, 8472), 4790, 6081
-_MAX_TAGS, _MAX_EXTENSIONS = 4, 8  # as in bpf/ip.bpf.h
 
 
 class Tunnel(NamedTuple):
@@ -42,9 +54,9 @@ def _number(data: bytes, at: int, size: int) -> int:
 
 def _past_tags(data: bytes, mac: int) -> int:
     """Return the end of a link-layer header, with its VLAN tags."""
-    at = mac + _ETH_HLEN
-    for _ in range(_MAX_TAGS):
-        if _number(data, at - 2, 2) not in _TAGS:
+    at = mac + ETH_HLEN
+    for _ in range(MAX_TAGS):
+        if _number(data, at - 2, 2) not in TAGS:
             break
         at += 4
     return at
@@ -52,7 +64,7 @@ def _past_tags(data: bytes, mac: int) -> int:
 
 def _find_ip(data: bytes) -> int | None:
     at = _past_tags(data, 0)
-    return at if _number(data, at - 2, 2) in (_IP, _IP6) else None
+    return at if _number(data, at - 2, 2) in (IP, IP6) else None
 
 
 def _find_transport(data: bytes, at: int | None) -> tuple[int, int] | None:
@@ -66,23 +78,23 @@ def _find_transport(data: bytes, at: int | None) -> tuple[int, int] | None:
     if version != 6:
         return None
     protocol, at = _number(data, at + 6, 1), at + 40
-    for _ in range(_MAX_EXTENSIONS):
-        if protocol not in _EXTENSIONS:
+    for _ in range(MAX_EXTENSION_HEADERS):
+        if protocol not in (*OPTIONS, FRAGMENT, AH):
             break
         following, units = _number(data, at, 1), _number(data, at + 1, 1)
-        if protocol == _FRAGMENT and _number(data, at + 2, 2) & 0xFFF8:
+        if protocol == FRAGMENT and _number(data, at + 2, 2) & 0xFFF8:
             return None
-        at += 8 if protocol == _FRAGMENT else (units + 2) * 4 if protocol == _AH else (units + 1) * 8
+        at += 8 if protocol == FRAGMENT else (units + 2) * 4 if protocol == AH else (units + 1) * 8
         protocol = following
     return protocol, at
 
 
 def _find_in(data: bytes, protocol: int, at: int) -> Tunnel:
-    if protocol in (_IPIP, _IPV6):
+    if protocol in (IPIP, IPV6):
         return Tunnel(None, at)
-    if protocol == _GRE:
+    if protocol == GRE:
         return _find_in_gre(data, at)
-    return _find_in_udp(data, at) if protocol == _UDP else Tunnel()
+    return _find_in_udp(data, at) if protocol == UDP else Tunnel()
 
 
 def _frame(data: bytes, mac: int) -> Tunnel:
@@ -91,9 +103,9 @@ def _frame(data: bytes, mac: int) -> Tunnel:
 
 def _carries(data: bytes, kind: int, at: int) -> Tunnel:
     """`kind` is an EtherType."""
-    if kind == _TEB:
+    if kind == TEB:
         return _frame(data, at)
-    return Tunnel(None, at) if kind in (_IP, _IP6) else Tunnel()
+    return Tunnel(None, at) if kind in (IP, IP6) else Tunnel()
 
 
 def _find_in_gre(data: bytes, at: int) -> Tunnel:
@@ -119,7 +131,7 @@ def _find_in_udp(data: bytes, at: int) -> Tunnel:
     # On another port, a header counts if it has what no option changes, and what follows looks like a frame.
     if header & 0xFFFFFFFF000000FF == 8 << 56:
         return _if_frame(data, at)
-    if not header & 0xC03F0000000000FF and kind == _TEB:
+    if not header & 0xC03F0000000000FF and kind == TEB:
         return _if_frame(data, at + 4 * options)
     return Tunnel()
 
@@ -127,6 +139,6 @@ def _find_in_udp(data: bytes, at: int) -> Tunnel:
 def _if_frame(data: bytes, mac: int) -> Tunnel:
     network = _past_tags(data, mac)
     kind = _number(data, network - 2, 2)
-    version = {_IP: 4, _IP6: 6}.get(kind)
-    looks_right = kind == _ARP if version is None else _number(data, network, 1) >> 4 == version
+    version = {IP: 4, IP6: 6}.get(kind)
+    looks_right = kind == ARPS[0] if version is None else _number(data, network, 1) >> 4 == version
     return Tunnel(mac, network) if looks_right else Tunnel()

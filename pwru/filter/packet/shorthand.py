@@ -14,16 +14,12 @@ from pwru.ebpf import Alu, Jump, Label, Size
 
 from . import Insn
 from .classic import REJECT, Class, Mode, X
+from .headers import AH, ARPS, FRAGMENT, IP, IP6, MAX_EXTENSION_HEADERS, MAX_TAGS, OPTIONS, TAGS
 
-_MAX_TAGS = 4  # MAX_STACKED_TAGS in bpf/ip.bpf.h
-_MAX_EXTENSION_HEADERS = 8  # bpf/ip.bpf.h
 _ETHERTYPE = 12  # where it is in a frame
 _ACCEPT = 262144  # what libpcap's programs return
 
-_IP, _IP6, _ARPS, _TAGS = 0x0800, 0x86DD, (0x0806, 0x8035), (0x8100, 0x88A8, 0x9100)  # include/uapi/linux/if_ether.h
-_FRAGMENT, _AH = 44, 51
 _WITH_PORTS = (6, 17, 132)  # TCP, UDP, SCTP
-_OPTIONS = (0, 43, 60)  # hop-by-hop options, routing, destination options: the same layout
 _BEFORE = 16  # X points so far before an extension header: a load at X + 16 is never in a frame's tag (classic.py)
 
 # Numbers of protocols, and the versions of IP that pcap-filter(7) means by the name.
@@ -172,16 +168,16 @@ def _from_ip(code: _Code, shorthand: Shorthand, ends: Ends) -> None:
 
 
 def _from_mac(code: _Code, shorthand: Shorthand, ends: Ends) -> None:
-    for at in range(_ETHERTYPE, _ETHERTYPE + 4 * (_MAX_TAGS + 1), 4):
+    for at in range(_ETHERTYPE, _ETHERTYPE + 4 * (MAX_TAGS + 1), 4):
         tagged = Label()
         code.load(Size.H, at)
-        kinds = list(zip(((_IP,), (_IP6,), _ARPS), (Label(), Label(), Label()), shorthand[:3], strict=True))
+        kinds = list(zip(((IP,), (IP6,), ARPS), (Label(), Label(), Label()), shorthand[:3], strict=True))
         for types, label, emit in kinds[:2]:  # the most frequent ones, even if they do not match
             code.one_of(types, label if emit else code.reject)
         if shorthand.arp:
-            code.one_of(_ARPS, kinds[2][1])
-        if at < _ETHERTYPE + 4 * _MAX_TAGS:
-            code.one_of(_TAGS, tagged, code.reject)
+            code.one_of(ARPS, kinds[2][1])
+        if at < _ETHERTYPE + 4 * MAX_TAGS:
+            code.one_of(TAGS, tagged, code.reject)
         else:
             code.goto(code.reject)
         for _, label, emit in kinds:
@@ -260,11 +256,11 @@ def _walk(code: _Code, wanted: Sequence[int], found: Label, *, of_fragment: Labe
 
     The walk ends in a fragment that is not the first: `of_fragment` is where to go if it is of a wanted protocol.
     """
-    for _ in range(_MAX_EXTENSION_HEADERS):
+    for _ in range(MAX_EXTENSION_HEADERS):
         options, fragment, authentication, following = Label(), Label(), Label(), Label()
-        code.one_of(_OPTIONS, options)
-        code.jump(Jump.EQ, _FRAGMENT, fragment)
-        code.jump(Jump.EQ, _AH, authentication, code.reject)
+        code.one_of(OPTIONS, options)
+        code.jump(Jump.EQ, FRAGMENT, fragment)
+        code.jump(Jump.EQ, AH, authentication, code.reject)
         code.place(fragment)
         first = Label()
         code.load(Size.H, _BEFORE + 2, Mode.IND)
