@@ -231,14 +231,14 @@ def _operand(node: Node, start: _Token, operator: _Token) -> Operand:
 def _check_varies(node: Node, start: _Token) -> None:
     """Refuse what has the same result for every packet; what a Logical or a Not consists of has been checked."""
     operands = (node.left, node.right) if isinstance(node, Comparison) else (node,)
-    if all(isinstance(operand, Number | Mask) and not _has_field(operand) for operand in operands):
+    if not any(map(_varies, operands)):
         raise Mistake("this is the same for every packet: it has no field", start.column)
 
 
-def _has_field(operand: Operand) -> bool:
-    if isinstance(operand, Mask):
-        return any(map(_has_field, operand.operands))
-    return isinstance(operand, FieldLoad)
+def _varies(node: Node) -> bool:
+    if isinstance(node, Mask):
+        return any(map(_varies, node.operands))
+    return not isinstance(node, Number)
 
 
 def _check_range(field: FieldLoad, number: Number, start: _Token) -> None:
