@@ -1,6 +1,6 @@
 """The packet filter agrees with libpcap on this kernel: tests/unit/filter/verdicts.py with fewer pairs.
 
-Kernels differ in verifier and JIT; without bpf_rdonly_cast() only the other strategy is tested. After that, the flags
+Kernels differ in verifier and JIT; each is tested with bpf_rdonly_cast() or without, as it needs. After that, the flags
 that are joined to the filter, with real packets.
 """
 
